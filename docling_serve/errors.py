@@ -1,0 +1,64 @@
+"""What can go wrong, in terms of tasks and workers; knows no HTTP and imports nothing of ours.
+
+Category and phase values are those of docling's ``FailureCategory`` and ``FailurePhase``
+(docling.datamodel.service.responses), kept as text so that this module stays free of docling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task ended without a result, in words that may leave the server.
+
+    ``retryable`` says whether the same request may succeed when sent again unchanged.
+    ``details`` holds short texts, such as the exit signal of a lost worker.
+    """
+
+    category: str
+    message: str
+    retryable: bool = False
+    phase: str = "execution"
+    details: dict[str, str] = field(default_factory=dict)
+
+
+class DoclingServeError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class TaskFailed(DoclingServeError):
+    """A task ended without a result; ``failure`` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class TaskTimedOut(TaskFailed, TimeoutError):
+    """A task used up its time limit and its worker was stopped."""
+
+
+class TaskNotTransferable(DoclingServeError, ValueError):
+    """A task holds something that cannot be handed to a worker process.
+
+    ``field`` is the path of the offending value, e.g. ``options.to_formats``.
+    """
+
+    def __init__(self, field_path: str, reason: str) -> None:
+        super().__init__(f"The task cannot be handed to a worker: {field_path}: {reason}")
+        self.field = field_path
+        self.reason = reason
+
+
+class WorkerStartFailed(DoclingServeError):
+    """A worker process did not report ready."""
+
+
+class ChannelBroken(DoclingServeError):
+    """The other end of a worker channel sent something that is not a message."""
+
+
+class ShuttingDown(DoclingServeError):
+    """The server no longer accepts tasks."""
