@@ -1,0 +1,283 @@
+"""Convert the documents of one job with docling and leave the reply in the task's folder.
+
+The only module that touches docling's converters and models. It runs in a worker process, or in
+a thread of the server when subprocess mode is off; it does not know which.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from docling.datamodel.base_models import DocumentStream, HttpSource, InputFormat
+from docling.datamodel.progress import (
+    ConversionPhase,
+    ConversionProgressEvent,
+    PageCompletedProgress,
+    PhaseStartedProgress,
+)
+from docling.datamodel.service.options import ConvertDocumentsOptions
+from docling.pipeline.simple_pipeline import SimplePipeline
+from docling_jobkit.connectors.connector_factory import get_source_connector_factory
+from docling_jobkit.connectors.source_processor_factory import get_source_processor
+from docling_jobkit.convert.chunking import DocumentChunkerManager, process_chunkable_results
+from docling_jobkit.convert.manager import DoclingConverterManager, DoclingConverterManagerConfig
+from docling_jobkit.convert.results import process_exportable_results
+from docling_jobkit.datamodel.exportable_document import ExportableDocument, project_document_dict
+from docling_jobkit.datamodel.task import Task, validate_task
+
+from docling_serve.conversion_failures import ModelsNotReady, describe_failure
+from docling_serve.errors import TaskFailed
+from docling_serve.jobs import JobProgress, JobResult, JobSpec, RemoteUrl, StagedFile, TaskFolder
+from docling_serve.rendering import Rendered, render
+
+if TYPE_CHECKING:
+    from docling.datamodel.document import ConversionResult
+    from docling.document_converter import DocumentConverter
+
+_log = logging.getLogger(__name__)
+
+OnProgress = Callable[[JobProgress], None]
+OnCallback = Callable[[dict[str, Any]], None]
+
+
+class Conversion:
+    """Docling, set up once for one converter configuration and used for many jobs.
+
+    Not thread-safe: one job at a time.
+    """
+
+    def __init__(self, converter_config: dict[str, Any]) -> None:
+        config = DoclingConverterManagerConfig.model_validate(converter_config)
+        self._manager = DoclingConverterManager(config)
+        self._chunkers = DocumentChunkerManager()
+        self._converters: list[DocumentConverter] = []
+
+    @property
+    def holds_models(self) -> bool:
+        """Whether a pipeline that may hold model weights has been built."""
+        return any(
+            not issubclass(pipeline, SimplePipeline)
+            for converter in self._converters
+            for pipeline, _ in converter.initialized_pipelines
+        )
+
+    def warm_up(self) -> None:
+        """Load the models of a conversion with default options."""
+        options = ConvertDocumentsOptions()
+        self._converter(options).initialize_pipeline(InputFormat.PDF)
+
+    def clear(self) -> None:
+        """Drop every loaded pipeline."""
+        self._manager.clear_cache()
+        self._chunkers.clear_cache()
+        self._converters.clear()
+
+    def run(
+        self,
+        spec: JobSpec,
+        folder: TaskFolder,
+        on_progress: OnProgress = lambda _: None,
+        on_callback: OnCallback = lambda _: None,
+    ) -> JobResult:
+        """Convert, render, and write ``result.body`` into ``folder``.
+
+        ``on_progress`` is called from the converting thread at each phase and page.
+
+        Raises:
+            TaskFailed: with a failure whose text may be shown to the client.
+        """
+        tracker = _ProgressTracker(on_progress, num_docs=len(spec.sources))
+        try:
+            return self._run(spec, folder, tracker, on_callback)
+        except Exception as exc:
+            _log.exception("task %s failed while %s", spec.task_id, tracker.phase)
+            if tracker.phase == ConversionPhase.INITIALIZE.value:
+                exc = ModelsNotReady(exc)
+            raise TaskFailed(describe_failure(exc, debug=spec.debug_error_details)) from exc
+
+    def _run(
+        self,
+        spec: JobSpec,
+        folder: TaskFolder,
+        tracker: _ProgressTracker,
+        on_callback: OnCallback,
+    ) -> JobResult:
+        started = time.monotonic()
+        folder.work.mkdir(mode=0o700, exist_ok=True)
+        task = self._task(spec)
+        options = task.convert_options or ConvertDocumentsOptions()
+        config = self._manager.config
+        chunking_options = self._manager.parse_chunking_options(options)
+        sources, uris = self._sources(spec, folder)
+        results = self._converter(options).convert_all(
+            sources,
+            page_range=options.page_range,
+            max_file_size=config.max_file_size,
+            max_num_pages=config.max_num_pages,
+            raises_on_error=options.abort_on_error,
+            progress_callback=tracker,
+        )
+        documents = _exportable(results, uris, spec.target_document_version)
+        relay = _CallbackRelay(on_callback) if task.callbacks else None
+        if spec.task_type == "chunk":
+            outcome = process_chunkable_results(
+                task=task,
+                exportable_documents=documents,
+                work_dir=folder.work,
+                chunker_manager=self._chunkers,
+                callback_invoker=relay,  # type: ignore[arg-type]  # same method, other transport
+                debug_error_details=spec.debug_error_details,
+                expected_doc_count=len(sources),
+                start_time=started,
+            )
+        else:
+            outcome = process_exportable_results(
+                task=task,
+                exportable_documents=documents,
+                work_dir=folder.work,
+                presigned_config=None,
+                callback_invoker=relay,  # type: ignore[arg-type]
+                debug_error_details=spec.debug_error_details,
+                expected_doc_count=len(sources),
+                start_time=started,
+                allow_external_plugins=config.allow_external_plugins,
+                chunker_manager=self._chunkers,
+                chunking_options=chunking_options,
+            )
+        version = spec.target_document_version
+        rendered = render(outcome, lambda document: project_document_dict(document, version))
+        _write_body(folder, rendered)
+        return JobResult(
+            body=folder.body.name,
+            media_type=rendered.media_type,
+            download_name=rendered.download_name,
+            processing_time=outcome.processing_time,
+            num_converted=outcome.num_converted,
+            num_succeeded=outcome.num_succeeded,
+            num_partially_succeeded=outcome.num_partially_succeeded,
+            num_failed=outcome.num_failed,
+        )
+
+    def _task(self, spec: JobSpec) -> Task:
+        """The jobkit task that its result processing reads options and targets from."""
+        chunking = {"include_converted_doc": spec.include_converted_doc}
+        return validate_task(
+            {
+                "task_id": spec.task_id,
+                "task_type": spec.task_type,
+                "sources": [],
+                "targets": spec.targets,
+                "convert_options": spec.options,
+                "chunking_options": spec.chunking_options,
+                "chunking_export_options": chunking,
+                "callbacks": spec.callbacks,
+                "target_document_version": spec.target_document_version,
+            },
+            allow_external_plugins=self._manager.config.allow_external_plugins,
+        )
+
+    def _converter(self, options: ConvertDocumentsOptions) -> DocumentConverter:
+        converter = self._manager.get_converter(self._manager.get_pdf_pipeline_opts(options))
+        # Pipelines stay unbuilt until a document needs one, so a Markdown file loads no PDF
+        # models; the list follows the manager's cache to know what is loaded.
+        if converter not in self._converters:
+            self._converters.append(converter)
+            del self._converters[: -self._manager.config.options_cache_size or None]
+        return converter
+
+    def _sources(
+        self, spec: JobSpec, folder: TaskFolder
+    ) -> tuple[list[DocumentStream | HttpSource | Any], list[str | None]]:
+        sources: list[Any] = []
+        uris: list[str | None] = []
+        for source in spec.sources:
+            if isinstance(source, StagedFile):
+                content = (folder.root / source.path).read_bytes()
+                sources.append(DocumentStream(name=source.filename, stream=BytesIO(content)))
+                uris.append(source.filename)
+            elif isinstance(source, RemoteUrl):
+                sources.append(HttpSource.model_validate(source.model_dump(exclude={"kind"})))
+                uris.append(source.url)
+            else:
+                expanded = self._expand(source.config)
+                sources.extend(expanded)
+                uris.extend([None] * len(expanded))
+        return sources, uris
+
+    def _expand(self, config: dict[str, Any]) -> list[Any]:
+        plugins = self._manager.config.allow_external_plugins
+        model = get_source_connector_factory(plugins).validate_config(config)
+        with get_source_processor(model, allow_external_plugins=plugins) as processor:
+            limit = self._manager.config.max_file_size
+            return list(processor.iterate_converter_sources(max_file_size=limit))
+
+
+class _ProgressTracker:
+    """Turns docling's events into :class:`JobProgress` and remembers the phase for errors."""
+
+    def __init__(self, on_progress: OnProgress, num_docs: int) -> None:
+        self._on_progress = on_progress
+        self._num_docs = num_docs
+        self.phase = "preparing"
+
+    def __call__(self, event: ConversionProgressEvent) -> None:
+        pages, total = 0, 0
+        if isinstance(event, PhaseStartedProgress):
+            self.phase = event.phase.value
+        elif isinstance(event, PageCompletedProgress):
+            pages, total = event.completed_pages, event.total_pages
+        else:
+            return
+        self._on_progress(
+            JobProgress(
+                phase=self.phase,
+                document=event.document_index,
+                num_docs=max(self._num_docs, event.document_index),
+                completed_pages=pages,
+                total_pages=total,
+            )
+        )
+
+
+class _CallbackRelay:
+    """Stands where jobkit expects a callback invoker; hands each event on instead of sending it.
+
+    The server delivers, in order and with retries, so a worker needs no network for callbacks
+    and may end as soon as its job is done.
+    """
+
+    def __init__(self, on_callback: OnCallback) -> None:
+        self._on_callback = on_callback
+
+    def invoke_callbacks_async(
+        self, callbacks: list[Any], task_id: str, progress: Any
+    ) -> None:  # the name and arguments jobkit calls with
+        del callbacks, task_id
+        self._on_callback(progress.model_dump(mode="json"))
+
+
+def _exportable(
+    results: Iterable[ConversionResult], uris: list[str | None], version: str | None
+) -> Iterator[ExportableDocument]:
+    for index, result in enumerate(results):
+        uri = uris[index] if index < len(uris) else None
+        yield ExportableDocument.from_conversion_result(
+            result,
+            source_index=index,
+            source_uri=uri or str(result.input.file),
+            target_document_version=version,
+        )
+
+
+def _write_body(folder: TaskFolder, rendered: Rendered) -> None:
+    """Write aside and rename, so that a killed worker leaves a whole reply or none."""
+    aside = folder.body.with_suffix(".part")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(rendered.content)
+    aside.rename(folder.body)

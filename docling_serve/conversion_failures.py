@@ -1,0 +1,88 @@
+"""Say why a conversion failed, in words that help the client and give nothing away."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+from docling.exceptions import ConversionError
+from docling_jobkit.datamodel.result import FailurePhase
+from docling_jobkit.public_errors import INTERNAL_TASK_ERROR_MESSAGE, classify_public_task_failure
+from pydantic import ValidationError
+
+from docling_serve.errors import Failure, TaskNotTransferable
+
+_MODEL_NAME = re.compile(r"\b([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]+)\b")
+_ABSOLUTE_PATH = re.compile(r"(?<![\w:/])/(?:[\w.@+-]+/)+[\w.@+-]*")
+_DETAIL_LIMIT = 4000
+
+MODEL_HELP = (
+    "Download the models once with 'docling-tools models download' and point "
+    "DOCLING_SERVE_ARTIFACTS_PATH at them, or start the server with "
+    "DOCLING_SERVE_CONFIG_FILE=examples/ocr-only.yaml, which needs no model hub."
+)
+
+
+class ModelsNotReady(Exception):
+    """A pipeline could not be built; the cause says which part of it."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.__cause__ = cause
+
+
+def describe_failure(exc: BaseException, *, debug: bool = False) -> Failure:
+    """Classify ``exc``. With ``debug`` the traceback goes into ``details["trace"]``."""
+    failure = _classify(exc)
+    if debug:
+        trace = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+        failure.details["trace"] = trace[-_DETAIL_LIMIT:]
+    return failure
+
+
+def _classify(exc: BaseException) -> Failure:
+    if isinstance(exc, ModelsNotReady):
+        return _models_not_ready(exc.__cause__ or exc)
+    if isinstance(exc, ValidationError | TaskNotTransferable | NotImplementedError):
+        return Failure("policy", f"The request cannot be converted: {_safe_text(exc)}")
+    if isinstance(exc, ConversionError):
+        return Failure("backend_failure", _safe_text(exc))
+    public = classify_public_task_failure(exc, task_id="", phase=FailurePhase.EXECUTION)
+    message = public.message
+    if message == INTERNAL_TASK_ERROR_MESSAGE:
+        message = f"{type(exc).__name__}: {_safe_text(exc)}"
+    category = public.category.value
+    if isinstance(exc, ValueError) and category == "internal":
+        # jobkit refuses unknown presets, kinds and engines with a plain ValueError.
+        category = "policy"
+    return Failure(category, message, public.retryable, public.phase.value, dict(public.details))
+
+
+def _models_not_ready(cause: BaseException) -> Failure:
+    text = _safe_text(cause)
+    if isinstance(cause, MemoryError) or "out of memory" in text.lower():
+        return Failure("capacity", f"Not enough memory to load the models: {text}", retryable=True)
+    names = sorted({match for err in _chain(cause) for match in _MODEL_NAME.findall(str(err))})
+    named = f" ({', '.join(names[:3])})" if names else ""
+    return Failure(
+        "internal",
+        f"A model that this conversion needs could not be loaded{named}: {text} {MODEL_HELP}",
+        phase="orchestration",
+    )
+
+
+def _chain(exc: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while exc is not None and exc not in chain:
+        chain.append(exc)
+        exc = exc.__cause__ or exc.__context__
+    return chain
+
+
+def _safe_text(exc: BaseException) -> str:
+    """The first lines of the error, without paths of this machine."""
+    if isinstance(exc, ValidationError):
+        parts = exc.errors(include_url=False, include_input=False, include_context=False)
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in parts[:5])
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    return _ABSOLUTE_PATH.sub("[path]", text)[:500]
