@@ -1,0 +1,32 @@
+"""Conversion in worker processes: the only part of the server that starts and stops them."""
+
+from docling_serve.subprocess_worker.config import (
+    StartMethod,
+    WorkerConfig,
+    WorkerPoolConfig,
+    threads_per_worker,
+)
+from docling_serve.subprocess_worker.metrics import SubprocessMetrics
+from docling_serve.subprocess_worker.pool import (
+    SubprocessWorkerPool,
+    WorkerSnapshot,
+    close_worker_pool,
+    get_worker_pool,
+    process_in_subprocess,
+)
+from docling_serve.subprocess_worker.states import StopReason, WorkerState
+
+__all__ = [
+    "StartMethod",
+    "StopReason",
+    "SubprocessMetrics",
+    "SubprocessWorkerPool",
+    "WorkerConfig",
+    "WorkerPoolConfig",
+    "WorkerSnapshot",
+    "WorkerState",
+    "close_worker_pool",
+    "get_worker_pool",
+    "process_in_subprocess",
+    "threads_per_worker",
+]

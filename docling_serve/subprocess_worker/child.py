@@ -1,0 +1,151 @@
+"""The main function of a worker process.
+
+First lines first: the process is contained before anything heavy is imported, says ready once
+its imports are done, and then runs one job after another until it is told to stop or its server
+is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docling_serve.errors import Failure, TaskFailed
+from docling_serve.jobs import JobProgress, TaskFolder
+from docling_serve.subprocess_worker.channel import WorkerChannel
+from docling_serve.subprocess_worker.config import WorkerConfig
+from docling_serve.subprocess_worker.containment import contain, limit_threads, scrub_environment
+from docling_serve.subprocess_worker.messages import (
+    MAX_FRAME_BYTES,
+    CallbackDue,
+    Clear,
+    Done,
+    Failed,
+    Progressed,
+    Ready,
+    Run,
+    Started,
+    Stop,
+)
+
+if TYPE_CHECKING:
+    from docling_serve.conversion import Conversion
+
+_log = logging.getLogger(__name__)
+_FLUSH_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class ChildArguments:
+    """Everything a worker gets at its start; work comes later, on the channel."""
+
+    channel: socket.socket
+    parent_pid: int
+    config: WorkerConfig
+
+
+def main(arguments: ChildArguments) -> None:
+    """Run jobs until told to stop. Does not return: ends the process without the interpreter's
+    slow teardown (seconds, once torch is loaded), after flushing what must be flushed."""
+    faulthandler.enable()
+    contained = contain(parent_pid=arguments.parent_pid)
+    scrub_environment(os.environ, arguments.config.drop_env)
+    limit_threads(os.environ, arguments.config.threads)
+    from docling_serve.observability.logging import configure_logging
+
+    configure_logging(arguments.config.log_level, arguments.config.log_format)
+    channel = WorkerChannel(arguments.channel)
+    code = 1
+    try:
+        started = time.monotonic()
+        worker = _Worker(channel, arguments.config.converter_config)
+        channel.send(
+            Ready(pid=os.getpid(), import_s=time.monotonic() - started, contained=contained)
+        )
+        worker.serve()
+        code = 0
+    except Exception:
+        _log.exception("worker %d ends: it cannot go on", os.getpid())
+    finally:
+        _leave(code)
+
+
+class _Worker:
+    def __init__(self, channel: WorkerChannel, converter_config: dict[str, Any]) -> None:
+        from docling_serve.conversion import Conversion
+
+        self._channel = channel
+        self._conversion: Conversion = Conversion(converter_config)
+
+    def serve(self) -> None:
+        """Answer messages until Stop or end-of-file."""
+        while True:
+            message = self._channel.receive()
+            if message is None or isinstance(message, Stop):
+                return
+            if isinstance(message, Run):
+                self._run(message)
+            elif isinstance(message, Clear):
+                self._conversion.clear()
+
+    def _run(self, run: Run) -> None:
+        self._channel.send(Started(job=run.job))
+        folder = TaskFolder(Path(run.folder))
+        try:
+            result = self._conversion.run(
+                folder.read_job(),
+                folder,
+                on_progress=lambda progress: self._report(run.job, progress),
+                on_callback=lambda payload: self._relay(run.job, payload),
+            )
+        except TaskFailed as exc:
+            self._fail(run.job, exc.failure)
+        except MemoryError:
+            # Whatever ran out, the heap is full of it: answer, then end so that it comes back.
+            self._fail(run.job, Failure("capacity", "The worker ran out of memory.", True))
+            raise
+        else:
+            holds = self._conversion.holds_models
+            self._channel.send(Done(job=run.job, result=result, holds_models=holds))
+
+    def _report(self, job: int, progress: JobProgress) -> None:
+        holds = self._conversion.holds_models
+        self._channel.send(Progressed(job=job, progress=progress, holds_models=holds))
+
+    def _relay(self, job: int, payload: dict[str, Any]) -> None:
+        message = CallbackDue(job=job, payload=payload)
+        if len(message.model_dump_json()) > MAX_FRAME_BYTES:
+            message = CallbackDue(job=job, payload={**payload, "docs": []})
+        self._channel.send(message)
+
+    def _fail(self, job: int, failure: Failure) -> None:
+        self._channel.send(
+            Failed(
+                job=job,
+                category=failure.category,
+                message=failure.message[:4000],
+                retryable=failure.retryable,
+                phase=failure.phase,
+                details={key: value[:4000] for key, value in failure.details.items()},
+                holds_models=self._conversion.holds_models,
+            )
+        )
+
+
+def _leave(code: int) -> None:
+    """Flush with a deadline, then end at once."""
+    threading.Timer(_FLUSH_LIMIT_S, os._exit, (code,)).start()
+    with contextlib.suppress(Exception):  # nothing here may keep a worker alive
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

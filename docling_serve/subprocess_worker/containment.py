@@ -1,0 +1,94 @@
+"""What a worker does to itself before it touches a document.
+
+Each measure reports what took effect, since kernels and containers differ; none of them stops a
+worker from starting.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import threading
+from collections.abc import Callable, MutableMapping
+from multiprocessing import connection, parent_process
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_OOM_SCORE_ADJ = 500  # the kernel takes a worker before the server
+_PARENT_GONE_EXIT = 3
+
+
+def contain(*, parent_pid: int, own_session: bool = True) -> dict[str, str]:
+    """Apply every measure; maps its name to ``"on"`` or to why it is not."""
+    if own_session:
+        os.setsid()  # one kill reaches tesseract, soffice and whatever else a document starts
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler never runs inside C code
+    os.umask(0o077)
+    return {
+        "parent_watch": _tried(lambda: _watch_parent(parent_pid)),
+        "core_dumps_off": _tried(lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))),
+        "oom_first": _tried(_volunteer_for_oom),
+        "no_new_privs": _tried(lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1)),
+    }
+
+
+def scrub_environment(environ: MutableMapping[str, str], prefixes: tuple[str, ...]) -> None:
+    """Remove the server's own settings, its secrets among them."""
+    for name in [name for name in environ if name.startswith(prefixes)]:
+        del environ[name]
+
+
+def limit_threads(environ: MutableMapping[str, str], threads: int) -> None:
+    """Keep the numeric libraries of several workers from fighting over the processors.
+
+    A variable that the operator set is left alone.
+    """
+    if threads > 0:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            environ.setdefault(name, str(threads))
+
+
+def _tried(measure: Callable[[], None]) -> str:
+    try:
+        measure()
+    except OSError as exc:
+        return f"off: {exc.strerror or exc}"
+    return "on"
+
+
+def _watch_parent(parent_pid: int) -> None:
+    """End this worker's process group when its server is gone, however it went.
+
+    A thread on the parent's sentinel works under every start method; the kernel's own signal
+    covers a worker stuck in C code that never lets the thread run (spawn only: under forkserver
+    the parent is the fork server).
+    """
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(
+            target=_end_with_parent, args=(parent.sentinel,), name="parent-watch", daemon=True
+        ).start()
+    if os.getppid() == parent_pid:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:
+            os._exit(_PARENT_GONE_EXIT)
+
+
+def _end_with_parent(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def _volunteer_for_oom() -> None:
+    Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ))
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,253 @@
+"""The front door: run a job in a worker process and wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from docling_serve.errors import ShuttingDown, TaskFailed
+from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.subprocess_worker.config import WorkerPoolConfig
+from docling_serve.subprocess_worker.metrics import SubprocessMetrics
+from docling_serve.subprocess_worker.starter import Starter
+from docling_serve.subprocess_worker.states import StopReason, WorkerState
+from docling_serve.subprocess_worker.supervisor import Job, Supervisor
+from docling_serve.subprocess_worker.worker import AwaitRelease
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT_S = 600.0
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+def _nothing() -> None:
+    return None
+
+
+async def _released_at_exit(_: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class WorkerSnapshot:
+    """One worker as it is now; informs, never gates."""
+
+    number: int
+    state: str
+    pid: int | None
+    jobs_done: int
+    holds_models: bool
+    reason: str | None
+
+
+class SubprocessWorkerPool:
+    """Worker processes that run jobs, at most ``max_workers`` at a time.
+
+    Make it anywhere; use it from one event loop. Without ``config`` a pool has the defaults of
+    :class:`WorkerPoolConfig`. ``await_release`` waits for a dead worker's device memory.
+    """
+
+    def __init__(
+        self,
+        max_workers: int = 1,
+        *,
+        config: WorkerPoolConfig | None = None,
+        starter: Starter | None = None,
+        await_release: AwaitRelease = _released_at_exit,
+    ) -> None:
+        self.config = config or WorkerPoolConfig(max_workers=max_workers)
+        self.metrics = SubprocessMetrics()
+        self._starter = starter or Starter(self.config)
+        self._await_release = await_release
+        self._supervisor: Supervisor | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Get ready, and start the configured number of standby processes."""
+        await self._starter.prepare()
+        self._live().wake()
+
+    async def prewarm(self, count: int | None = None) -> None:
+        """Keep ``count`` standby processes (default: as configured, at least one) and wait until
+        they have done their imports. They hold no GPU memory."""
+        supervisor = self._live()
+        count = max(1, self.config.prewarm) if count is None else count
+        self.config = replace(self.config, prewarm=count)
+        supervisor.config = self.config
+        supervisor.wake()
+        await supervisor.until(
+            lambda: (
+                sum(w.state is WorkerState.STANDBY for w in supervisor.workers.values()) >= count
+            )
+        )
+
+    async def run(
+        self,
+        folder: TaskFolder,
+        task_id: str,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        *,
+        on_started: Callable[[], None] = _nothing,
+        on_progress: Callable[[JobProgress], None] = _ignore,
+        on_callback: Callable[[dict[str, Any]], None] = _ignore,
+    ) -> JobResult:
+        """Run the job whose ``job.json`` lies in ``folder``; wait for a worker if need be.
+
+        Cancelling the call takes the job out of the queue, or stops its worker. The time limit
+        counts from the hand-over to a worker, time in the queue apart.
+
+        Raises:
+            TaskFailed: the job ended without a reply; the failure says why.
+            TaskTimedOut: it was stopped at ``timeout_s``.
+            ShuttingDown: the pool is closed.
+        """
+        supervisor = self._live()
+        job = Job(
+            number=supervisor.next_number(),
+            task_id=task_id,
+            folder=folder,
+            timeout_s=timeout_s,
+            future=asyncio.get_running_loop().create_future(),
+            on_started=on_started,
+            on_progress=on_progress,
+            on_callback=on_callback,
+        )
+        supervisor.submit(job)
+        try:
+            return await asyncio.shield(job.future)
+        except asyncio.CancelledError:
+            supervisor.cancel(job)
+            with contextlib.suppress(TaskFailed):
+                if job.worker is not None:
+                    await job.future  # the folder is the worker's until it is gone
+            raise
+
+    async def clear(self) -> None:
+        """Give up every worker that holds models, idle ones now and busy ones after their job."""
+        self._live().clear()
+
+    def workers(self) -> list[WorkerSnapshot]:
+        """All workers that are not gone."""
+        if self._supervisor is None:
+            return []
+        return [
+            WorkerSnapshot(
+                w.number,
+                w.state.value,
+                w.pid,
+                w.jobs_done,
+                w.holds_models,
+                w.reason.value if w.reason else None,
+            )
+            for w in self._supervisor.workers.values()
+        ]
+
+    def drain(self) -> None:
+        """Refuse new jobs and start no more workers; running jobs go on."""
+        self._closed = True
+        if self._supervisor is not None:
+            self._supervisor.drain()
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """End every worker; jobs that run get ``grace_s`` seconds to finish first."""
+        self._closed = True
+        if self._supervisor is not None:
+            self._supervisor.drain()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._supervisor.all_gone(), max(grace_s, 0.001))
+            self._supervisor.stop_all(StopReason.SHUTDOWN, ask=True)
+            await self._supervisor.all_gone()
+        self._starter.close()
+
+    def kill_all(self) -> None:
+        """SIGKILL every worker and what it started, without waiting."""
+        if self._supervisor is not None:
+            self._supervisor.kill_all()
+
+    def _live(self) -> Supervisor:
+        if self._closed:
+            raise ShuttingDown("the server is shutting down")
+        if self._supervisor is None:
+            self._supervisor = Supervisor(
+                self.config, self._starter, self._await_release, self.metrics
+            )
+        return self._supervisor
+
+
+class _Shared:
+    """The pool of this process; a holder so that tests and shutdown can let go of it."""
+
+    pool: SubprocessWorkerPool | None = None
+
+
+def get_worker_pool(
+    config: WorkerPoolConfig | None = None, await_release: AwaitRelease = _released_at_exit
+) -> SubprocessWorkerPool:
+    """The pool of this process, made at the first call with ``config``."""
+    if _Shared.pool is None:
+        _Shared.pool = SubprocessWorkerPool(config=config, await_release=await_release)
+    return _Shared.pool
+
+
+async def close_worker_pool(grace_s: float = 0.0) -> None:
+    """Close the pool of this process, if there is one; the next call makes a new one."""
+    pool, _Shared.pool = _Shared.pool, None
+    if pool is not None:
+        await pool.close(grace_s)
+
+
+async def process_in_subprocess(
+    task_dict: dict[str, Any],
+    timeout: float = DEFAULT_TIMEOUT_S,
+    *,
+    folder: Path | None = None,
+    pool: SubprocessWorkerPool | None = None,
+    on_started: Callable[[], None] = _nothing,
+    on_progress: Callable[[JobProgress], None] = _ignore,
+    on_callback: Callable[[dict[str, Any]], None] = _ignore,
+) -> dict[str, Any]:
+    """Run one task in a worker process.
+
+    ``task_dict`` is plain data in the fields of :class:`docling_serve.jobs.JobSpec`. ``folder`` is
+    the task's scratch folder, where paths of staged documents start and the reply is left; without
+    one a temporary folder is made, which the caller removes.
+
+    Returns:
+        ``{"status": "success", "results": {...}}`` with the fields of ``JobResult`` and
+        ``folder``, or ``{"status": "error", "error": {...}}`` with the fields of ``Failure``.
+
+    Raises:
+        TaskNotTransferable: ``task_dict`` cannot be handed over; names the field.
+        TaskTimedOut: the task was stopped at ``timeout`` seconds.
+    """
+    spec = JobSpec.from_task_dict(task_dict)
+    own = folder is None
+    root = Path(tempfile.mkdtemp(prefix="docling-task-")) if folder is None else folder
+    task_folder = TaskFolder(root)
+    task_folder.write_job(spec)
+    try:
+        result = await (pool or get_worker_pool()).run(
+            task_folder,
+            spec.task_id,
+            timeout,
+            on_started=on_started,
+            on_progress=on_progress,
+            on_callback=on_callback,
+        )
+    except BaseException as exc:
+        if own:
+            shutil.rmtree(root, ignore_errors=True)
+        if isinstance(exc, TaskFailed) and not isinstance(exc, TimeoutError):
+            return {"status": "error", "error": vars(exc.failure)}
+        raise
+    return {"status": "success", "results": {**result.model_dump(), "folder": str(root)}}

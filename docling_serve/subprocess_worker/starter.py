@@ -1,0 +1,89 @@
+"""Starts worker processes, all from one thread that lives as long as the server.
+
+Under spawn the kernel's parent-death signal follows the *thread* that started a process, and the
+first start under forkserver blocks for the whole preload; one dedicated thread serves both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
+
+from docling_serve.subprocess_worker import child
+from docling_serve.subprocess_worker.channel import socket_pair
+from docling_serve.subprocess_worker.config import WorkerPoolConfig
+
+ChildMain = Callable[[child.ChildArguments], None]
+
+_T = TypeVar("_T")
+
+_REAP_LIMIT_S = 2.0
+
+
+class Starter:
+    """Creates worker processes under the configured start method.
+
+    ``main`` is what a worker runs; tests hand in one that misbehaves on purpose.
+    """
+
+    def __init__(self, config: WorkerPoolConfig, main: ChildMain = child.main) -> None:
+        self._config = config
+        self._main = main
+        self._context: BaseContext = multiprocessing.get_context(config.start_method)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
+
+    async def prepare(self) -> None:
+        """Start what multiprocessing keeps for good, so that it is not counted as a leftover."""
+        await self._in_thread(resource_tracker.ensure_running)
+
+    async def start(self, number: int) -> tuple[BaseProcess, socket.socket]:
+        """A started process and the server's end of its channel.
+
+        Raises:
+            OSError: the process or the sockets could not be made.
+        """
+        process, ours = await self._in_thread(lambda: self._start(number))
+        return process, ours
+
+    async def reap(self, process: BaseProcess) -> int | None:
+        """The exit code of a process that has ended, None when nobody knows it."""
+
+        def join() -> int | None:
+            process.join(_REAP_LIMIT_S)
+            code = process.exitcode
+            with contextlib.suppress(ValueError):  # still there as far as multiprocessing knows
+                process.close()
+            return code
+
+        return await self._in_thread(join)
+
+    def close(self) -> None:
+        """Let the thread end; workers started from it must have ended before."""
+        self._thread.shutdown(wait=False)
+
+    def _start(self, number: int) -> tuple[BaseProcess, socket.socket]:
+        ours, theirs = socket_pair()
+        try:
+            arguments = child.ChildArguments(theirs, os.getpid(), self._config.worker)
+            process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
+                target=self._main, args=(arguments,), name=f"docling-worker-{number}"
+            )
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()  # with our copy open, the worker's death would not read as the end
+        return process, ours
+
+    async def _in_thread(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)

@@ -1,0 +1,77 @@
+"""The states of a worker process, why it is given up, and which moves are legal.
+
+::
+
+    STARTING ──ready──▶ STANDBY ──run──▶ BUSY ◀──▶ LOADING
+        │                  │ ▲             │           │
+        │                  │ └─no models───┤           │
+        │                  │               └─models──▶ WARM ──run──▶ BUSY
+        │                  │               │           │              │
+        └──────────────────┴───────────────┴─ stop / exit seen ──────┘
+                                           ▼
+                        STOPPING ──exit──▶ RELEASING ──memory back──▶ STOPPED
+                            │
+                            └──will not die──▶ LOST
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class WorkerState(str, Enum):
+    """Settled states are nouns or adjectives, states in transit end in -ing."""
+
+    #: The process was asked for; its imports are running.
+    STARTING = "starting"
+    #: Imports are done, no model was ever loaded: it holds no GPU memory.
+    STANDBY = "standby"
+    #: Runs a job.
+    BUSY = "busy"
+    #: Runs a job and is building a pipeline for it, which loads models.
+    LOADING = "loading"
+    #: Idle with models loaded.
+    WARM = "warm"
+    #: Asked, told or forced to end; its exit is awaited.
+    STOPPING = "stopping"
+    #: Has exited; the device is watched until its memory is back.
+    RELEASING = "releasing"
+    #: Gone, memory included: its slot is free.
+    STOPPED = "stopped"
+    #: Survived SIGKILL for the whole wait (it sleeps in a driver): its memory stays booked.
+    LOST = "lost"
+
+
+class StopReason(str, Enum):
+    """Why a worker is, or was, given up."""
+
+    IDLE = "idle"
+    MAX_TASKS = "max_tasks"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    CLEARED = "cleared"
+    SHUTDOWN = "shutdown"
+    START_FAILED = "start_failed"
+    CRASHED = "crashed"
+    PROTOCOL = "protocol"
+
+
+_S = WorkerState
+
+TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
+    _S.STARTING: frozenset({_S.STANDBY, _S.STOPPING, _S.RELEASING}),
+    _S.STANDBY: frozenset({_S.BUSY, _S.STOPPING, _S.RELEASING}),
+    _S.BUSY: frozenset({_S.LOADING, _S.STANDBY, _S.WARM, _S.STOPPING, _S.RELEASING}),
+    _S.LOADING: frozenset({_S.BUSY, _S.STANDBY, _S.WARM, _S.STOPPING, _S.RELEASING}),
+    _S.WARM: frozenset({_S.BUSY, _S.STOPPING, _S.RELEASING}),
+    _S.STOPPING: frozenset({_S.RELEASING, _S.LOST}),
+    _S.RELEASING: frozenset({_S.STOPPED}),
+    _S.LOST: frozenset({_S.RELEASING}),
+    _S.STOPPED: frozenset(),
+}
+
+RUNNING_A_JOB = frozenset({_S.BUSY, _S.LOADING})
+"""A job is under way."""
+
+ENDING = frozenset({_S.STOPPING, _S.RELEASING, _S.LOST})
+"""No more work, but the slot and the memory are not free yet."""

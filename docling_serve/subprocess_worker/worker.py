@@ -1,0 +1,261 @@
+"""The life of one worker process, seen from the server.
+
+:meth:`Worker.live` reads from birth to the moment its memory is back; every change of state goes
+through :meth:`Worker._move`, which checks it against the table in ``states``. All of it runs on
+the event loop, so nothing here is locked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from multiprocessing.process import BaseProcess
+from typing import Protocol
+
+from docling_serve.errors import ChannelBroken
+from docling_serve.subprocess_worker.channel import ServerChannel
+from docling_serve.subprocess_worker.config import WorkerPoolConfig
+from docling_serve.subprocess_worker.messages import Clear, FromWorker, Ready, Run, Stop
+from docling_serve.subprocess_worker.starter import Starter
+from docling_serve.subprocess_worker.states import (
+    ENDING,
+    RUNNING_A_JOB,
+    TRANSITIONS,
+    StopReason,
+    WorkerState,
+)
+from docling_serve.subprocess_worker.stopping import Ladder, kill_group, stop
+
+_log = logging.getLogger(__name__)
+
+#: How long a closed channel may take to drain when a grandchild still holds the other end.
+_DRAIN_LIMIT_S = 0.5
+
+AwaitRelease = Callable[[int], Awaitable[None]]
+"""Waits until the device memory of the worker with this pid is back, at most for its bound."""
+
+
+class WorkerObserver(Protocol):
+    """Who a worker reports to. Called on the event loop; must not block."""
+
+    def on_message(self, worker: Worker, message: FromWorker) -> None:
+        """The worker said something about its job."""
+
+    def on_moved(self, worker: Worker) -> None:
+        """The worker's state changed."""
+
+
+class Worker:
+    """One process, one generation: a replacement is a new object."""
+
+    def __init__(
+        self,
+        number: int,
+        config: WorkerPoolConfig,
+        starter: Starter,
+        observer: WorkerObserver,
+        await_release: AwaitRelease,
+    ) -> None:
+        self.number = number
+        self.state = WorkerState.STARTING
+        self.since = time.monotonic()
+        self.reason: StopReason | None = None
+        self.pid: int | None = None
+        self.exit_code: int | None = None
+        self.jobs_done = 0
+        self.holds_models = False
+        self.import_s = 0.0
+        #: Set to end the worker as soon as it has no job.
+        self.give_up: StopReason | None = None
+        self._config = config
+        self._starter = starter
+        self._observer = observer
+        self._await_release = await_release
+        self._channel: ServerChannel | None = None
+        self._process: BaseProcess | None = None
+        self._exited = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._stopping: asyncio.Task[None] | None = None
+        self._job: int | None = None
+
+    async def live(self) -> None:
+        """From start to the return of the last byte. Ends normally however the worker ends."""
+        started = await self._start()
+        if started:
+            listener = asyncio.create_task(self._listen())
+            await self._await_ready()
+            await self._exited.wait()
+            # A result may have been sent just before the exit: read it before believing the exit.
+            await asyncio.wait({listener}, timeout=_DRAIN_LIMIT_S)
+            listener.cancel()
+            await self._bury()
+        if self.reason is None:
+            self.reason = StopReason.CRASHED
+        self._move(WorkerState.RELEASING)
+        if self.holds_models and self.pid is not None:
+            await self._await_release(self.pid)
+        self._move(WorkerState.STOPPED)
+
+    def run(self, job: int, folder: str) -> None:
+        """Hand a job to a worker that is idle."""
+        self._job = job
+        self._move(WorkerState.BUSY, job=job)
+        self._say(Run(job=job, folder=folder))
+
+    def loading(self, holds_models: bool) -> None:
+        """The job builds a pipeline."""
+        self.holds_models = self.holds_models or holds_models
+        if self.state is WorkerState.BUSY:
+            self._move(WorkerState.LOADING)
+
+    def converting(self, holds_models: bool) -> None:
+        """The job's pipeline stands."""
+        self.holds_models = self.holds_models or holds_models
+        if self.state is WorkerState.LOADING:
+            self._move(WorkerState.BUSY)
+
+    def finished(self, holds_models: bool) -> None:
+        """The job ended; what the worker still holds decides what it is now."""
+        self.jobs_done += 1
+        self.holds_models = holds_models
+        if self.state in RUNNING_A_JOB:
+            self._move(WorkerState.WARM if holds_models else WorkerState.STANDBY)
+        self._job = None
+
+    def clear(self) -> None:
+        """Let an idle worker drop its pipelines."""
+        self._say(Clear())
+
+    def stop(self, reason: StopReason, *, ask: bool = True) -> None:
+        """Begin to end the worker; ``ask=False`` for one that will not listen."""
+        if self.state in ENDING or self.state is WorkerState.STOPPED:
+            return
+        # While a pipeline is being built there is no telling how much of it already sits on the
+        # device, so its memory is waited for.
+        self.holds_models = self.holds_models or self.state is WorkerState.LOADING
+        self.reason = reason
+        self._move(WorkerState.STOPPING)
+        config = self._config
+        ladder = Ladder(
+            config.stop_grace_s if ask else 0.0, config.term_grace_s, config.kill_wait_s
+        )
+        self._stopping = asyncio.create_task(self._climb(ladder))
+
+    def kill_now(self) -> None:
+        """End the process group without waiting: the way out when nothing may wait."""
+        if self.pid is not None and not self._exited.is_set():
+            kill_group(self.pid)
+
+    async def _start(self) -> bool:
+        try:
+            process, ours = await self._starter.start(self.number)
+        except Exception:
+            # Whatever kept the process from starting, the pool must go on and say so.
+            _log.exception("worker %d could not be started", self.number)
+            self.reason = StopReason.START_FAILED
+            return False
+        self._process, self.pid = process, process.pid
+        self._watch_exit()
+        self._channel = await ServerChannel.open(ours)
+        if self.state is WorkerState.STOPPING:  # stopped while the start was under way
+            self._say(Stop())
+        return True
+
+    def _watch_exit(self) -> None:
+        """Have the kernel say when the process ends. A pidfd, since the sentinel of
+        multiprocessing stays open in whatever the worker forked."""
+        assert self.pid is not None
+        loop = asyncio.get_running_loop()
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:  # gone already, and reaped
+            self._exited.set()
+            return
+
+        def exited() -> None:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+            self._exited.set()
+
+        loop.add_reader(descriptor, exited)
+
+    async def _await_ready(self) -> None:
+        waits = {asyncio.create_task(self._ready.wait()), asyncio.create_task(self._exited.wait())}
+        timeout = self._config.start_timeout_s
+        _, pending = await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+        if self._ready.is_set() or self.state is not WorkerState.STARTING:
+            return
+        if self._exited.is_set():
+            self.reason = StopReason.START_FAILED
+        else:
+            _log.error("worker %d was not ready after %.0f s", self.number, timeout)
+            self.stop(StopReason.START_FAILED, ask=False)
+
+    async def _listen(self) -> None:
+        assert self._channel is not None
+        try:
+            while (message := await self._channel.receive()) is not None:
+                if isinstance(message, Ready):
+                    self._became_ready(message)
+                elif isinstance(message, Run | Clear | Stop):
+                    raise ChannelBroken(f"a worker does not send {message.kind!r}")
+                else:
+                    self._observer.on_message(self, message)
+        except ChannelBroken:
+            _log.exception("worker %d (pid %s) broke the protocol", self.number, self.pid)
+            self.stop(StopReason.PROTOCOL, ask=False)
+
+    def _became_ready(self, message: Ready) -> None:
+        self.import_s = message.import_s
+        missing = {name: how for name, how in message.contained.items() if how != "on"}
+        if missing:
+            _log.debug("worker %d runs without %s", self.number, missing)
+        self._ready.set()
+        if self.state is WorkerState.STARTING:
+            self._move(WorkerState.STANDBY)
+
+    async def _climb(self, ladder: Ladder) -> None:
+        if self.pid is None:
+            return  # still starting: _start sees the state and says Stop
+        rung = await stop(self.pid, self._exited, ladder, ask=lambda: self._say(Stop()))
+        _log.debug("worker %d (pid %s) ended: %s", self.number, self.pid, rung.value)
+        if not self._exited.is_set():
+            _log.error(
+                "worker %d (pid %s) survived SIGKILL; its slot and memory stay booked",
+                self.number,
+                self.pid,
+            )
+            self._move(WorkerState.LOST)
+
+    async def _bury(self) -> None:
+        assert self._process is not None
+        assert self._channel is not None
+        assert self.pid is not None
+        kill_group(self.pid)  # what the document started and left behind
+        self._channel.close()
+        self.exit_code = await self._starter.reap(self._process)
+
+    def _say(self, message: Run | Clear | Stop) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+
+    def _move(self, to: WorkerState, job: int | None = None) -> None:
+        if to not in TRANSITIONS[self.state]:
+            raise AssertionError(f"worker {self.number}: {self.state.value} to {to.value}")
+        _log.info(
+            "worker %d: %s -> %s (pid %s, job %s, reason %s)",
+            self.number,
+            self.state.value,
+            to.value,
+            self.pid,
+            job or self._job,
+            self.reason.value if self.reason else None,
+        )
+        self.state = to
+        self.since = time.monotonic()
+        self._observer.on_moved(self)
