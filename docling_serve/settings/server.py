@@ -1,0 +1,102 @@
+"""Settings of the API: what is served, to whom, and how long a synchronous request waits."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from .types import JsonList, Secret
+
+
+class ServerSettings(BaseModel):
+    """What the API serves, to whom, and how long a synchronous request waits."""
+
+    config_file: Path | None = Field(
+        default=None,
+        description="YAML (.yaml, .yml) or JSON (.json) file with further settings: a mapping of"
+        " field names. It is followed only from the process environment, not from .env.",
+    )
+    api_host: str = Field(
+        default="localhost",
+        description="Kept for compatibility, has no effect: UVICORN_HOST sets the address.",
+    )
+    api_key: Secret = Field(
+        default="",
+        description="Key that clients send in the X-Api-Key header. Empty: no authentication.",
+    )
+    cors_origins: JsonList = Field(
+        default=["*"],
+        description="Origins that browsers may call from, as a JSON array.",
+    )
+    cors_methods: JsonList = Field(
+        default=["*"],
+        description="HTTP methods allowed in cross-origin requests, as a JSON array.",
+    )
+    cors_headers: JsonList = Field(
+        default=["*"],
+        description="Request headers allowed in cross-origin requests, as a JSON array.",
+    )
+    enable_ui: bool = Field(default=False, description="Serve the demonstration page at /ui.")
+    enable_api_docs: bool = Field(
+        default=True,
+        description="Serve /openapi.json and the documentation pages made from it.",
+    )
+    enable_capabilities_endpoint: bool = Field(
+        default=True,
+        description="Serve /v1/capabilities, which tells clients what this server allows.",
+    )
+    enable_management_endpoints: bool = Field(
+        default=False,
+        description="Serve the memory diagnostics under /v1/memory; no API key is asked there.",
+    )
+    show_version_info: bool = Field(
+        default=True,
+        description="Tell component versions at /version and in the capabilities.",
+    )
+    debug_error_details: bool = Field(
+        default=False,
+        description="Put internal exception text into error replies. Not for public servers.",
+    )
+    static_path: Path | None = Field(
+        default=None,
+        description="Directory served at /static, for documentation pages without a CDN.",
+    )
+    scratch_path: Path | None = Field(
+        default=None,
+        description="Directory for uploads and results while a task lives, created if missing."
+        " Unset: a temporary directory.",
+    )
+    single_use_results: bool = Field(
+        default=True,
+        description="Delete a task and its result some time after the result was first fetched.",
+    )
+    result_removal_delay: int = Field(
+        default=300,
+        description="Seconds between the first fetch of a single-use result and its deletion.",
+    )
+    max_sync_wait: int = Field(
+        default=120,
+        description="Seconds that a synchronous request waits for its task; then the reply is 504.",
+    )
+    sync_poll_interval: int = Field(
+        default=2,
+        description="Kept for compatibility, has no effect: a synchronous request is answered at"
+        " the moment its task ends.",
+    )
+    sync_cancel_on_timeout: bool = Field(
+        default=True,
+        description="Stop the task of a synchronous request that ran out of time.",
+    )
+    sync_cancel_on_disconnect: bool = Field(
+        default=True,
+        description="Stop the task of a synchronous request whose client went away.",
+    )
+    shutdown_grace: float = Field(
+        default=30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that running tasks may still take to finish after SIGTERM or Ctrl-C.",
+    )
+    eng_ray_tenant_id_header: str = Field(
+        default="X-Tenant-Id",
+        description="Request header that names the tenant; read with every engine.",
+    )

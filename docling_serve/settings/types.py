@@ -1,0 +1,155 @@
+"""Value types that several settings share, and the marks a setting can carry.
+
+A variable of the environment is text, so lists and mappings arrive here as they were written
+and are read by the functions below. The rules are those of docling-serve 1.38.2.
+"""
+
+import json
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic.config import JsonDict
+from pydantic_settings import NoDecode
+
+SECRET: JsonDict = {"secret": True}
+"""Mark (``json_schema_extra``) of a setting whose value must not be shown."""
+
+
+def called(*names: str, deprecated: tuple[str, ...] = ()) -> JsonDict:
+    """Mark (``json_schema_extra``) that gives a setting several names.
+
+    All names a setting answers to, its field name included; where several are set in one
+    source, the first of them wins. Use of a deprecated one is logged.
+    """
+    return {"names": list(names), "deprecated_names": list(deprecated)}
+
+
+class AsyncEngine(str, Enum):
+    """Where accepted tasks run."""
+
+    LOCAL = "local"
+    RQ = "rq"
+    RAY = "ray"
+
+
+class LogLevel(str, Enum):
+    """Lowest severity that is logged."""
+
+    WARNING = "WARNING"
+    INFO = "INFO"
+    DEBUG = "DEBUG"
+
+
+class LogFormat(str, Enum):
+    """Shape of a log line."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class ArtifactStorageBackend(str, Enum):
+    """Kind of object storage behind presigned URLs."""
+
+    S3 = "s3"
+    AZURE = "azure"
+
+
+def _parse_name_list(value: object) -> object:
+    """A JSON array, else comma-separated names; whatever else it is means no restriction."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if not isinstance(value, str) or not value.strip():
+        return None
+    try:
+        decoded = json.loads(value)
+    except ValueError:
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return decoded if isinstance(decoded, list) else None
+
+
+def _parse_json_list(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        decoded = json.loads(value)
+    except ValueError:
+        decoded = None
+    if not isinstance(decoded, list):
+        raise ValueError('must be a JSON array, for example ["https://a.example"]')
+    return decoded
+
+
+def _parse_json_object(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        decoded = json.loads(value)
+    except ValueError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise ValueError("must be a JSON object")
+    return decoded
+
+
+def _parse_presets(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return {}
+    try:
+        decoded = json.loads(value)
+    except ValueError:
+        # Without the parser's own text: it may quote a key of a remote service.
+        raise ValueError("must be a JSON object that maps a preset name to its options") from None
+    return decoded if isinstance(decoded, dict) else {}
+
+
+def _parse_switch_or_auto(value: object) -> bool | Literal["auto"]:
+    text = str(value).strip().lower() if isinstance(value, (str, bool, int)) else ""
+    if text == "auto":
+        return "auto"
+    if text in {"true", "1", "yes", "on", "y", "t"}:
+        return True
+    if text in {"false", "0", "no", "off", "n", "f"}:
+        return False
+    raise ValueError("must be true, false or auto (also 1/0, yes/no, on/off)")
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+NameList = Annotated[list[str] | None, NoDecode, BeforeValidator(_parse_name_list)]
+"""Names separated by commas, or a JSON array; null = no restriction."""
+
+JsonList = Annotated[list[str], NoDecode, BeforeValidator(_parse_json_list)]
+"""A JSON array of strings; commas alone are refused (contract: settings ``cors_*``)."""
+
+JsonObject = Annotated[
+    dict[str, Any] | None,
+    NoDecode,
+    BeforeValidator(_parse_json_object),
+    Field(json_schema_extra=SECRET, repr=False),
+]
+"""A JSON object, or null. Not shown, since it may hold variables with keys."""
+
+Presets = Annotated[
+    dict[str, Any],
+    NoDecode,
+    BeforeValidator(_parse_presets),
+    Field(json_schema_extra=SECRET, repr=False),
+]
+"""JSON object from preset name to its options. Not shown, since it may hold request headers."""
+
+SwitchOrAuto = Annotated[bool | Literal["auto"], BeforeValidator(_parse_switch_or_auto)]
+"""true, false or auto, in any case."""
+
+UpperLogLevel = Annotated[LogLevel | None, BeforeValidator(_upper)]
+"""A log level in any case, or null."""
+
+Secret = Annotated[str, Field(json_schema_extra=SECRET, repr=False)]
+"""Text that is never shown."""
+
+OptionalSecret = Annotated[str | None, Field(json_schema_extra=SECRET, repr=False)]
+"""Text that is never shown, or null."""
