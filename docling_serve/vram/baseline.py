@@ -1,0 +1,158 @@
+"""Waiting until a dead worker's GPU memory is really back.
+
+Memory returns in the dying process's exit path, not when it is killed, so whoever starts the next
+worker waits here first. Two ways to know, the better one first:
+
+1. By process. If the worker's PIDs were seen on a GPU while it ran, and none is listed any more,
+   its memory is back, whatever other programs did meanwhile. Only PIDs that were seen count:
+   inside a container the driver often lists the host's numbers, where ours never appear and their
+   absence says nothing. This also holds on GPUs with coherent memory (GH200, GB200), where pages
+   may stay counted after the exit (NVML, ``nvmlMemory_t``).
+2. By device. Used memory is back at what it was before the worker, give or take a tolerance. Never
+   compared with zero: the driver and other programs hold memory of their own. Here another
+   program's growth can hide the release; the wait is bounded for that reason.
+
+Where the driver gives no figures there is nothing to wait for: the exit alone has to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from docling_serve.vram.nvml import GpuProbe
+from docling_serve.vram.readings import GpuReading, GpuState
+
+RELEASE_TOLERANCE_BYTES = 64 * 1024**2
+"""A good ``tolerance_bytes``: less than the smallest CUDA context (120 MB, ggml-org/llama.cpp
+PR 20595), so one that stays is noticed."""
+
+READ_LIMIT_S = 5.0
+"""How long a single reading may take before the driver counts as not answering."""
+
+
+@dataclass(frozen=True)
+class MemoryBaseline:
+    """Bytes in use on each visible GPU, by UUID, before a worker took any."""
+
+    used_bytes: Mapping[str, int]
+
+    @classmethod
+    def from_reading(cls, reading: GpuReading) -> MemoryBaseline:
+        """Empty where the reading has no figures, or there is no GPU."""
+        return cls({device.uuid: device.used_bytes for device in reading.devices})
+
+    @classmethod
+    def take(cls, probe: GpuProbe) -> MemoryBaseline:
+        """Read the driver now; blocks as :meth:`GpuProbe.read` does."""
+        return cls.from_reading(probe.read(max_age_s=0))
+
+
+@dataclass(frozen=True)
+class DeviceRelease:
+    """One GPU at the end of the wait; ``released`` and ``used_bytes`` are None if unknown."""
+
+    uuid: str
+    baseline_bytes: int
+    used_bytes: int | None
+    released: bool | None
+
+
+@dataclass(frozen=True)
+class ReleaseReport:
+    """How the wait ended.
+
+    ``released`` is True when every GPU gave its memory back, False when one had not by the end of
+    the time, None when nobody can tell. ``reason`` is for the log.
+    """
+
+    devices: tuple[DeviceRelease, ...]
+    waited_s: float
+    released: bool | None
+    reason: str
+
+
+async def wait_until_released(
+    probe: GpuProbe,
+    baseline: MemoryBaseline,
+    timeout_s: float,
+    tolerance_bytes: int = RELEASE_TOLERANCE_BYTES,
+    *,
+    seen_pids: Collection[int] = (),
+    poll_s: float = 0.25,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    clock: Callable[[], float] = time.monotonic,
+    read_limit_s: float = READ_LIMIT_S,
+) -> ReleaseReport:
+    """Read the driver every ``poll_s`` until memory is back at ``baseline``; never raises.
+
+    Call it after the worker's exit was seen. ``baseline`` was taken before the worker started;
+    ``seen_pids`` are those of its PIDs that :meth:`GpuReading.listed_pids` found while it ran.
+    Returns at once, with ``released`` None, when there is no figure to wait for. Readings run in
+    a thread, so the event loop is never blocked.
+    """
+    started = clock()
+    while True:
+        reading = await _read_in_thread(probe, read_limit_s)
+        devices = tuple(
+            _judge(reading, uuid, used, tolerance_bytes, seen_pids)
+            for uuid, used in baseline.used_bytes.items()
+        )
+        released = _overall(devices)
+        waited_s = clock() - started
+        if released is not False or waited_s >= timeout_s:
+            return ReleaseReport(devices, waited_s, released, _explain(reading, devices, released))
+        await sleep(min(poll_s, timeout_s - waited_s))
+
+
+async def _read_in_thread(probe: GpuProbe, limit_s: float) -> GpuReading:
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(probe.read, 0), limit_s)
+    except asyncio.TimeoutError:
+        return GpuReading(GpuState.UNKNOWN, reason="the GPU driver does not answer")
+
+
+def _judge(
+    reading: GpuReading,
+    uuid: str,
+    baseline_bytes: int,
+    tolerance_bytes: int,
+    seen_pids: Collection[int],
+) -> DeviceRelease:
+    device = reading.device(uuid)
+    listed = reading.processes.get(uuid)
+    used = None if device is None else device.used_bytes
+    released: bool | None
+    if listed is not None and seen_pids:
+        released = not any(process.pid in seen_pids for process in listed)
+    elif used is not None:
+        released = used <= baseline_bytes + tolerance_bytes
+    else:
+        released = None
+    return DeviceRelease(uuid, baseline_bytes, used, released)
+
+
+def _overall(devices: tuple[DeviceRelease, ...]) -> bool | None:
+    states = {device.released for device in devices}
+    if False in states:
+        return False
+    return None if None in states or not states else True
+
+
+def _explain(reading: GpuReading, devices: tuple[DeviceRelease, ...], released: bool | None) -> str:
+    if released:
+        return "GPU memory is back"
+    if released is None:
+        unknown = reading.reason or "; ".join(reading.unreadable) or "there is no baseline"
+        return f"GPU memory is not known: {unknown}"
+    held = [device for device in devices if device.released is False]
+    return "GPU memory is not back: " + ", ".join(
+        f"{device.uuid} has {_mib(device.used_bytes)} in use, {_mib(device.baseline_bytes)} before"
+        for device in held
+    )
+
+
+def _mib(size_bytes: int | None) -> str:
+    return "an unknown amount" if size_bytes is None else f"{size_bytes / 1024**2:.0f} MiB"

@@ -1,0 +1,53 @@
+"""Whether conversions run in worker processes, by setting or by the size of the GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from docling_serve.vram.nvml import GpuProbe
+from docling_serve.vram.readings import GpuState
+
+SMALL_GPU_BYTES = 12_000_000_000
+"""Below this total, ``auto`` gives memory back after every task.
+
+Decimal on purpose: a card sold with 12 GB reports 12.6 to 12.9e9 bytes (12,066 to 12,288 MiB),
+in part less than 12 GiB, and is not "less than 12 GB"; one sold with 11 GB reports 11.8e9.
+"""
+
+
+@dataclass(frozen=True)
+class SubprocessDecision:
+    """``enabled`` and, in words for the log and the health report, why."""
+
+    enabled: bool
+    reason: str
+
+
+def should_use_subprocess(setting: bool | Literal["auto"], probe: GpuProbe) -> SubprocessDecision:
+    """Decide ``use_subprocess_for_ocr``; reads the driver only for ``auto``, and never raises.
+
+    ``auto`` is on when the smallest visible GPU has less than 12 GB in total: the smallest,
+    because a worker may get any of them. Without a GPU it is off: there is no GPU memory to give
+    back, and who wants process isolation on a CPU says ``true``. With a GPU whose driver gives no
+    figures it is on: conversions answer the same, only start later, while "off" could leave a
+    small GPU full.
+    """
+    if setting != "auto":
+        return SubprocessDecision(setting, f"set to {'true' if setting else 'false'}")
+    reading = probe.read()
+    if reading.state is GpuState.NONE:
+        return SubprocessDecision(
+            False,
+            f"auto: no NVIDIA GPU to give memory back to ({reading.reason}); true turns it on",
+        )
+    if reading.state is GpuState.UNKNOWN:
+        return SubprocessDecision(
+            True,
+            f"auto: the size of the GPU is not known ({reading.reason}), so memory is given back",
+        )
+    smallest = min(reading.devices, key=lambda device: device.total_bytes)
+    small = smallest.total_bytes < SMALL_GPU_BYTES
+    size = f"{smallest.name} has {smallest.total_bytes / 1e9:.1f} GB"
+    limit = f"{'less than' if small else 'not less than'} {SMALL_GPU_BYTES / 1e9:.0f} GB"
+    return SubprocessDecision(small, f"auto: {size}, {limit}")

@@ -1,0 +1,142 @@
+"""The programs that may share a GPU with us, and how each is asked to let go of it.
+
+A new one is a class with two calls, what holds memory and how to unload it, and a line in
+:func:`docling_serve.vram.neighbours.configured_neighbours`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+
+CONNECT_TIMEOUT_S = 2.0
+ATTEMPTS = 2
+"""Tries per call: one retry after a lost connection or an error of the server (5xx)."""
+
+
+class NeighbourError(Exception):
+    """A neighbour answered, but not as its protocol says."""
+
+
+class NeighbourHttp:
+    """HTTP to one base address, with the one retry all calls get."""
+
+    def __init__(self, client: httpx.AsyncClient, base_url: str, timeout_s: float) -> None:
+        self._client = client
+        self._base_url = base_url.rstrip("/")
+        self._timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+
+    async def call(self, method: str, path: str, json: object = None) -> httpx.Response:
+        """Send a request; both tries are safe to repeat, as unloading twice is unloading.
+
+        Raises:
+            NeighbourError: the answer isn't a success.
+            httpx.HTTPError: there was no answer.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            last = attempt == ATTEMPTS
+            try:
+                reply = await self._client.request(
+                    method,
+                    self._base_url + path,
+                    json=json,
+                    timeout=self._timeout,
+                    follow_redirects=False,
+                )
+            except httpx.TransportError:
+                if last:
+                    raise
+                continue
+            if not reply.is_server_error or last:
+                break
+        if not reply.is_success:
+            raise NeighbourError(f"{method} {path} was answered with status {reply.status_code}")
+        return reply
+
+    async def items(self, path: str, key: str) -> list[dict[str, Any]]:
+        """GET ``path`` and return the list of objects under ``key``; null counts as empty.
+
+        Raises:
+            NeighbourError: the reply isn't JSON of that shape.
+            httpx.HTTPError: there was no answer.
+        """
+        reply = await self.call("GET", path)
+        try:
+            found = reply.json()[key] or []
+        except (ValueError, KeyError, TypeError) as exc:
+            raise NeighbourError(f"GET {path} did not answer with a list of {key}") from exc
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            raise NeighbourError(f"GET {path} did not answer with a list of {key}")
+        return found
+
+
+class Neighbour(Protocol):
+    """A program that holds GPU memory and can be asked to let go of it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def base_url(self) -> str: ...
+
+    async def loaded(self, http: NeighbourHttp) -> list[str]:
+        """Names of the models to unload that are loaded now."""
+        ...
+
+    async def unload(self, http: NeighbourHttp, models: Collection[str], /) -> None:
+        """Ask it to unload ``models``; may return before that is done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ollama:
+    """Ollama: all loaded models, or only ``model`` (its docs/api.md, server/routes.go).
+
+    A generate request without a prompt and with ``keep_alive`` 0 unloads. Ollama answers at once;
+    a model that is answering somebody goes when it is done.
+    """
+
+    base_url: str
+    model: str = ""
+    name: str = "Ollama"
+
+    async def loaded(self, http: NeighbourHttp) -> list[str]:
+        names = [str(item.get("name", "")) for item in await http.items("/api/ps", "models")]
+        wanted = _with_tag(self.model) if self.model else None
+        return [name for name in names if name and wanted in (None, _with_tag(name))]
+
+    async def unload(self, http: NeighbourHttp, models: Collection[str], /) -> None:
+        refused: NeighbourError | None = None
+        for model in models:
+            try:
+                await http.call("POST", "/api/generate", {"model": model, "keep_alive": 0})
+            except NeighbourError as exc:  # such as one deleted while loaded: go on with the others
+                refused = exc
+        if refused is not None:
+            raise refused
+
+
+@dataclass(frozen=True)
+class LlamaSwap:
+    """llama-swap: all its models (its internal/server).
+
+    The call returns when the processes are dead. It ends requests that a model is answering.
+    """
+
+    base_url: str
+    name: str = "llama-swap"
+
+    async def loaded(self, http: NeighbourHttp) -> list[str]:
+        running = await http.items("/running", "running")
+        return [str(item.get("model", "?")) for item in running if item.get("state") != "stopped"]
+
+    async def unload(self, http: NeighbourHttp, _models: Collection[str], /) -> None:
+        # The older of its two calls, which all versions have; it always unloads everything.
+        await http.call("GET", "/unload")
+
+
+def _with_tag(model: str) -> str:
+    """``llama3`` is ``llama3:latest`` to Ollama; a colon before a slash is a port."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
