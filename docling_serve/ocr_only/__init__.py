@@ -1,0 +1,26 @@
+"""Docling plugin for OCR with no model hub: layout kind ``full_page``, table kind ``none``.
+
+docling finds it through the entry point group ``docling`` and calls the two functions below,
+in every process that builds a model factory. So importing this package imports nothing else.
+``examples/ocr-only.yaml`` selects both kinds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["layout_engines", "table_structure_engines"]
+
+
+def layout_engines() -> dict[str, list[Any]]:
+    """The layout models of this plugin, as docling's layout factory asks for them."""
+    from docling_serve.ocr_only.stages import FullPageLayout  # noqa: PLC0415
+
+    return {"layout_engines": [FullPageLayout]}
+
+
+def table_structure_engines() -> dict[str, list[Any]]:
+    """The table models of this plugin, as docling's table structure factory asks for them."""
+    from docling_serve.ocr_only.stages import NoTableStructure  # noqa: PLC0415
+
+    return {"table_structure_engines": [NoTableStructure]}
