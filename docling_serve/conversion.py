@@ -73,8 +73,8 @@ class Conversion:
 
     def clear(self) -> None:
         """Drop every loaded pipeline."""
-        self._manager.clear_cache()
-        self._chunkers.clear_cache()
+        self._manager.clear_cache()  # type: ignore[no-untyped-call]
+        self._chunkers.clear_cache()  # type: ignore[no-untyped-call]
         self._converters.clear()
 
     def run(

@@ -120,6 +120,11 @@ class JobResult(_Plain):
     num_partially_succeeded: int = 0
     num_failed: int = 0
 
+    @classmethod
+    def from_results(cls, results: dict[str, Any]) -> JobResult:
+        """Read it out of a successful answer of ``process_in_subprocess``."""
+        return cls.model_validate({k: v for k, v in results.items() if k in cls.model_fields})
+
 
 class JobProgress(_Plain):
     """Where a running job is. ``document`` counts from 1."""
@@ -198,3 +203,28 @@ class TaskFolder:
     def remove(self) -> None:
         """Remove the folder and all in it."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+#: File name endings that docling converts without a PDF pipeline, hence without models.
+_MODEL_FREE = (
+    ".md .markdown .txt .text .html .htm .xhtml .docx .dotx .docm .dotm .pptx .potx .ppsx .pptm "
+    ".potm .ppsm .xlsx .xlsm .csv .adoc .asciidoc .asc .json .vtt .tex .latex .eml .odt .ods .odp "
+    ".epub .nxml .xml .dclg .dclx"
+)
+MODEL_FREE_SUFFIXES = frozenset(_MODEL_FREE.split())
+
+
+def may_need_models(spec: JobSpec) -> bool:
+    """Whether a model may be loaded for this job, judged by file names alone.
+
+    Errs on the side of yes: an unknown ending, a remote source, or an option that looks into
+    pictures counts as needing models.
+    """
+    enriching = ("do_picture_description", "do_picture_classification", "do_chart_extraction")
+    if any(spec.options.get(name) for name in enriching):
+        return True
+    return not all(
+        isinstance(source, StagedFile)
+        and Path(source.filename).suffix.lower() in MODEL_FREE_SUFFIXES
+        for source in spec.sources
+    )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobProgress, TaskFolder
+from docling_serve.observability.logging import configure_logging
 from docling_serve.subprocess_worker.channel import WorkerChannel
 from docling_serve.subprocess_worker.config import WorkerConfig
 from docling_serve.subprocess_worker.containment import contain, limit_threads, scrub_environment
@@ -60,8 +61,6 @@ def main(arguments: ChildArguments) -> None:
     contained = contain(parent_pid=arguments.parent_pid)
     scrub_environment(os.environ, arguments.config.drop_env)
     limit_threads(os.environ, arguments.config.threads)
-    from docling_serve.observability.logging import configure_logging
-
     configure_logging(arguments.config.log_level, arguments.config.log_format)
     channel = WorkerChannel(arguments.channel)
     code = 1
@@ -73,7 +72,7 @@ def main(arguments: ChildArguments) -> None:
         )
         worker.serve()
         code = 0
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last line before the end, so that the log has it
         _log.exception("worker %d ends: it cannot go on", os.getpid())
     finally:
         _leave(code)
@@ -81,7 +80,7 @@ def main(arguments: ChildArguments) -> None:
 
 class _Worker:
     def __init__(self, channel: WorkerChannel, converter_config: dict[str, Any]) -> None:
-        from docling_serve.conversion import Conversion
+        from docling_serve.conversion import Conversion  # noqa: PLC0415 - imports torch
 
         self._channel = channel
         self._conversion: Conversion = Conversion(converter_config)

@@ -10,6 +10,19 @@ StartMethod = Literal["spawn", "forkserver"]
 
 
 @dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker needs to know at its start; small and picklable."""
+
+    converter_config: dict[str, Any] = field(default_factory=dict)
+    log_level: str = "INFO"
+    log_format: str = "text"
+    #: CPU threads a worker may use for models; 0 leaves the libraries' defaults.
+    threads: int = 0
+    #: Environment variables that a worker must not have, by name prefix.
+    drop_env: tuple[str, ...] = ("DOCLING_SERVE_", "UVICORN_")
+
+
+@dataclass(frozen=True)
 class WorkerPoolConfig:
     """Limits of a pool. Times are seconds."""
 
@@ -31,20 +44,7 @@ class WorkerPoolConfig:
     kill_wait_s: float = 10.0
     #: How long to wait for the device to give memory back after an exit.
     release_wait_s: float = 5.0
-    worker: WorkerConfig = field(default_factory=lambda: WorkerConfig())
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """What a worker needs to know at its start; small and picklable."""
-
-    converter_config: dict[str, Any] = field(default_factory=dict)
-    log_level: str = "INFO"
-    log_format: str = "text"
-    #: CPU threads a worker may use for models; 0 leaves the libraries' defaults.
-    threads: int = 0
-    #: Environment variables that a worker must not have, by name prefix.
-    drop_env: tuple[str, ...] = ("DOCLING_SERVE_", "UVICORN_")
+    worker: WorkerConfig = field(default_factory=WorkerConfig)
 
 
 def threads_per_worker(max_workers: int) -> int:

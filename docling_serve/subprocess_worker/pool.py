@@ -15,11 +15,11 @@ from typing import Any
 from docling_serve.errors import ShuttingDown, TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
+from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.supervisor import Job, Supervisor
-from docling_serve.subprocess_worker.worker import AwaitRelease
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +31,6 @@ def _ignore(_: object) -> None:
 
 
 def _nothing() -> None:
-    return None
-
-
-async def _released_at_exit(_: int) -> None:
     return None
 
 
@@ -54,7 +50,7 @@ class SubprocessWorkerPool:
     """Worker processes that run jobs, at most ``max_workers`` at a time.
 
     Make it anywhere; use it from one event loop. Without ``config`` a pool has the defaults of
-    :class:`WorkerPoolConfig`. ``await_release`` waits for a dead worker's device memory.
+    :class:`WorkerPoolConfig`. ``device`` says when a dead worker's device memory is back.
     """
 
     def __init__(
@@ -63,12 +59,12 @@ class SubprocessWorkerPool:
         *,
         config: WorkerPoolConfig | None = None,
         starter: Starter | None = None,
-        await_release: AwaitRelease = _released_at_exit,
+        device: DeviceMemory | None = None,
     ) -> None:
         self.config = config or WorkerPoolConfig(max_workers=max_workers)
         self.metrics = SubprocessMetrics()
         self._starter = starter or Starter(self.config)
-        self._await_release = await_release
+        self._device = device or NoDevice()
         self._supervisor: Supervisor | None = None
         self._closed = False
 
@@ -178,9 +174,7 @@ class SubprocessWorkerPool:
         if self._closed:
             raise ShuttingDown("the server is shutting down")
         if self._supervisor is None:
-            self._supervisor = Supervisor(
-                self.config, self._starter, self._await_release, self.metrics
-            )
+            self._supervisor = Supervisor(self.config, self._starter, self._device, self.metrics)
         return self._supervisor
 
 
@@ -191,11 +185,11 @@ class _Shared:
 
 
 def get_worker_pool(
-    config: WorkerPoolConfig | None = None, await_release: AwaitRelease = _released_at_exit
+    config: WorkerPoolConfig | None = None, device: DeviceMemory | None = None
 ) -> SubprocessWorkerPool:
     """The pool of this process, made at the first call with ``config``."""
     if _Shared.pool is None:
-        _Shared.pool = SubprocessWorkerPool(config=config, await_release=await_release)
+        _Shared.pool = SubprocessWorkerPool(config=config, device=device)
     return _Shared.pool
 
 

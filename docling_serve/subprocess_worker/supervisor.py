@@ -21,6 +21,7 @@ from docling_serve.jobs import JobProgress, JobResult, TaskFolder
 from docling_serve.subprocess_worker import scheduling
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
 from docling_serve.subprocess_worker.exits import describe_exit
+from docling_serve.subprocess_worker.memory import DeviceMemory
 from docling_serve.subprocess_worker.messages import (
     CallbackDue,
     Done,
@@ -32,7 +33,7 @@ from docling_serve.subprocess_worker.messages import (
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
-from docling_serve.subprocess_worker.worker import AwaitRelease, Worker
+from docling_serve.subprocess_worker.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -67,14 +68,14 @@ class Supervisor:
         self,
         config: WorkerPoolConfig,
         starter: Starter,
-        await_release: AwaitRelease,
+        device: DeviceMemory,
         metrics: SubprocessMetrics,
     ) -> None:
         self.config = config
         self.metrics = metrics
         self.workers: dict[int, Worker] = {}
         self._starter = starter
-        self._await_release = await_release
+        self._device = device
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}
         self._lives: set[asyncio.Task[None]] = set()
@@ -224,7 +225,7 @@ class Supervisor:
         )
 
     def _start_worker(self) -> None:
-        worker = Worker(self.next_number(), self.config, self._starter, self, self._await_release)
+        worker = Worker(self.next_number(), self.config, self._starter, self, self._device)
         self.workers[worker.number] = worker
         self.metrics.workers_started += 1
         life = asyncio.create_task(worker.live())

@@ -11,13 +11,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from docling_serve.errors import ChannelBroken
 from docling_serve.subprocess_worker.channel import ServerChannel
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
+from docling_serve.subprocess_worker.memory import DeviceMemory
 from docling_serve.subprocess_worker.messages import Clear, FromWorker, Ready, Run, Stop
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import (
@@ -33,9 +33,6 @@ _log = logging.getLogger(__name__)
 
 #: How long a closed channel may take to drain when a grandchild still holds the other end.
 _DRAIN_LIMIT_S = 0.5
-
-AwaitRelease = Callable[[int], Awaitable[None]]
-"""Waits until the device memory of the worker with this pid is back, at most for its bound."""
 
 
 class WorkerObserver(Protocol):
@@ -57,7 +54,7 @@ class Worker:
         config: WorkerPoolConfig,
         starter: Starter,
         observer: WorkerObserver,
-        await_release: AwaitRelease,
+        device: DeviceMemory,
     ) -> None:
         self.number = number
         self.state = WorkerState.STARTING
@@ -73,12 +70,13 @@ class Worker:
         self._config = config
         self._starter = starter
         self._observer = observer
-        self._await_release = await_release
+        self._device = device
         self._channel: ServerChannel | None = None
         self._process: BaseProcess | None = None
         self._exited = asyncio.Event()
         self._ready = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
+        self._noting: asyncio.Task[None] | None = None
         self._job: int | None = None
 
     async def live(self) -> None:
@@ -96,11 +94,14 @@ class Worker:
             self.reason = StopReason.CRASHED
         self._move(WorkerState.RELEASING)
         if self.holds_models and self.pid is not None:
-            await self._await_release(self.pid)
+            await self._device.wait_after(self.pid)
         self._move(WorkerState.STOPPED)
 
     def run(self, job: int, folder: str) -> None:
         """Hand a job to a worker that is idle."""
+        if not self.holds_models and self.pid is not None:
+            # Read within milliseconds, long before the job can have loaded a model.
+            self._noting = asyncio.create_task(self._device.note_before(self.pid))
         self._job = job
         self._move(WorkerState.BUSY, job=job)
         self._say(Run(job=job, folder=folder))
@@ -152,7 +153,7 @@ class Worker:
     async def _start(self) -> bool:
         try:
             process, ours = await self._starter.start(self.number)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # Whatever kept the process from starting, the pool must go on and say so.
             _log.exception("worker %d could not be started", self.number)
             self.reason = StopReason.START_FAILED

@@ -1,0 +1,24 @@
+"""Give back what the server holds: converters, results (contract: behaviour K)."""
+
+from __future__ import annotations
+
+from docling.datamodel.service.responses import ClearResponse
+from fastapi import APIRouter
+
+from docling_serve.api.dependencies import RequireApiKey, ServicesDep
+
+router = APIRouter(prefix="/v1/clear", tags=["clear"], dependencies=[RequireApiKey])
+
+
+@router.get("/converters")
+async def clear_converters(services: ServicesDep) -> ClearResponse:
+    """Give back loaded models: workers that hold some end, busy ones after their task."""
+    await services.engine.clear_converters()
+    return ClearResponse()
+
+
+@router.get("/results")
+async def clear_results(services: ServicesDep, older_then: float = 3600) -> ClearResponse:
+    """Remove tasks that finished more than ``older_then`` seconds ago, with their results."""
+    await services.engine.clear_results(older_than=older_then)
+    return ClearResponse()

@@ -1,0 +1,52 @@
+"""What routes ask for, as annotated aliases."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated
+
+from fastapi import Depends, Header, HTTPException, Request, Security
+from fastapi.security import APIKeyHeader
+
+from docling_serve.api.services import Services
+from docling_serve.engines.base import DEFAULT_TENANT
+
+DEFAULT_TENANT_HEADER = "X-Tenant-Id"
+
+_api_key_header = APIKeyHeader(name="X-Api-Key", scheme_name="APIKeyAuth", auto_error=False)
+
+
+def get_services(request: Request) -> Services:
+    """The collaborators the app was made with."""
+    services: Services = request.app.state.services
+    return services
+
+
+def require_api_key(
+    services: Annotated[Services, Depends(get_services)],
+    key: Annotated[str | None, Security(_api_key_header)] = None,
+) -> None:
+    """Let the request through if no key is configured, or it brings the right one.
+
+    Raises:
+        HTTPException: 401, with the same body for every reason (contract: behaviour C20).
+    """
+    expected = services.settings.api_key
+    if expected and not secrets.compare_digest((key or "").encode(), expected.encode()):
+        raise HTTPException(401, "Unauthorized")
+
+
+def tenant_id(
+    request: Request,
+    services: Annotated[Services, Depends(get_services)],
+    _: Annotated[str | None, Header(alias=DEFAULT_TENANT_HEADER)] = None,
+) -> str:
+    """The tenant named by the configured header (contract: behaviour G74)."""
+    name = services.settings.eng_ray_tenant_id_header
+    return request.headers.get(name) or DEFAULT_TENANT
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+Tenant = Annotated[str, Depends(tenant_id)]
+DocumentVersionHeader = Annotated[str | None, Header(alias="Accept-Docling-Document-Version")]
+RequireApiKey = Depends(require_api_key)

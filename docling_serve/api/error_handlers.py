@@ -1,0 +1,87 @@
+"""One table: what was raised, what the client gets."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import Any
+
+from docling_jobkit.orchestrators.base_orchestrator import RedisBackpressureError, TaskNotFoundError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from docling_serve.errors import Failure, ShuttingDown, TaskFailed
+
+_log = logging.getLogger(__name__)
+
+#: Status of a synchronous request whose task failed, by the failure's category.
+FAILURE_STATUS: dict[str, int] = {
+    "policy": 422,
+    "backend_failure": 422,
+    "source_unavailable": 424,
+    "target_unavailable": 424,
+    "timeout": 504,
+    "capacity": 507,
+}
+
+_HIDDEN = frozenset({"input", "ctx", "url"})  # contract: behaviour A1
+
+
+def failure_response(failure: Failure, task_id: str) -> JSONResponse:
+    """The answer to a synchronous request whose task failed."""
+    status = FAILURE_STATUS.get(failure.category, 500)
+    content: dict[str, Any] = {
+        "detail": failure.message,
+        "task_id": task_id,
+        "failure": {
+            "category": failure.category,
+            "message": failure.message,
+            "retryable": failure.retryable,
+            "phase": failure.phase,
+            "details": failure.details,
+        },
+    }
+    return JSONResponse(content, status)
+
+
+def install(app: FastAPI) -> None:
+    """Attach the table to ``app``."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(TaskNotFoundError, _no_task)
+    app.add_exception_handler(ShuttingDown, _shutting_down)
+    app.add_exception_handler(RedisBackpressureError, _busy)
+    app.add_exception_handler(TaskFailed, _task_failed)
+    app.add_exception_handler(OSError, _no_room)
+
+
+async def _invalid(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, RequestValidationError)
+    errors = [{k: v for k, v in error.items() if k not in _HIDDEN} for error in exc.errors()]
+    return JSONResponse({"detail": errors}, 422)
+
+
+async def _no_task(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "Task not found."}, 404)
+
+
+async def _shutting_down(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "The server is shutting down."}, 503, {"Retry-After": "5"})
+
+
+async def _busy(_: Request, __: Exception) -> JSONResponse:
+    detail = "Server is busy, please try again shortly."  # contract: behaviour M105
+    return JSONResponse({"detail": detail}, 503, {"Retry-After": "1"})
+
+
+async def _task_failed(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, TaskFailed)
+    return failure_response(exc.failure, "")
+
+
+async def _no_room(request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, OSError)
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JSONResponse({"detail": "The server's scratch disk is full."}, 507)
+    return JSONResponse({"detail": "The server could not store the request."}, 500)

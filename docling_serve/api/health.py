@@ -1,0 +1,73 @@
+"""Probes and versions; none of them needs a key (contract: behaviour B)."""
+
+from __future__ import annotations
+
+import platform
+
+from docling.datamodel.service.responses import HealthCheckResponse, ReadinessResponse
+from fastapi import APIRouter, HTTPException
+
+from docling_serve.api.dependencies import ServicesDep
+from docling_serve.api.services import Services
+from docling_serve.versions import component_versions
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health")
+async def health() -> HealthCheckResponse:
+    """The process answers."""
+    return HealthCheckResponse()
+
+
+@router.get("/ready")
+async def readiness(services: ServicesDep) -> ReadinessResponse:
+    """The server takes tasks: 503 with the reason while it does not."""
+    state = services.readiness
+    if state.shutting_down:
+        raise HTTPException(503, "The server is shutting down.")
+    if state.models_error is not None:
+        raise HTTPException(503, f"Models could not be loaded: {state.models_error}")
+    if state.models_pending:
+        raise HTTPException(503, "Models not yet loaded")
+    _require_queue(services)
+    await services.engine.check_connection()
+    return ReadinessResponse()
+
+
+@router.get("/readyz", include_in_schema=False)
+async def readyz(services: ServicesDep) -> ReadinessResponse:
+    """Another name of /ready."""
+    return await readiness(services)
+
+
+@router.get("/livez", include_in_schema=False)
+async def livez(services: ServicesDep) -> HealthCheckResponse:
+    """The process answers and its queue is worked on."""
+    _require_queue(services)
+    return HealthCheckResponse()
+
+
+@router.get("/api", include_in_schema=False)
+async def api() -> HealthCheckResponse:
+    """Another name of /health."""
+    return HealthCheckResponse()
+
+
+@router.get("/version")
+async def version_info(services: ServicesDep) -> dict[str, str]:
+    """Versions of the server and what it is built on."""
+    if not services.settings.show_version_info:
+        raise HTTPException(
+            403, "Forbidden. The server is configured for not showing version details."
+        )
+    return {
+        **component_versions(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "plaform": platform.platform(),  # spelt as clients know it (contract: behaviour B13)
+    }
+
+
+def _require_queue(services: Services) -> None:
+    if services.readiness.queue_failed:
+        raise HTTPException(503, "Background queue processor is not running.")

@@ -1,0 +1,32 @@
+"""What the routes work with, made once by the app."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from docling_serve.engines.base import TaskEngine
+from docling_serve.policy import ServicePolicy
+from docling_serve.settings import DoclingServeSettings
+
+
+@dataclass
+class Readiness:
+    """What the probes answer from."""
+
+    models_pending: bool = False
+    models_error: str | None = None
+    queue_failed: bool = False
+    shutting_down: bool = False
+
+
+@dataclass
+class Services:
+    """The collaborators of every route."""
+
+    settings: DoclingServeSettings
+    policy: ServicePolicy
+    engine: TaskEngine
+    readiness: Readiness = field(default_factory=Readiness)
+    #: Set at the first signal to stop, so that nobody waits for a task in vain.
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)

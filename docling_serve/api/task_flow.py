@@ -1,0 +1,142 @@
+"""Submit, wait, answer: each written once, used by every route that makes or reads a task."""
+
+from __future__ import annotations
+
+import asyncio
+
+from docling.datamodel.service.responses import TaskStatusResponse
+from docling.datamodel.service.tasks import TaskProcessingMeta
+from fastapi import HTTPException, Request
+from fastapi.responses import FileResponse, Response
+from starlette.background import BackgroundTask
+
+from docling_serve.api.error_handlers import failure_response
+from docling_serve.api.services import Services
+from docling_serve.engines.base import Submission, TaskView
+from docling_serve.errors import Failure
+from docling_serve.rendering import public_failure, render_failure
+
+_NOT_YET = "Task result not found. Please wait for a completion status."
+
+
+def status_response(view: TaskView) -> TaskStatusResponse:
+    """The wire model of a task's state."""
+    return TaskStatusResponse.model_validate(
+        {
+            "task_id": view.task_id,
+            "task_type": view.task_type,
+            "task_status": view.status.value,
+            "task_position": view.position,
+            "task_meta": _meta(view),
+            "error_message": view.failure.message if view.failure else None,
+            "failure": public_failure(view.failure) if view.failure else None,
+        }
+    )
+
+
+async def submit_async(services: Services, submission: Submission) -> TaskStatusResponse:
+    """Accept a task and say where it stands."""
+    return status_response(await services.engine.submit(submission))
+
+
+async def submit_and_wait(services: Services, submission: Submission, request: Request) -> Response:
+    """Accept a task and answer with its result.
+
+    Raises:
+        HTTPException: 504 when ``max_sync_wait`` ran out (contract: behaviour F56).
+    """
+    view = await services.engine.submit(submission)
+    view = await _wait(services, submission.tenant, view, request)
+    if not view.finished:
+        await _give_up(services, submission.tenant, view, services.settings.sync_cancel_on_timeout)
+        raise HTTPException(
+            504,
+            "Conversion is taking too long. The maximum wait time is configure as "
+            f"DOCLING_SERVE_MAX_SYNC_WAIT={services.settings.max_sync_wait}.",
+        )
+    if view.failure is not None:
+        return failure_response(view.failure, view.task_id)
+    return await _result(services, view, submission.tenant)
+
+
+async def task_result(services: Services, task_id: str, tenant: str) -> Response:
+    """The reply of a finished task; of a failed one the failure, in the shape that docling's
+    service client reads.
+
+    Raises:
+        HTTPException: 404 while the task has not finished (contract: behaviour G69).
+    """
+    view = await services.engine.view(task_id, tenant)
+    if not view.finished:
+        raise HTTPException(404, _NOT_YET)
+    if view.failure is not None:
+        rendered = render_failure(view.failure)
+        return Response(
+            rendered.content,
+            media_type=rendered.media_type,
+            background=_fetched(services, task_id),
+        )
+    return await _result(services, view, tenant)
+
+
+async def _result(services: Services, view: TaskView, tenant: str) -> Response:
+    reply = await services.engine.reply(view.task_id, tenant)
+    if reply is None:
+        raise HTTPException(404, _NOT_YET)
+    return FileResponse(
+        reply.path,
+        media_type=reply.media_type,
+        filename=reply.download_name,
+        headers={"X-Docling-Task-Id": view.task_id},
+        background=_fetched(services, view.task_id),
+    )
+
+
+async def _wait(services: Services, tenant: str, view: TaskView, request: Request) -> TaskView:
+    """Wait for the end of the task, of the allowed time, or of the client's patience."""
+    limit = services.settings.max_sync_wait
+    finished = asyncio.ensure_future(services.engine.wait_finished(view.task_id, tenant, limit))
+    gone = asyncio.ensure_future(_client_gone(request))
+    try:
+        await asyncio.wait({finished, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not finished.done():
+            cancels = services.settings.sync_cancel_on_disconnect
+            await _give_up(services, tenant, view, cancels)
+            raise HTTPException(499, "The client closed the connection.")
+        return finished.result()
+    finally:
+        finished.cancel()
+        gone.cancel()
+
+
+async def _give_up(services: Services, tenant: str, view: TaskView, cancels: bool) -> None:
+    """Nobody waits for the task any more: stop it, or let it go on."""
+    if cancels:
+        cause = Failure("policy", "The synchronous request ended before the task did.")
+        await services.engine.cancel(view.task_id, tenant, cause)
+
+
+async def _client_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _fetched(services: Services, task_id: str) -> BackgroundTask:
+    return BackgroundTask(services.engine.on_result_fetched, task_id)
+
+
+def _meta(view: TaskView) -> TaskProcessingMeta | None:
+    if view.progress is None and view.result is None:
+        return None
+    if view.result is not None:
+        return TaskProcessingMeta(
+            num_docs=view.result.num_converted,
+            num_processed=view.result.num_converted,
+            num_succeeded=view.result.num_succeeded,
+            num_partially_succeeded=view.result.num_partially_succeeded,
+            num_failed=view.result.num_failed,
+        )
+    assert view.progress is not None
+    return TaskProcessingMeta(
+        num_docs=view.progress.num_docs, num_processed=view.progress.document - 1
+    )

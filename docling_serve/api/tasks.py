@@ -1,0 +1,53 @@
+"""The state and the result of a task."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from docling.datamodel.service.responses import (
+    ChunkDocumentResponse,
+    ConvertDocumentResponse,
+    PresignedUrlConvertDocumentResponse,
+    PresignedUrlConvertResponse,
+    TaskFailureResult,
+    TaskStatusResponse,
+)
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from docling_serve.api import task_flow
+from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
+
+router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[RequireApiKey])
+
+_MAX_WAIT_S = 3600.0
+
+
+@router.get("/status/poll/{task_id}")
+async def task_status_poll(
+    services: ServicesDep,
+    tenant: Tenant,
+    task_id: str,
+    wait: Annotated[
+        float, Query(description="Seconds to wait for the task to finish before answering.")
+    ] = 0.0,
+) -> TaskStatusResponse:
+    """Where a task stands; with ``wait``, once it has finished or the time is up."""
+    seconds = 0.0 if math.isnan(wait) else min(max(wait, 0.0), _MAX_WAIT_S)
+    view = await services.engine.wait_finished(task_id, tenant, seconds)
+    return task_flow.status_response(view)
+
+
+@router.get(
+    "/result/{task_id}",
+    response_model=ConvertDocumentResponse
+    | PresignedUrlConvertDocumentResponse
+    | PresignedUrlConvertResponse
+    | ChunkDocumentResponse
+    | TaskFailureResult,
+    responses={200: {"content": {"application/zip": {}}}},
+)
+async def task_result(services: ServicesDep, tenant: Tenant, task_id: str) -> Response:
+    """The result of a finished task, or why it failed."""
+    return await task_flow.task_result(services, task_id, tenant)

@@ -1,0 +1,247 @@
+"""The composition root: which parts make the server, and the gate every task passes.
+
+Importing this module configures nothing; :func:`create_app` reads the settings, decides the mode
+and puts the parts together; the app's lifespan starts and stops them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+import docling_serve.settings as shared
+from docling_serve.errors import Failure, TaskFailed
+from docling_serve.jobs import JobResult, JobSpec, may_need_models
+from docling_serve.light_imports import leave_out_torch
+from docling_serve.observability.logging import configure_logging
+from docling_serve.runtime import Runtime, log_level
+from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
+from docling_serve.shutdown import Shutdown
+from docling_serve.storage import Scratch
+from docling_serve.subprocess_worker import close_worker_pool, process_in_subprocess
+from docling_serve.versions import component_versions
+from docling_serve.vram import neighbours
+
+if TYPE_CHECKING:
+    from docling_jobkit.datamodel.task import Task
+
+    from docling_serve.api.services import Readiness
+    from docling_serve.engines.local import LocalEngine
+
+_log = logging.getLogger(__name__)
+
+
+# ---- the gate -----------------------------------------------------------------------------
+
+
+async def process_task_with_vram_management(
+    orchestrator: LocalEngine, task: Task, *, runtime: Runtime
+) -> JobResult:
+    """Run one task where the mode says: in a worker process, or in a thread of this one.
+
+    Raises:
+        TaskFailed: the task ended without a result.
+    """
+    spec = JobSpec.from_task_dict(orchestrator.task_dict(task))
+    if may_need_models(spec):
+        await unload_external_models(runtime)
+    if runtime.subprocess_mode:
+        answer = await process_in_subprocess(
+            orchestrator.task_dict(task),
+            runtime.settings.subprocess_timeout,
+            folder=orchestrator.folder(task).root,
+            pool=runtime.pool,
+            on_started=lambda: orchestrator.mark_started(task),
+            on_progress=lambda progress: orchestrator.report_progress(task, progress),
+            on_callback=lambda payload: orchestrator.relay_callback(task, payload),
+        )
+        if answer["status"] == "error":
+            raise TaskFailed(Failure(**answer["error"]))
+        return JobResult.from_results(answer["results"])
+    try:
+        return await runtime.converters.run(
+            spec,
+            orchestrator.folder(task),
+            on_started=lambda: orchestrator.mark_started(task),
+            on_progress=lambda progress: orchestrator.report_progress(task, progress),
+            on_callback=lambda payload: orchestrator.relay_callback(task, payload),
+        )
+    finally:
+        await cleanup_models_if_needed(runtime, idle=orchestrator.waiting == 0)
+
+
+async def ensure_models_loaded(runtime: Runtime) -> None:
+    """Load the default models into this process; in subprocess mode there is nothing to load."""
+    if runtime.subprocess_mode:
+        _log.info("subprocess mode: models are loaded by workers, not by this process")
+        return
+    await runtime.converters.warm_up()
+
+
+async def cleanup_models_if_needed(runtime: Runtime, *, idle: bool) -> None:
+    """Drop loaded models when nothing waits and memory is to be given back; in subprocess mode
+    the end of the worker is the clean-up."""
+    if runtime.subprocess_mode:
+        _log.debug("subprocess mode: the worker's end is the clean-up")
+    elif idle and runtime.frees_vram_on_idle:
+        await runtime.converters.clear()
+
+
+async def unload_external_models(runtime: Runtime) -> None:
+    """Ask the configured neighbours on the GPU (Ollama, llama-swap) to unload; never raises."""
+    if neighbours.configured_neighbours(runtime.settings):
+        await neighbours.unload_external_models(runtime.settings)
+
+
+async def clear_models(runtime: Runtime) -> None:
+    """Give back what loaded converters hold, in either mode."""
+    if runtime.subprocess_mode:
+        await runtime.pool.clear()
+    else:
+        await runtime.converters.clear()
+
+
+# ---- the app ------------------------------------------------------------------------------
+
+
+def create_app(settings: DoclingServeSettings | None = None) -> FastAPI:
+    """Put the server together. Without ``settings`` the shared ones are used.
+
+    Raises:
+        ValueError: the settings ask for something this server cannot do.
+    """
+    settings = settings or shared.docling_serve_settings
+    configure_logging(log_level(settings), settings.log_format.value)
+    for unknown in find_unknown_settings(settings):
+        _log.warning("%s", unknown)
+    if settings.eng_kind is not AsyncEngine.LOCAL:
+        raise ValueError(
+            f"eng_kind={settings.eng_kind.value} is not available in this version; "
+            "use eng_kind=local (DOCLING_SERVE_ENG_KIND)"
+        )
+    runtime = Runtime.decide(settings)
+    mode = "on" if runtime.subprocess_mode else "off"
+    _log.info("subprocess mode is %s (%s)", mode, runtime.reason)
+    if runtime.keeps_light and not leave_out_torch():
+        _log.warning("torch was imported before the app was made, so this process stays large")
+    return _build(runtime)
+
+
+def _build(runtime: Runtime) -> FastAPI:
+    # Only now: these import docling, which must not find torch when it is to be left out.
+    from docling_serve import api  # noqa: PLC0415
+
+    settings = runtime.settings
+    app = FastAPI(
+        title="Docling Serve",
+        version=component_versions()["docling-serve"],
+        lifespan=functools.partial(_lifespan, runtime),
+        openapi_url="/openapi.json" if settings.enable_api_docs else None,
+    )
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        # A key travels in a header, not in a cookie, so any-origin needs no credentials.
+        allow_credentials="*" not in settings.cors_origins,
+        allow_methods=settings.cors_methods,
+        allow_headers=settings.cors_headers,
+    )
+    api.install(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(runtime: Runtime, app: FastAPI) -> AsyncIterator[None]:
+    from docling_serve.api.services import Services  # noqa: PLC0415
+    from docling_serve.engines.callbacks import CallbackDelivery  # noqa: PLC0415
+    from docling_serve.engines.converter_config import converter_config  # noqa: PLC0415
+    from docling_serve.engines.local import LocalEngine  # noqa: PLC0415
+    from docling_serve.policy import ServicePolicy  # noqa: PLC0415
+
+    settings = runtime.settings
+    scratch = Scratch(settings.scratch_path)
+    callbacks = CallbackDelivery()
+    engine = LocalEngine(
+        runner=functools.partial(process_task_with_vram_management, runtime=runtime),
+        # One more than can run: the workers then know that a task waits, and stay for it.
+        hand_over=(
+            settings.subprocess_max_workers + 1
+            if runtime.subprocess_mode
+            else settings.eng_loc_num_workers
+        ),
+        folders=scratch.path,
+        converter_config=converter_config(settings),
+        result_removal_delay_s=settings.result_removal_delay,
+        single_use_results=settings.single_use_results,
+        debug_error_details=settings.debug_error_details,
+        on_callback=callbacks.send,
+        clear_converters=functools.partial(clear_models, runtime),
+    )
+    services = Services(settings, ServicePolicy.from_settings(settings), engine)
+    app.state.services = services
+    shutdown = Shutdown(
+        begin=lambda: _begin_shutdown(runtime, engine, services.readiness),
+        at_once=runtime.pool.kill_all if runtime.subprocess_mode else lambda: None,
+    )
+    with shutdown.listening():
+        queue = asyncio.create_task(_supervise_queue(engine, services.readiness))
+        starting = asyncio.create_task(_start_mode(runtime, services.readiness))
+        try:
+            yield
+        finally:
+            _begin_shutdown(runtime, engine, services.readiness)
+            starting.cancel()
+            await engine.finish_running(settings.shutdown_grace)
+            await engine.close()
+            queue.cancel()
+            if runtime.subprocess_mode:
+                await close_worker_pool()
+            runtime.converters.close()
+            await callbacks.close(within_s=settings.shutdown_grace)
+            scratch.remove()
+
+
+def _begin_shutdown(runtime: Runtime, engine: LocalEngine, readiness: Readiness) -> None:
+    """At the first sign of the end: refuse, wake who waits, let what runs finish."""
+    if readiness.shutting_down:
+        return
+    readiness.shutting_down = True
+    _log.info(
+        "shutting down: no new tasks; %g s for those that run", runtime.settings.shutdown_grace
+    )
+    engine.drain()
+    # Requests that wait for a running task keep the server open, so its time is bounded here and
+    # not in the lifespan, which only ends after the last request.
+    asyncio.get_running_loop().call_later(runtime.settings.shutdown_grace, engine.cancel_running)
+
+
+async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
+    """Get ready for tasks: standby workers, or models in this process."""
+    if runtime.subprocess_mode:
+        await ensure_models_loaded(runtime)
+        await runtime.pool.start()
+    elif runtime.settings.load_models_at_boot and not runtime.frees_vram_on_idle:
+        readiness.models_pending = True
+        try:
+            await ensure_models_loaded(runtime)
+        except Exception as exc:  # noqa: BLE001
+            # Documents that need no models still convert; the probe says why others will not.
+            _log.exception("the models could not be loaded")
+            readiness.models_error = " ".join(str(exc).split())[:300]
+        readiness.models_pending = False
+
+
+async def _supervise_queue(engine: LocalEngine, readiness: Readiness) -> None:
+    """Run the queue; its death is visible to the probes."""
+    try:
+        await engine.process_queue()
+    except Exception:  # noqa: BLE001 - whatever it was, the probes must see it
+        _log.exception("the queue stopped")
+        readiness.queue_failed = True

@@ -1,0 +1,1 @@
+"""What queues tasks and runs them: one module per engine, behind one protocol."""

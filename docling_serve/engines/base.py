@@ -1,0 +1,126 @@
+"""What the API may ask of an engine, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from docling.datamodel.service.callbacks import CallbackSpec
+from docling.datamodel.service.options import ConvertDocumentsOptions
+from docling.datamodel.service.tasks import TaskType
+from docling_jobkit.datamodel.task_meta import TaskStatus
+from pydantic import BaseModel
+
+from docling_serve.errors import Failure
+from docling_serve.jobs import JobProgress, JobResult
+
+DEFAULT_TENANT = "default"  # contract: behaviour G74
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A document that came with the request. ``name`` is the client's, for display and for
+    guessing the format; it is never used as a path."""
+
+    name: str
+    file: BinaryIO
+
+
+Source = Upload | BaseModel
+"""An upload, or the request model of a source that the worker fetches."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A validated request, ready to become a task."""
+
+    sources: Sequence[Source]
+    options: ConvertDocumentsOptions
+    targets: Sequence[BaseModel]
+    task_type: TaskType = TaskType.CONVERT
+    chunking_options: BaseModel | None = None
+    include_converted_doc: bool = False
+    callbacks: Sequence[CallbackSpec] = ()
+    target_document_version: str | None = None
+    tenant: str = DEFAULT_TENANT
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """A task as it is now. ``position`` counts from 1 while the task waits."""
+
+    task_id: str
+    task_type: TaskType
+    status: TaskStatus
+    position: int | None = None
+    num_docs: int = 0
+    progress: JobProgress | None = None
+    result: JobResult | None = None
+    failure: Failure | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the task has come to its end, good or bad."""
+        return self.status in (TaskStatus.SUCCESS, TaskStatus.FAILURE)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The body that answers for a finished task: a file to stream."""
+
+    path: Path
+    media_type: str
+    headers: dict[str, str] = field(default_factory=dict)
+    download_name: str | None = None
+
+
+class TaskEngine(Protocol):
+    """Every call that takes a task id raises jobkit's ``TaskNotFoundError`` when there is no such
+    task, or it belongs to another tenant."""
+
+    async def submit(self, submission: Submission) -> TaskView:
+        """Accept a task. Raises ``ShuttingDown`` when no task is accepted any more."""
+        ...
+
+    async def view(self, task_id: str, tenant: str) -> TaskView:
+        """The task as it is now."""
+        ...
+
+    async def wait_finished(self, task_id: str, tenant: str, wait_s: float) -> TaskView:
+        """The task once it has finished, or as it is after ``wait_s`` seconds."""
+        ...
+
+    async def reply(self, task_id: str, tenant: str) -> Reply | None:
+        """The body of a successful task; None for any other."""
+        ...
+
+    async def cancel(self, task_id: str, tenant: str, failure: Failure) -> TaskView:
+        """End a task that has not finished, with ``failure`` as its cause."""
+        ...
+
+    async def on_result_fetched(self, task_id: str) -> None:
+        """A client has read the result; a single-use result is removed after its delay."""
+        ...
+
+    async def clear_results(self, older_than: float = 0.0) -> None:
+        """Remove finished tasks that ended more than ``older_than`` seconds ago."""
+        ...
+
+    async def clear_converters(self) -> None:
+        """Give back what loaded converters hold."""
+        ...
+
+    async def check_connection(self) -> None:
+        """Raise if the engine cannot be reached."""
+        ...
+
+
+def plain(model: BaseModel) -> dict[str, Any]:
+    """``model`` as JSON data that another process validates back, secrets included: it goes into
+    a file that only this user may read."""
+    dumped: dict[str, Any] = model.model_dump(
+        mode="json", by_alias=True, context={"reveal_secrets": True}
+    )
+    return dumped

@@ -1,0 +1,55 @@
+"""One task of the local engine, and the event its waiters wait on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from docling_jobkit.datamodel.task import Task
+
+from docling_serve.errors import Failure
+from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+
+
+@dataclass(eq=False)
+class TaskRecord:
+    """Everything the engine knows of a task. Only the engine writes it."""
+
+    task: Task
+    tenant: str
+    folder: TaskFolder
+    spec: JobSpec
+    progress: JobProgress | None = None
+    result: JobResult | None = None
+    failure: Failure | None = None
+    cancelled_with: Failure | None = None
+    runner: asyncio.Task[None] | None = None
+    removal: asyncio.TimerHandle | None = None
+    _change: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the task has come to its end."""
+        return self.task.is_completed()
+
+    def changed(self) -> None:
+        """Wake everybody who waits for the next change."""
+        self._change.set()
+        self._change = asyncio.Event()
+
+    async def next_change(self) -> None:
+        """Wait for the next change of state or progress."""
+        await self._change.wait()
+
+    async def wait_finished(self, wait_s: float | None) -> None:
+        """Wait until the task has finished; at most ``wait_s`` seconds, None for no limit."""
+        deadline = None if wait_s is None else time.monotonic() + wait_s
+        while not self.finished:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            try:
+                await asyncio.wait_for(self.next_change(), left)
+            except asyncio.TimeoutError:
+                return

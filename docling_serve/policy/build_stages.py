@@ -1,0 +1,188 @@
+"""Make the stages of a server from its settings and from what docling has to offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from docling.datamodel.chart_extraction_options import ChartExtractionVlmEngineOptions
+from docling.datamodel.picture_classification_options import DocumentPictureClassifierOptions
+from docling.datamodel.pipeline_options import (
+    CodeFormulaVlmOptions,
+    PictureDescriptionVlmEngineOptions,
+    VlmConvertOptions,
+)
+
+from docling_serve.policy.registry import (
+    CHUNKING_PRESETS,
+    TABLE_STRUCTURE_PRESETS,
+    Kinds,
+    Registry,
+)
+from docling_serve.policy.stages import DEFAULT, Preset, Stage, custom_presets, usable_presets
+
+_ENGINE_STAGES: tuple[tuple[str, str, Any], ...] = (
+    ("vlm", "VLM", VlmConvertOptions),
+    ("picture_description", "picture description", PictureDescriptionVlmEngineOptions),
+    ("code_formula", "code/formula", CodeFormulaVlmOptions),
+    ("chart_extraction", "chart extraction", ChartExtractionVlmEngineOptions),
+)
+
+
+def build_stages(settings: Any, registry: Registry) -> Mapping[str, Stage]:
+    """Every stage by the name it has in the settings: ``ocr``, ``layout``, ``vlm`` and so on."""
+    stages = [
+        _ocr_stage(settings, registry),
+        _layout_stage(settings, registry),
+        _table_stage(settings, registry),
+        _picture_classification_stage(settings),
+        _chunking_stage(settings),
+        *(_engine_stage(settings, *names) for names in _ENGINE_STAGES),
+    ]
+    return MappingProxyType({stage.name: stage for stage in stages})
+
+
+def _ocr_stage(settings: Any, registry: Registry) -> Stage:
+    # "default" is no OCR preset of this API, unlike in the other stages (contract: D32).
+    allowed = settings.allowed_ocr_presets
+    ids = _kept(registry.ocr, allowed, keep_unknown="ocr" in registry.open_stages)
+    presets = [Preset(kind, "docling", kind) for kind in ids]
+    return _kind_stage(settings, "ocr", "OCR", registry.ocr, registry, presets)
+
+
+def _layout_stage(settings: Any, registry: Registry) -> Stage:
+    # docling has no layout presets of its own; the settings may open kinds as presets.
+    presets = [
+        Preset(DEFAULT, "default"),
+        *(Preset(kind, "docling", kind) for kind in settings.allowed_layout_presets or ()),
+    ]
+    return _kind_stage(settings, "layout", "layout", registry.layout, registry, presets)
+
+
+def _table_stage(settings: Any, registry: Registry) -> Stage:
+    ids = _kept(TABLE_STRUCTURE_PRESETS, settings.allowed_table_structure_presets)
+    presets = [
+        Preset(DEFAULT, "default"),
+        *(Preset(preset_id, "docling", TABLE_STRUCTURE_PRESETS[preset_id]) for preset_id in ids),
+    ]
+    kinds = registry.table_structure
+    return _kind_stage(settings, "table_structure", "table structure", kinds, registry, presets)
+
+
+def _kind_stage(
+    settings: Any,
+    name: str,
+    label: str,
+    kinds: Kinds,
+    registry: Registry,
+    presets: list[Preset],
+) -> Stage:
+    is_open = name in registry.open_stages
+    default_kind = getattr(settings, f"default_{name}_kind")
+    allowed = getattr(settings, f"allowed_{name}_kinds")
+    usable_kinds = tuple(k for k in kinds if allowed is None or k in (default_kind, *allowed))
+
+    def is_usable(preset: Preset) -> bool:
+        kind = preset.implementation
+        if preset.id == DEFAULT and preset.source == "default":
+            return True
+        if kind is None:
+            return False
+        return kind in usable_kinds or (is_open and kind not in kinds)
+
+    custom = custom_presets(getattr(settings, f"custom_{name}_presets"), by_engine=False)
+    return Stage(
+        name=name,
+        label=label,
+        preset_option=f"{name}_preset",
+        config_option=f"{name}_custom_config",
+        default=getattr(settings, f"default_{name}_preset"),
+        presets=MappingProxyType(usable_presets([*presets, *custom], label, is_usable)),
+        config_allowed=getattr(settings, f"allow_custom_{name}_config"),
+        implementations=usable_kinds,
+        config_models=MappingProxyType({kind: kinds[kind] for kind in usable_kinds}),
+        open=is_open,
+    )
+
+
+def _engine_stage(settings: Any, name: str, label: str, model: Any) -> Stage:
+    offered = {p.preset_id: p.default_engine_type.value for p in model.list_presets()}
+    custom = custom_presets(getattr(settings, f"custom_{name}_presets"), by_engine=True)
+    default = getattr(settings, f"default_{name}_preset")
+    engines = offered | {preset.id: preset.implementation for preset in custom}
+    allowed_engines = getattr(settings, f"allowed_{name}_engines")
+    presets = [
+        Preset(DEFAULT, "default", engines.get(default)),
+        *(
+            Preset(preset_id, "docling", offered[preset_id])
+            for preset_id in _kept(offered, getattr(settings, f"allowed_{name}_presets"))
+        ),
+        *custom,
+    ]
+
+    def is_usable(preset: Preset) -> bool:
+        return allowed_engines is None or preset.implementation in allowed_engines
+
+    prefix = "vlm_pipeline" if name == "vlm" else name
+    return Stage(
+        name=name,
+        label=label,
+        preset_option=f"{prefix}_preset",
+        config_option=f"{prefix}_custom_config",
+        default=default,
+        presets=MappingProxyType(usable_presets(presets, label, is_usable)),
+        config_allowed=getattr(settings, f"allow_custom_{name}_config"),
+        by_engine=True,
+        implementations=None if allowed_engines is None else tuple(allowed_engines),
+        config_models=MappingProxyType({None: model}),
+    )
+
+
+def _picture_classification_stage(settings: Any) -> Stage:
+    offered = DocumentPictureClassifierOptions.list_preset_ids()
+    return Stage(
+        name="picture_classification",
+        label="picture classification",
+        preset_option="picture_classification_preset",
+        config_option="picture_classification_custom_config",
+        default=settings.default_picture_classification_preset,
+        presets=_plain_presets(
+            _kept(offered, settings.allowed_picture_classification_presets),
+            settings.custom_picture_classification_presets,
+        ),
+        config_allowed=settings.allow_custom_picture_classification_config,
+    )
+
+
+def _chunking_stage(settings: Any) -> Stage:
+    return Stage(
+        name="chunking",
+        label="chunking",
+        preset_option="chunking_preset",
+        config_option=None,  # chunking_options is no custom config: every request may send it
+        default=settings.default_chunking_preset,
+        presets=_plain_presets(
+            _kept(CHUNKING_PRESETS, settings.allowed_chunking_presets),
+            settings.custom_chunking_presets,
+        ),
+    )
+
+
+def _plain_presets(ids: Iterable[str], custom: Mapping[str, Any]) -> Mapping[str, Preset]:
+    presets = [
+        Preset(DEFAULT, "default"),
+        *(Preset(preset_id, "docling") for preset_id in ids),
+        *custom_presets(custom, by_engine=None),
+    ]
+    return MappingProxyType({preset.id: preset for preset in presets})
+
+
+def _kept(
+    offered: Iterable[str], allowed: list[str] | None, *, keep_unknown: bool = False
+) -> list[str]:
+    """What the settings leave of what is offered. An allowed name that nobody offers is moot."""
+    names = list(offered)
+    if allowed is None:
+        return names
+    return [n for n in allowed if n != DEFAULT and (keep_unknown or n in names)]

@@ -1,0 +1,83 @@
+"""What tasks are run with: the mode, and the workers or converters that go with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from docling_serve.engines.converter_config import converter_config
+from docling_serve.engines.in_process import InProcessConverters
+from docling_serve.settings import AsyncEngine, DoclingServeSettings
+from docling_serve.subprocess_worker import (
+    SubprocessWorkerPool,
+    WorkerConfig,
+    WorkerPoolConfig,
+    get_worker_pool,
+    threads_per_worker,
+)
+from docling_serve.vram.mode import should_use_subprocess
+from docling_serve.vram.nvml import GpuProbe
+from docling_serve.vram.release import ReleaseWatch
+
+RELEASE_WAIT_S = 5.0
+
+
+@dataclass
+class Runtime:
+    """Made once per server process, from the settings."""
+
+    settings: DoclingServeSettings
+    subprocess_mode: bool
+    reason: str
+
+    @property
+    def keeps_light(self) -> bool:
+        """Whether this process can do without torch: tasks run elsewhere."""
+        return self.subprocess_mode or self.settings.eng_kind is AsyncEngine.RQ
+
+    @property
+    def frees_vram_on_idle(self) -> bool:
+        """Whether models go as soon as no task waits."""
+        return self.settings.frees_vram_on_idle(self.subprocess_mode)
+
+    @property
+    def pool(self) -> SubprocessWorkerPool:
+        """The worker pool of this process; only in subprocess mode."""
+        return get_worker_pool(pool_config(self.settings), self.device)
+
+    def __post_init__(self) -> None:
+        self.probe = GpuProbe()
+        self.device = ReleaseWatch(self.probe, RELEASE_WAIT_S)
+        self.converters = InProcessConverters(
+            converter_config(self.settings),
+            self.settings.eng_loc_num_workers,
+            self.settings.eng_loc_share_models,
+        )
+
+    @classmethod
+    def decide(cls, settings: DoclingServeSettings) -> Runtime:
+        """Decide the mode; reads the GPU's size only for ``auto``."""
+        decision = should_use_subprocess(settings.use_subprocess_for_ocr, GpuProbe())
+        return cls(settings, decision.enabled, decision.reason)
+
+
+def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
+    """The pool that the settings describe."""
+    return WorkerPoolConfig(
+        max_workers=settings.subprocess_max_workers,
+        start_method=settings.subprocess_start_method,
+        prewarm=settings.subprocess_prewarm,
+        idle_timeout_s=settings.worker_idle_timeout_s(),
+        max_tasks=settings.subprocess_max_tasks,
+        stop_grace_s=settings.subprocess_stop_grace,
+        worker=WorkerConfig(
+            converter_config=converter_config(settings),
+            log_level=log_level(settings),
+            log_format=settings.log_format.value,
+            threads=threads_per_worker(settings.subprocess_max_workers),
+        ),
+    )
+
+
+def log_level(settings: DoclingServeSettings) -> str:
+    """The configured level, INFO when none is (contract: settings, log_level)."""
+    return settings.log_level.value if settings.log_level else "INFO"

@@ -1,0 +1,57 @@
+"""Begin to shut down at the signal.
+
+uvicorn runs the lifespan's end only after all requests have ended, and skips it on a second
+Ctrl-C. So the app listens to the signals itself, in front of uvicorn's own handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Shutdown:
+    """Calls ``begin`` on the event loop at the first signal, and ``at_once`` at the second or at
+    interpreter exit. ``at_once`` must not wait for anything."""
+
+    def __init__(self, begin: Callable[[], None], at_once: Callable[[], None]) -> None:
+        self._begin = begin
+        self._at_once = at_once
+        self._signals = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen while the app runs; hands every signal on to the handler that was there."""
+        atexit.register(self._at_once)
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals can only be had in the main thread; the lifespan's end must do
+            return
+        loop = asyncio.get_running_loop()
+        previous: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self._signals += 1
+            if self._signals == 1:
+                loop.call_soon_threadsafe(self._begin)
+            else:
+                self._at_once()
+            handler = previous[number]
+            if callable(handler):
+                handler(number, frame)
+
+        for listened in _SIGNALS:
+            signal.signal(listened, handle)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            atexit.unregister(self._at_once)
