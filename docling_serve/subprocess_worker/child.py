@@ -66,7 +66,7 @@ def main(arguments: ChildArguments) -> None:
     code = 1
     try:
         started = time.monotonic()
-        worker = _Worker(channel, arguments.config.converter_config)
+        worker = _Worker(channel, arguments.config)
         channel.send(
             Ready(pid=os.getpid(), import_s=time.monotonic() - started, contained=contained)
         )
@@ -79,11 +79,18 @@ def main(arguments: ChildArguments) -> None:
 
 
 class _Worker:
-    def __init__(self, channel: WorkerChannel, converter_config: dict[str, Any]) -> None:
+    def __init__(self, channel: WorkerChannel, config: WorkerConfig) -> None:
         from docling_serve.conversion import Conversion  # noqa: PLC0415 - imports torch
+        from docling_serve.conversion_imports import (  # noqa: PLC0415
+            import_all,
+            set_torch_threads,
+        )
 
+        import_all(bool(config.converter_config.get("allow_external_plugins")))
+        if config.threads > 0:
+            set_torch_threads(config.threads)
         self._channel = channel
-        self._conversion: Conversion = Conversion(converter_config)
+        self._conversion: Conversion = Conversion(config.converter_config)
 
     def serve(self) -> None:
         """Answer messages until Stop or end-of-file."""

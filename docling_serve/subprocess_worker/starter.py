@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import os
 import socket
@@ -18,9 +19,11 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from docling_serve.subprocess_worker import child
+from docling_serve.subprocess_worker import child, template
 from docling_serve.subprocess_worker.channel import socket_pair
-from docling_serve.subprocess_worker.config import WorkerPoolConfig
+from docling_serve.subprocess_worker.config import StartMethod, WorkerPoolConfig
+
+_log = logging.getLogger(__name__)
 
 ChildMain = Callable[[child.ChildArguments], None]
 
@@ -38,12 +41,15 @@ class Starter:
     def __init__(self, config: WorkerPoolConfig, main: ChildMain = child.main) -> None:
         self._config = config
         self._main = main
-        self._context: BaseContext = multiprocessing.get_context(config.start_method)
+        self.start_method: StartMethod = config.start_method
+        self._prepared = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
 
     async def prepare(self) -> None:
-        """Start what multiprocessing keeps for good, so that it is not counted as a leftover."""
-        await self._in_thread(resource_tracker.ensure_running)
+        """Start what multiprocessing keeps for good: its resource tracker and, for forkserver,
+        the fork template (some 8 s of imports). An unfit template is refused with its reason, and
+        spawn used."""
+        await self._in_thread(self._prepare)
 
     async def start(self, number: int) -> tuple[BaseProcess, socket.socket]:
         """A started process and the server's end of its channel.
@@ -69,6 +75,41 @@ class Starter:
     def close(self) -> None:
         """Let the thread end; workers started from it must have ended before."""
         self._thread.shutdown(wait=False)
+
+    def _prepare(self) -> None:
+        resource_tracker.ensure_running()
+        if self.start_method != "forkserver" or self._prepared:
+            return
+        self._prepared = True
+        plugins = bool(self._config.worker.converter_config.get("allow_external_plugins"))
+        multiprocessing.get_context("forkserver").set_forkserver_preload(
+            [template.preload_module(plugins)]
+        )
+        unfit = self._examine_template()
+        if unfit is not None:
+            _log.warning("the fork template is not used, workers are spawned: %s", unfit)
+            self.start_method = "spawn"
+
+    def _examine_template(self) -> str | None:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(self._config.start_timeout_s)
+        process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
+            target=template.report, args=(theirs,), name="docling-template-check"
+        )
+        try:
+            process.start()
+            theirs.close()
+            return template.TemplateReport.from_wire(ours.recv(1024)).unfit_because
+        except (OSError, EOFError, ValueError, TypeError) as exc:
+            return f"it did not come up ({type(exc).__name__}: {exc})"
+        finally:
+            ours.close()
+            if process.pid is not None:
+                process.join(_REAP_LIMIT_S)
+
+    @property
+    def _context(self) -> BaseContext:
+        return multiprocessing.get_context(self.start_method)
 
     def _start(self, number: int) -> tuple[BaseProcess, socket.socket]:
         ours, theirs = socket_pair()

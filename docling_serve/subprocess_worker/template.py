@@ -1,0 +1,80 @@
+"""The fork template: one process with everything imported, of which workers are forked.
+
+multiprocessing's fork server is told to import ``template_preload`` before its first fork. What a
+template holds, every worker inherits, so it must be fit for forking: one thread, no CUDA. A first
+child looks at its parent and reports (:func:`examine`); an unfit template is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_QUIET_THREADS = {
+    # A pool of threads in the template would be missing in every forked child.
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+_CUDA_LIBRARY = "libcuda.so"
+_EXPECTED = "docling_serve.conversion_imports"
+
+
+def preload_module(allow_external_plugins: bool) -> str:
+    """The module whose import makes a template. Its name is all that multiprocessing passes on."""
+    suffix = "_plugins" if allow_external_plugins else ""
+    return f"docling_serve.subprocess_worker.template_preload{suffix}"
+
+
+def preload(*, allow_external_plugins: bool) -> None:
+    """Import what conversions need."""
+    os.environ.update(_QUIET_THREADS)
+    from docling_serve.conversion_imports import import_all  # noqa: PLC0415 - after the lines above
+
+    import_all(allow_external_plugins)
+
+
+@dataclass(frozen=True)
+class TemplateReport:
+    """What a forked child saw of the template it came from."""
+
+    loaded: bool
+    threads: int
+    cuda: bool
+
+    @classmethod
+    def from_wire(cls, text: bytes) -> TemplateReport:
+        """Read what :func:`report` sent."""
+        return cls(**json.loads(text))
+
+    @property
+    def unfit_because(self) -> str | None:
+        """Why workers must not be forked from it; None if they may."""
+        if not self.loaded:
+            return "its imports failed"
+        if self.threads != 1:
+            return f"it has {self.threads} threads, and only one survives a fork"
+        if self.cuda:
+            return "CUDA was initialised in it"
+        return None
+
+
+def examine() -> TemplateReport:
+    """Look at the parent of this process. Reads files under /proc only."""
+    parent = Path(f"/proc/{os.getppid()}")
+    threads = sum(1 for _ in (parent / "task").iterdir())
+    torch = sys.modules.get("torch")
+    cuda = _CUDA_LIBRARY in (parent / "maps").read_text(errors="replace") or (
+        torch is not None and torch.cuda.is_initialized()
+    )
+    return TemplateReport(loaded=_EXPECTED in sys.modules, threads=threads, cuda=cuda)
+
+
+def report(theirs: socket.socket) -> None:
+    """Main function of the first child: examine the template, say so, end."""
+    with theirs:
+        theirs.sendall(json.dumps(asdict(examine())).encode())
+    os._exit(0)
