@@ -34,6 +34,7 @@ _STANDARD_STAGES = (
 )
 _VLM_STAGES = ("vlm", "picture_description", "chunking")
 _REMOTE_OCR = "kserve_v2_ocr"
+_REMOTE_VLM = VlmModelType.GRANITE_VISION_OLLAMA
 _AUTO = "auto"
 
 
@@ -180,18 +181,19 @@ class OptionRules:
         if asked or not stage.by_engine or name == "vlm" or not _is_on(name, options):
             return None
         if name == "picture_description" and (
-            options.picture_description_local or options.picture_description_api
+            _deprecated(options, "picture_description_local")
+            or _deprecated(options, "picture_description_api")
         ):
             return None
         return stage.check_preset(DEFAULT)
 
     def _check_remote_services(self, options: ConvertDocumentsOptions) -> None:
         vlm = options.pipeline is ProcessingPipeline.VLM
-        if options.picture_description_api and options.do_picture_description:
+        if _deprecated(options, "picture_description_api") and options.do_picture_description:
             self._need_remote_services("picture_description_api")
-        if vlm and options.vlm_pipeline_model_api:
+        if vlm and _deprecated(options, "vlm_pipeline_model_api"):
             self._need_remote_services("vlm_pipeline_model_api")
-        if vlm and options.vlm_pipeline_model is VlmModelType.GRANITE_VISION_OLLAMA:
+        if vlm and _deprecated(options, "vlm_pipeline_model") is _REMOTE_VLM:
             self._need_remote_services("vlm_pipeline_model 'granite_vision_ollama'")
         if not vlm and options.do_ocr and options.ocr_preset == _REMOTE_OCR:
             self._need_remote_services(f"OCR engine '{_REMOTE_OCR}'")
@@ -202,6 +204,11 @@ class OptionRules:
                 f"{what} needs remote services, which this server does not allow. "
                 "Please contact your administrator."
             )
+
+
+def _deprecated(options: ConvertDocumentsOptions, name: str) -> Any:
+    """A field whose attribute warns at every read, which is for clients to care about."""
+    return vars(options)[name]
 
 
 def _is_on(stage: str, options: ConvertDocumentsOptions) -> bool:

@@ -12,7 +12,7 @@ import inspect
 import logging
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -87,8 +87,16 @@ class Registry:
     """OCR kinds that docling knows but whose engine is not installed here."""
 
     @classmethod
-    def discover(cls, *, allow_external_plugins: bool = False) -> Registry:
-        """Read what is installed. Imports external plugins only where they are allowed."""
+    def discover(
+        cls,
+        *,
+        allow_external_plugins: bool = False,
+        plugins: Iterable[EntryPoint] | None = None,
+    ) -> Registry:
+        """Read what is installed. Imports external plugins only where they are allowed.
+
+        ``plugins`` are the entry points of docling's plugins, by default those installed.
+        """
         kinds: dict[str, dict[str, type[BaseOptions]]] = {
             "ocr": _declared(OcrOptions),
             "layout": _declared(BaseLayoutOptions)
@@ -96,7 +104,9 @@ class Registry:
             "table_structure": _declared(BaseTableStructureOptions),
         }
         open_stages: set[str] = set()
-        for plugin in _external_plugins() if allow_external_plugins else ():
+        if plugins is None:
+            plugins = entry_points(group="docling")
+        for plugin in _external(plugins) if allow_external_plugins else ():
             found = _plugin_kinds(plugin)
             if found is None:
                 open_stages.update(kinds)
@@ -122,10 +132,8 @@ def _declared(base: type[BaseOptions]) -> dict[str, type[BaseOptions]]:
     }
 
 
-def _external_plugins() -> Iterator[EntryPoint]:
-    for plugin in entry_points(group="docling"):
-        if not plugin.module.startswith("docling."):
-            yield plugin
+def _external(plugins: Iterable[EntryPoint]) -> Iterator[EntryPoint]:
+    return (plugin for plugin in plugins if not plugin.module.startswith("docling."))
 
 
 def _plugin_kinds(plugin: EntryPoint) -> dict[str, dict[str, type[BaseOptions]]] | None:

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from docling_serve.api.forms import form_model
+from tests.unit.api.form_app import app, errors, post, post_form
+
+DATA = Path(__file__).parent / "data"
+SCHEMAS: dict[str, Any] = json.loads((DATA / "form_schemas.json").read_text())["routes"]
+REFUSED: list[dict[str, Any]] = json.loads((DATA / "refused_requests.json").read_text())[
+    "exchanges"
+]
+CONVERT = "/v1/convert/file"
+HYBRID = "/v1/chunk/hybrid/file"
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")
+
+
+def reduced(schema: Any) -> Any:
+    """A schema without texts, and with references by name, as the recorded facts have it."""
+    if isinstance(schema, list):
+        return [reduced(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    dropped = ("title", "description", "examples", "deprecated")
+    return {
+        key: value.rsplit("/", 1)[1] if key == "$ref" else reduced(value)
+        for key, value in schema.items()
+        if key not in dropped
+    }
+
+
+def sent(fields: dict[str, Any]) -> dict[str, Any]:
+    """What the convert endpoint took as sent."""
+    response = post_form(CONVERT, fields)
+    assert response.status_code == 200, response.text
+    understood: dict[str, Any] = response.json()["sent"]
+    return understood
+
+
+@pytest.mark.parametrize("route", SCHEMAS)
+def test_form_schema_is_that_of_docling_serve(route: str) -> None:
+    openapi = app.openapi()
+    body = openapi["paths"][route]["post"]["requestBody"]["content"]["multipart/form-data"]
+    schema = openapi["components"]["schemas"][body["schema"]["$ref"].rsplit("/", 1)[1]]
+
+    properties = {name: reduced(value) for name, value in schema["properties"].items()}
+    assert properties == SCHEMAS[route]["properties"]
+    assert schema["required"] == SCHEMAS[route]["required"]
+
+
+@pytest.mark.parametrize("exchange", REFUSED, ids=lambda exchange: str(exchange["detail"])[:70])
+def test_recorded_refusals(exchange: dict[str, Any]) -> None:
+    if "json" in exchange:
+        response = post(
+            exchange["path"], json=exchange["json"], headers=exchange.get("headers", {})
+        )
+    elif exchange["files"]:
+        response = post_form(exchange["path"], exchange["fields"], *exchange["files"])
+    else:
+        # A multipart body without any file, which a dict of data alone would not make.
+        fields = {name: (None, value) for name, value in exchange["fields"].items()}
+        response = post(exchange["path"], files=fields)
+
+    assert errors(response) == exchange["detail"]
+
+
+def test_nothing_sent_leaves_nothing_set() -> None:
+    assert sent({}) == {}
+
+
+def test_lists_are_repeated_fields() -> None:
+    fields = {"to_formats": ["md", "text"], "ocr_lang": ["en", "de"], "page_range": ["2", "3"]}
+    assert sent(fields) == {
+        "to_formats": ["md", "text"],
+        "ocr_lang": ["en", "de"],
+        "page_range": [2, 3],
+    }
+
+
+@pytest.mark.parametrize("text", ["md,text", '["md", "text"]'])
+def test_a_list_in_one_field_is_refused(text: str) -> None:
+    (error,) = errors(post_form(CONVERT, {"to_formats": text}))
+    assert (error["type"], error["loc"]) == ("enum", ["body", "to_formats", 0])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"layout_custom_config": ""},
+        {"layout_custom_config": " null "},
+        {"chunking_options": "null"},
+        {"do_ocr": ""},
+        {"ocr_lang": ""},
+        {"images_scale": "2.0"},
+        {"to_formats": "md"},
+        {"pdf_heading_hierarchy_options": ""},
+        {
+            "pdf_heading_hierarchy_options": SCHEMAS[CONVERT]["properties"][
+                "pdf_heading_hierarchy_options"
+            ]["default"]
+        },
+    ],
+    ids=str,
+)
+def test_empty_and_default_values_count_as_not_sent(fields: dict[str, Any]) -> None:
+    assert sent(fields) == {}
+
+
+def test_an_explicit_default_does_not_hide_the_deprecated_engine() -> None:
+    response = post_form(CONVERT, {"ocr_engine": "zzz", "ocr_preset": "auto"})
+    assert errors(response).startswith("OCR preset 'zzz' is not allowed. Allowed presets: auto, ")
+
+
+def test_deprecated_engine_becomes_the_preset() -> None:
+    response = post_form(CONVERT, {"ocr_engine": "rapidocr"})
+    assert response.json()["ocr_preset"] == "rapidocr"
+
+
+def test_objects_are_json_text() -> None:
+    fields = {
+        "layout_custom_config": '{"kind": "plain"}',
+        "chunking_options": '{"chunker": "hybrid", "max_tokens": 99}',
+        "pdf_heading_hierarchy_options": '{"max_level": 3}',
+    }
+    understood = sent(fields)
+    assert understood["layout_custom_config"] == {"kind": "plain"}
+    assert understood["chunking_options"] == {"chunker": "hybrid", "max_tokens": 99}
+    assert understood["pdf_heading_hierarchy_options"] == {"max_level": 3}
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "loc"),
+    [
+        ({"layout_custom_config": "[]"}, "dict_type", ["layout_custom_config"]),
+        ({"vlm_pipeline_custom_config": '"text"'}, "dict_type", ["vlm_pipeline_custom_config"]),
+        (
+            {"chart_extraction_custom_config": "{"},
+            "json_invalid",
+            ["chart_extraction_custom_config"],
+        ),
+        ({"layout_custom_config": "[" * 99999}, "json_invalid", ["layout_custom_config"]),
+        (
+            {"picture_description_api": '{"url": "nowhere"}'},
+            "url_parsing",
+            ["picture_description_api", "url"],
+        ),
+        (
+            {"chunking_options": '{"chunker": "hybrid", "max_tokens": "x"}'},
+            "int_parsing",
+            ["chunking_options", "hybrid", "max_tokens"],
+        ),
+        ({"do_table_structure": "maybe"}, "bool_parsing", ["do_table_structure"]),
+        ({"images_scale": "big"}, "float_parsing", ["images_scale"]),
+        ({"page_range": "2"}, "missing", ["page_range", 1]),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_errors_are_reported_under_the_form_field(
+    fields: dict[str, Any], kind: str, loc: list[Any]
+) -> None:
+    (error,) = errors(post_form(CONVERT, fields))
+    assert (error["type"], error["loc"]) == (kind, ["body", *loc])
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "On"])
+def test_booleans_have_many_spellings(text: str) -> None:
+    assert sent({"force_ocr": text}) == {"force_ocr": True}
+
+
+def test_exclusive_options_are_an_error_of_the_body() -> None:
+    fields = {"layout_custom_config": '{"kind": "plain"}', "layout_preset": "default"}
+    (error,) = errors(post_form(CONVERT, fields))
+    assert (error["type"], error["loc"]) == ("value_error", ["body"])
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert sent({"no_such_option": "1"}) == {}
+
+
+def test_chunk_forms_have_prefixes() -> None:
+    fields = {
+        "convert_do_ocr": "false",
+        "convert_to_formats": "json",
+        "convert_chunking_preset": "hierarchical",
+        "chunking_max_tokens": "7",
+        "chunking_merge_peers": "no",
+        "include_converted_doc": "true",
+    }
+    understood = post_form(HYBRID, fields).json()
+    assert understood["options"]["do_ocr"] is False
+    assert understood["options"]["to_formats"] == ["md"]
+    assert understood["options"]["chunking_preset"] is None
+    assert "do_ocr" in understood["sent"]
+    assert understood["chunking"]["chunker"] == "hybrid"
+    assert understood["chunking"]["max_tokens"] == 7
+    assert understood["chunking"]["merge_peers"] is False
+    assert understood["include_converted_doc"] is True
+
+
+def test_chunk_errors_name_the_prefixed_field() -> None:
+    (error,) = errors(post_form(HYBRID, {"chunking_max_tokens": "many"}))
+    assert error["loc"] == ["body", "chunking_max_tokens"]
+    (error,) = errors(post_form(HYBRID, {"convert_picture_description_api": '{"url": "nowhere"}'}))
+    assert error["loc"] == ["body", "convert_picture_description_api", "url"]
+
+
+def test_callbacks_are_urls_or_objects() -> None:
+    spec = {"url": "https://example.org/b", "headers": {"X-A": "1"}, "ca_cert": ""}
+    response = post_form(CONVERT, {"callbacks": ["https://example.org/a", json.dumps(spec), " "]})
+    assert response.json()["callbacks"] == [
+        {"url": "https://example.org/a", "headers": {}, "ca_cert": ""},
+        spec,
+    ]
+
+
+@pytest.mark.parametrize("text", ["nope", "{bad", '["https://example.org"]', '{"url": "nope"}'])
+def test_other_callbacks_are_refused(text: str) -> None:
+    (error,) = errors(post_form(CONVERT, {"callbacks": ["https://example.org", text]}))
+    assert (error["type"], error["loc"]) == ("url_parsing", ["body", "callbacks"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "target"), [({}, None), ({"target_type": ""}, None), ({"target_type": "zip"}, "zip")]
+)
+def test_target_type_tells_whether_it_was_sent(fields: dict[str, Any], target: str | None) -> None:
+    assert post_form(CONVERT, fields).json()["target_type"] == target
+
+
+def test_a_text_field_named_files_is_refused() -> None:
+    (error,) = errors(post(CONVERT, files={"files": (None, "text")}))
+    assert (error["type"], error["loc"][:2]) == ("value_error", ["body", "files"])
+
+
+class Wanted(BaseModel):
+    """A model of our own: one field without default, one with a list made for each instance."""
+
+    name: str
+    tags: list[str] = []
+
+
+def test_any_model_can_be_a_form() -> None:
+    parameters = inspect.signature(form_model(Wanted, "x_", exclude={"tags"})).parameters
+    assert list(parameters) == ["x_name"]
+    assert parameters["x_name"].default is inspect.Parameter.empty
