@@ -68,12 +68,22 @@ def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
         prewarm=settings.subprocess_prewarm,
         idle_timeout_s=settings.worker_idle_timeout_s(),
         max_tasks=settings.subprocess_max_tasks,
+        light_workers=settings.subprocess_light_workers,
+        max_rss_bytes=settings.subprocess_max_rss,
+        max_vram_bytes=settings.subprocess_max_vram,
+        max_growth_bytes=settings.subprocess_max_growth,
+        memory_limit_bytes=settings.subprocess_memory_limit,
+        retries=settings.subprocess_retries,
+        stall_timeout_s=settings.subprocess_stall_timeout,
+        start_timeout_s=settings.subprocess_start_timeout,
         stop_grace_s=settings.subprocess_stop_grace,
         worker=WorkerConfig(
             converter_config=converter_config(settings),
             log_level=log_level(settings),
             log_format=settings.log_format.value,
             threads=threads_per_worker(settings.subprocess_max_workers),
+            nice=settings.subprocess_nice,
+            pass_env=tuple(settings.subprocess_pass_env or ()),
         ),
     )
 

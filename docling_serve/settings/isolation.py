@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ByteSize, Field
 
-from .types import SwitchOrAuto, called
+from .types import NameList, SwitchOrAuto, called
 
 
 class IsolationSettings(BaseModel):
@@ -25,6 +25,22 @@ class IsolationSettings(BaseModel):
         allow_inf_nan=False,
         description="Seconds a task may take in its worker; then the worker is killed and the task"
         " fails.",
+    )
+    subprocess_light_workers: int = Field(
+        default=1,
+        ge=0,
+        description="Worker processes beside those for documents that need no models (Markdown,"
+        " HTML, office files), so that they never wait behind a long scan. 0: they wait.",
+    )
+    subprocess_devices: NameList = Field(
+        default=None,
+        description="GPUs that workers may use, for example cuda:0,cuda:1; each worker gets one."
+        " Unset: the one that docling chooses.",
+    )
+    subprocess_retries: int = Field(
+        default=1,
+        ge=0,
+        description="How often a task is tried again in a fresh worker when its worker was lost.",
     )
     subprocess_start_method: Literal["spawn", "forkserver"] = Field(
         default="spawn",
@@ -47,6 +63,55 @@ class IsolationSettings(BaseModel):
         default=0,
         ge=0,
         description="Tasks after which a worker is replaced by a fresh one. 0: no limit.",
+    )
+    subprocess_max_rss: ByteSize = Field(
+        default=ByteSize(0),
+        description="Memory of a worker above which it is replaced after its task, for example"
+        " 4GB. 0: no limit.",
+    )
+    subprocess_max_vram: ByteSize = Field(
+        default=ByteSize(0),
+        description="GPU memory of a worker above which it is replaced after its task. 0: no"
+        " limit.",
+    )
+    subprocess_max_growth: ByteSize = Field(
+        default=ByteSize(0),
+        description="Memory a worker may hold more than after its first task before it is"
+        " replaced. 0: no limit.",
+    )
+    subprocess_memory_limit: ByteSize = Field(
+        default=ByteSize(0),
+        description="Memory of a worker and its children at which it is killed and its task fails,"
+        " for example 8GB. Works with CUDA, unlike an address space limit. 0: no limit.",
+    )
+    subprocess_stall_timeout: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds a running task may show no progress (no page finished) before its"
+        " worker is killed. 0: no limit.",
+    )
+    subprocess_start_timeout: float = Field(
+        default=120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds a worker process may take to start, imports included.",
+    )
+    subprocess_vram_reserve: ByteSize = Field(
+        default=ByteSize(3 * 1024**3),
+        description="GPU memory that must be free before a worker loads models of a kind not seen"
+        " before; afterwards what that kind was seen to need counts.",
+    )
+    subprocess_nice: int = Field(
+        default=0,
+        ge=0,
+        le=19,
+        description="Niceness of workers, so that they give way to other programs on the CPU.",
+    )
+    subprocess_pass_env: NameList = Field(
+        default=None,
+        description="Environment variables workers get besides the usual ones (paths, locale,"
+        " model hub, CUDA, proxies), for example for a plugin.",
     )
     subprocess_stop_grace: float = Field(
         default=5.0,

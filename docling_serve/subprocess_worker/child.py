@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,16 @@ from docling_serve.jobs import JobProgress, TaskFolder
 from docling_serve.observability.logging import configure_logging
 from docling_serve.subprocess_worker.channel import WorkerChannel
 from docling_serve.subprocess_worker.config import WorkerConfig
-from docling_serve.subprocess_worker.containment import contain, limit_threads, scrub_environment
+from docling_serve.subprocess_worker.containment import (
+    contain,
+    forget_initial_environment,
+    limit_threads,
+    scrub_environment,
+)
+from docling_serve.subprocess_worker.log_pipe import redirect_output
 from docling_serve.subprocess_worker.messages import (
     MAX_FRAME_BYTES,
     CallbackDue,
-    Clear,
     Done,
     Failed,
     Progressed,
@@ -50,6 +56,7 @@ class ChildArguments:
     """Everything a worker gets at its start; work comes later, on the channel."""
 
     channel: socket.socket
+    output: socket.socket
     parent_pid: int
     config: WorkerConfig
 
@@ -57,11 +64,15 @@ class ChildArguments:
 def main(arguments: ChildArguments) -> None:
     """Run jobs until told to stop. Does not return: ends the process without the interpreter's
     slow teardown (seconds, once torch is loaded), after flushing what must be flushed."""
+    redirect_output(arguments.output)
     faulthandler.enable()
-    contained = contain(parent_pid=arguments.parent_pid)
-    scrub_environment(os.environ, arguments.config.drop_env)
+    contained = contain(parent_pid=arguments.parent_pid, nice=arguments.config.nice)
+    scrub_environment(os.environ, arguments.config.pass_env)
+    forget_initial_environment(os.environ)
     limit_threads(os.environ, arguments.config.threads)
     configure_logging(arguments.config.log_level, arguments.config.log_format)
+    # docling averages page scores of documents that have none.
+    warnings.filterwarnings("ignore", "Mean of empty slice|All-NaN slice", RuntimeWarning)
     channel = WorkerChannel(arguments.channel)
     code = 1
     try:
@@ -100,8 +111,6 @@ class _Worker:
                 return
             if isinstance(message, Run):
                 self._run(message)
-            elif isinstance(message, Clear):
-                self._conversion.clear()
 
     def _run(self, run: Run) -> None:
         self._channel.send(Started(job=run.job))

@@ -18,22 +18,38 @@ class WorkerConfig:
     log_format: str = "text"
     #: CPU threads a worker may use for models; 0 leaves the libraries' defaults.
     threads: int = 0
-    #: Environment variables that a worker must not have, by name prefix.
-    drop_env: tuple[str, ...] = ("DOCLING_SERVE_", "UVICORN_")
+    #: Added to the niceness of the server, 0 to 19.
+    nice: int = 0
+    #: Environment variables a worker keeps besides the usual ones, by exact name.
+    pass_env: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class WorkerPoolConfig:
-    """Limits of a pool. Times are seconds."""
+    """Limits of a pool. Times are seconds, sizes bytes; 0 is no limit where that makes sense."""
 
     max_workers: int = 1
+    #: Workers that may run jobs without models beside those; 0 lets such jobs wait like others.
+    light_workers: int = 1
     start_method: StartMethod = "spawn"
     #: Standby processes kept ready: imports done, no GPU memory.
     prewarm: int = 0
     #: How long a worker with models loaded may be idle; 0 ends it as soon as nothing waits.
     idle_timeout_s: float = 0.0
-    #: Jobs a worker may run before it is replaced; 0 for no limit.
+    #: Jobs a worker may run before it is replaced.
     max_tasks: int = 0
+    #: Memory of a worker and its children above which it is replaced after its job.
+    max_rss_bytes: int = 0
+    #: Device memory of a worker above which it is replaced after its job.
+    max_vram_bytes: int = 0
+    #: What a worker may hold more after a job than after its first one before it is replaced.
+    max_growth_bytes: int = 0
+    #: Memory of a worker and its children at which it is killed in mid-job.
+    memory_limit_bytes: int = 0
+    #: How often a job is tried again when its worker was lost.
+    retries: int = 1
+    #: How long a running job may show no progress.
+    stall_timeout_s: float = 0.0
     #: How long a start may take, imports included.
     start_timeout_s: float = 120.0
     #: How long a worker may take to end after being asked.
@@ -42,8 +58,6 @@ class WorkerPoolConfig:
     term_grace_s: float = 1.0
     #: How long after SIGKILL until a worker counts as lost.
     kill_wait_s: float = 10.0
-    #: How long to wait for the device to give memory back after an exit.
-    release_wait_s: float = 5.0
     worker: WorkerConfig = field(default_factory=WorkerConfig)
 
 

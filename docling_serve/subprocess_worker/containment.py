@@ -21,10 +21,9 @@ _OOM_SCORE_ADJ = 500  # the kernel takes a worker before the server
 _PARENT_GONE_EXIT = 3
 
 
-def contain(*, parent_pid: int, own_session: bool = True) -> dict[str, str]:
+def contain(*, parent_pid: int, nice: int = 0) -> dict[str, str]:
     """Apply every measure; maps its name to ``"on"`` or to why it is not."""
-    if own_session:
-        os.setsid()  # one kill reaches tesseract, soffice and whatever else a document starts
+    os.setsid()  # one kill reaches tesseract, soffice and whatever else a document starts
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler never runs inside C code
     os.umask(0o077)
@@ -32,14 +31,48 @@ def contain(*, parent_pid: int, own_session: bool = True) -> dict[str, str]:
         "parent_watch": _tried(lambda: _watch_parent(parent_pid)),
         "core_dumps_off": _tried(lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))),
         "oom_first": _tried(_volunteer_for_oom),
+        "nice": _tried(lambda: _be_nice(nice)),
         "no_new_privs": _tried(lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1)),
     }
 
 
-def scrub_environment(environ: MutableMapping[str, str], prefixes: tuple[str, ...]) -> None:
-    """Remove the server's own settings, its secrets among them."""
-    for name in [name for name in environ if name.startswith(prefixes)]:
-        del environ[name]
+#: Variables a worker keeps, by the beginning of their names: paths, locale, and what steers the
+#: libraries that convert. Everything else may be a secret of the server and is dropped.
+_KEPT_PREFIXES = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_", "TZ", "TMPDIR", "TERM", "XDG_"),
+    *("PYTHON", "VIRTUAL_ENV", "LD_", "MALLOC_", "JE_", "COVERAGE_"),
+    *("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH", "PYTORCH_", "MODELSCOPE_", "EASYOCR_"),
+    *("OMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "KMP_", "GOMP_", "ORT_", "TESSDATA_"),
+    *("CUDA", "NVIDIA_", "HIP_", "HSA_", "ROCR_", "DOCLING_", "DOCLINGCORE_"),
+    *("SSL_CERT_", "REQUESTS_CA_", "CURL_CA_"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+)
+_OWN_PREFIX = "DOCLING_SERVE_"
+
+
+def scrub_environment(environ: MutableMapping[str, str], pass_env: tuple[str, ...]) -> None:
+    """Keep what conversion needs and ``pass_env``; drop the rest, the server's secrets among it."""
+    for name in list(environ):
+        upper = name.upper()
+        kept = upper.startswith(_KEPT_PREFIXES) and not upper.startswith(_OWN_PREFIX)
+        if not kept and name not in pass_env:
+            del environ[name]
+
+
+def forget_initial_environment(environ: MutableMapping[str, str]) -> None:
+    """Blank the block in which the process was handed its environment, so that what was dropped
+    cannot be read from ``/proc/<pid>/environ`` either. What is in ``environ`` stays."""
+    for name, value in list(environ.items()):
+        environ[name] = value  # setenv() moves the text to the heap
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[47]), int(fields[48])  # env_start, env_end (man proc_pid_stat)
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)
+
+
+def _be_nice(increment: int) -> None:
+    if increment > 0:
+        os.nice(increment)
 
 
 def limit_threads(environ: MutableMapping[str, str], threads: int) -> None:

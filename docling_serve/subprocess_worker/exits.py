@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import dataclass
+from pathlib import Path
 
 from docling_serve.errors import Failure
 from docling_serve.subprocess_worker.states import StopReason
@@ -10,57 +12,76 @@ from docling_serve.subprocess_worker.states import StopReason
 #: Exit code that multiprocessing reports when the fork server itself died.
 FORKSERVER_GONE = 255
 
+#: Signals that a worker's own code brings about; the document is what it was working on.
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 
-def describe_exit(exit_code: int | None, reason: StopReason | None) -> Failure:
-    """The failure of a job whose worker ended with ``exit_code`` (negative: the signal).
-
-    ``reason`` is ours, noted before the worker was stopped, and goes before what the code says.
-    """
-    details = {"exit": exit_text(exit_code)}
-    if reason is StopReason.CANCELLED:
-        return Failure("policy", "The task was cancelled.", details=details)
-    if reason is StopReason.SHUTDOWN:
-        return Failure(
-            "capacity", "The server was shut down before the task ended.", True, details=details
-        )
-    if reason is StopReason.PROTOCOL:
-        return Failure(
-            "internal", "The worker process sent something unreadable.", True, details=details
-        )
-    if reason is StopReason.START_FAILED:
-        return Failure(
-            "internal",
-            "No worker process could be started; the server's log says why.",
-            True,
-            "orchestration",
-            details,
-        )
-    return _crash(exit_code, details)
-
-
-def _crash(exit_code: int | None, details: dict[str, str]) -> Failure:
-    if exit_code in (None, FORKSERVER_GONE):
-        return Failure("internal", "The worker process was lost.", True, details=details)
-    if exit_code == -signal.SIGKILL:
-        return Failure(
-            "capacity",
-            "The worker process was killed from outside (SIGKILL), most often because memory "
-            "ran out.",
-            True,
-            details=details,
-        )
-    if exit_code is not None and exit_code < 0:
-        return Failure(
-            "backend_failure",
-            f"The worker process crashed ({exit_text(exit_code)}) while converting this task.",
-            details=details,
-        )
-    return Failure(
+_OURS: dict[StopReason, Failure] = {
+    StopReason.CANCELLED: Failure("policy", "The task was cancelled."),
+    StopReason.SHUTDOWN: Failure(
+        "capacity", "The server was shut down before the task ended.", retryable=True
+    ),
+    StopReason.MEMORY_LIMIT: Failure(
+        "capacity", "The worker process reached its memory limit (subprocess_memory_limit)."
+    ),
+    StopReason.PROTOCOL: Failure(
+        "internal", "The worker process sent something unreadable.", retryable=True
+    ),
+    StopReason.START_FAILED: Failure(
         "internal",
-        f"The worker process ended early ({exit_text(exit_code)}).",
-        True,
-        details=details,
-    )
+        "No worker process could be started; the server's log says why.",
+        retryable=True,
+        phase="orchestration",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a worker. ``oom_kills`` is how many processes the kernel's out-of-memory killer
+    ended in this control group meanwhile; a hint, since it does not say which."""
+
+    exit_code: int | None
+    reason: StopReason | None
+    oom_kills: int = 0
+    last_lines: str = ""
+
+    @property
+    def worth_another_try(self) -> bool:
+        """Whether the job may be run again: the worker was lost, not stopped by us."""
+        return self.reason in (None, StopReason.CRASHED, StopReason.PROTOCOL)
+
+    def failure(self) -> Failure:
+        """What a job ends with that was running."""
+        failure = _OURS.get(self.reason) if self.reason else None
+        if failure is None:
+            failure = self._lost()
+        details = {**failure.details, "exit": exit_text(self.exit_code)}
+        if self.last_lines and self.worth_another_try:
+            details["worker_log"] = self.last_lines[-4000:]
+        return Failure(failure.category, failure.message, failure.retryable, failure.phase, details)
+
+    def _lost(self) -> Failure:
+        code = self.exit_code
+        if code is None or code == FORKSERVER_GONE:
+            return Failure("internal", "The worker process was lost.", retryable=True)
+        if code == -signal.SIGKILL and self.oom_kills:
+            return Failure(
+                "capacity", "The worker process was killed because memory ran out.", retryable=True
+            )
+        if code == -signal.SIGKILL:
+            return Failure(
+                "capacity",
+                "The worker process was killed from outside (SIGKILL).",
+                retryable=True,
+            )
+        if -code in _CRASHES:
+            return Failure(
+                "backend_failure",
+                f"The worker process crashed ({exit_text(code)}) while converting this task.",
+            )
+        return Failure(
+            "internal", f"The worker process ended early ({exit_text(code)}).", retryable=True
+        )
 
 
 def exit_text(exit_code: int | None) -> str:
@@ -73,3 +94,15 @@ def exit_text(exit_code: int | None) -> str:
         except ValueError:
             return f"signal {-exit_code}"
     return f"code {exit_code}"
+
+
+def oom_kill_count(cgroup_root: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processes of this control group the out-of-memory killer has ended so far; 0
+    where the kernel does not say (no control group v2)."""
+    try:
+        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+        events = (cgroup_root / own.lstrip("/") / "memory.events").read_text()
+    except OSError:
+        return 0
+    fields = dict(line.split() for line in events.splitlines())
+    return int(fields.get("oom_kill", 0))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from docling_serve.errors import ChannelBroken
+from docling_serve.errors import ChannelBroken, Failure
 from docling_serve.jobs import JobProgress, JobResult
 
 MAX_FRAME_BYTES = 64 * 1024
@@ -28,12 +28,6 @@ class Run(_Message):
     kind: Literal["run"] = "run"
     job: int
     folder: str
-
-
-class Clear(_Message):
-    """Server to worker: drop every loaded pipeline."""
-
-    kind: Literal["clear"] = "clear"
 
 
 class Stop(_Message):
@@ -96,8 +90,12 @@ class Failed(_Message):
     details: dict[str, str]
     holds_models: bool
 
+    def failure(self) -> Failure:
+        """The failure it carries."""
+        return Failure(self.category, self.message, self.retryable, self.phase, self.details)
 
-ToWorker = Run | Clear | Stop
+
+ToWorker = Run | Stop
 FromWorker = Ready | Started | Progressed | CallbackDue | Done | Failed
 Message = ToWorker | FromWorker
 

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from docling_serve.errors import ShuttingDown, TaskFailed
-from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder, may_need_models
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
+from docling_serve.subprocess_worker.job import Job
 from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
+from docling_serve.subprocess_worker.poison import REFUSED
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
-from docling_serve.subprocess_worker.supervisor import Job, Supervisor
+from docling_serve.subprocess_worker.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
 
@@ -93,6 +95,7 @@ class SubprocessWorkerPool:
         task_id: str,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         *,
+        light: bool = False,
         on_started: Callable[[], None] = _nothing,
         on_progress: Callable[[JobProgress], None] = _ignore,
         on_callback: Callable[[dict[str, Any]], None] = _ignore,
@@ -100,7 +103,8 @@ class SubprocessWorkerPool:
         """Run the job whose ``job.json`` lies in ``folder``; wait for a worker if need be.
 
         Cancelling the call takes the job out of the queue, or stops its worker. The time limit
-        counts from the hand-over to a worker, time in the queue apart.
+        counts from the hand-over to a worker, time in the queue apart, and anew for a second
+        attempt. A ``light`` job needs no models and may run beside the others.
 
         Raises:
             TaskFailed: the job ended without a reply; the failure says why.
@@ -108,11 +112,15 @@ class SubprocessWorkerPool:
             ShuttingDown: the pool is closed.
         """
         supervisor = self._live()
+        if bool(supervisor.poison) and await asyncio.to_thread(supervisor.poison.matches, folder):
+            raise TaskFailed(REFUSED)
         job = Job(
             number=supervisor.next_number(),
             task_id=task_id,
             folder=folder,
             timeout_s=timeout_s,
+            stall_s=self.config.stall_timeout_s,
+            light=light and self.config.light_workers > 0,
             future=asyncio.get_running_loop().create_future(),
             on_started=on_started,
             on_progress=on_progress,
@@ -124,8 +132,7 @@ class SubprocessWorkerPool:
         except asyncio.CancelledError:
             supervisor.cancel(job)
             with contextlib.suppress(TaskFailed):
-                if job.worker is not None:
-                    await job.future  # the folder is the worker's until it is gone
+                await job.future  # the folder is the worker's until that is gone
             raise
 
     async def clear(self) -> None:
@@ -161,7 +168,7 @@ class SubprocessWorkerPool:
             self._supervisor.drain()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._supervisor.all_gone(), max(grace_s, 0.001))
-            self._supervisor.stop_all(StopReason.SHUTDOWN, ask=True)
+            self._supervisor.stop_all(StopReason.SHUTDOWN)
             await self._supervisor.all_gone()
         self._starter.close()
 
@@ -234,6 +241,7 @@ async def process_in_subprocess(
             task_folder,
             spec.task_id,
             timeout,
+            light=not may_need_models(spec),
             on_started=on_started,
             on_progress=on_progress,
             on_callback=on_callback,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
 from docling_serve.subprocess_worker.states import ENDING, RUNNING_A_JOB, StopReason, WorkerState
@@ -11,39 +11,53 @@ from docling_serve.subprocess_worker.states import ENDING, RUNNING_A_JOB, StopRe
 
 @dataclass(frozen=True)
 class WorkerView:
-    """What a decision needs to know of a worker. ``since`` is when it entered its state."""
+    """What a decision needs to know of a worker.
+
+    ``since`` is when it entered its state. ``light`` says that the job it runs needs no models.
+    ``give_up`` ends it as soon as it is idle; ``spent`` is a limit it has reached, or will have
+    after its job: it goes once its successor is ready, or when nothing waits.
+    """
 
     number: int
     state: WorkerState
     since: float
-    jobs_done: int = 0
     holds_models: bool = False
+    light: bool = False
     give_up: StopReason | None = None
+    spent: StopReason | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a job."""
+        return self.state in RUNNING_A_JOB
 
     @property
     def takes_a_slot(self) -> bool:
         """Whether it is one of the ``max_workers`` that may use the device."""
-        return self.state in RUNNING_A_JOB or (
-            self.holds_models and self.state is not WorkerState.STOPPED
-        )
+        return (self.running and not self.light) or self.holds_models
 
 
 @dataclass(frozen=True)
 class PoolView:
-    """The pool at time ``now``: jobs that wait, and all workers that are not stopped."""
+    """The pool at time ``now``: jobs that wait, and all workers that are not stopped.
+
+    Light jobs, which need no models, wait in a line of their own.
+    """
 
     now: float
     waiting: int
     workers: Sequence[WorkerView]
+    waiting_light: int = 0
     draining: bool = False
     no_start_before: float = 0.0
 
 
 @dataclass(frozen=True)
 class Assign:
-    """Give the job that waits longest to this worker."""
+    """Give the job that waits longest, in the light line or the other, to this worker."""
 
     worker: int
+    light: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,107 +85,113 @@ Decision = Assign | Start | Retire | WakeAt
 
 def decide(view: PoolView, config: WorkerPoolConfig) -> list[Decision]:
     """Everything to do now, in order. Decides the same for the same snapshot."""
-    decisions: list[Decision] = []
-    idle = _retire_spent(view, config, decisions)
-    used = _assign(view, config, idle, decisions)
-    waiting = view.waiting - len(used)
-    left = [worker for worker in idle if worker.number not in used]
-    newly_busy = sum(worker.number in used and not worker.holds_models for worker in idle)
-    _balance_spares(view, config, left, waiting, newly_busy, decisions)
-    if waiting == 0:
-        _retire_idle(view, config, left, decisions)
-    return decisions
+    plan = _Plan(view, config)
+    plan.retire_given_up()
+    if not view.draining:
+        plan.assign()
+        plan.assign_light()
+        plan.balance_spares()
+    plan.retire_idle()
+    return plan.decisions
 
 
-def _retire_spent(
-    view: PoolView, config: WorkerPoolConfig, decisions: list[Decision]
-) -> list[WorkerView]:
-    """Retire idle workers that must not run another job; returns those that may."""
-    usable: list[WorkerView] = []
-    for worker in view.workers:
-        if worker.state not in (WorkerState.STANDBY, WorkerState.WARM):
-            continue
-        if worker.give_up is not None:
-            decisions.append(Retire(worker.number, worker.give_up))
-        elif view.draining:
-            decisions.append(Retire(worker.number, StopReason.SHUTDOWN))
-        elif 0 < config.max_tasks <= worker.jobs_done:
-            decisions.append(Retire(worker.number, StopReason.MAX_TASKS))
-        else:
-            usable.append(worker)
-    return usable
+@dataclass
+class _Plan:
+    """One round of decisions, and what is left to decide about."""
 
+    view: PoolView
+    config: WorkerPoolConfig
+    decisions: list[Decision] = field(default_factory=list)
 
-def _assign(
-    view: PoolView,
-    config: WorkerPoolConfig,
-    idle: Sequence[WorkerView],
-    decisions: list[Decision],
-) -> set[int]:
-    """Loaded workers first: they cost nothing more."""
-    used: set[int] = set()
-    if view.draining:
-        return used
-    slots = config.max_workers - sum(worker.takes_a_slot for worker in view.workers)
-    for worker in sorted(idle, key=lambda worker: not worker.holds_models):
-        if len(used) == view.waiting:
-            break
-        if not worker.holds_models:
-            if slots <= 0:
+    def __post_init__(self) -> None:
+        workers = self.view.workers
+        self.standby = [w for w in workers if w.state is WorkerState.STANDBY]
+        self.warm = [w for w in workers if w.state is WorkerState.WARM]
+        self.waiting = self.view.waiting
+        self.waiting_light = self.view.waiting_light
+        self.slots = self.config.max_workers - sum(w.takes_a_slot for w in workers)
+        light = sum(w.running and w.light and not w.holds_models for w in workers)
+        self.light_slots = self.config.light_workers - light
+        # A worker whose job needs no models is spare again when the job ends.
+        self.coming_back = sum(w.running and not w.holds_models for w in workers)
+
+    def retire_given_up(self) -> None:
+        """End idle workers that must not run another job, whatever waits."""
+        for worker in [*self.standby, *self.warm]:
+            reason = StopReason.SHUTDOWN if self.view.draining else worker.give_up
+            if reason is not None:
+                self._retire(worker, reason)
+
+    def assign(self) -> None:
+        """Loaded workers first: they cost nothing more. A spent one works on until its successor
+        is there, so that the queue sees no gap."""
+        fresh = [w for w in self.warm if w.spent is None]
+        spent = [w for w in self.warm if w.spent is not None]
+        for worker in fresh[: self.waiting]:
+            self._assign(worker, light=False)
+        for worker in spent:
+            if self.waiting == 0:
                 break
-            slots -= 1
-        used.add(worker.number)
-        decisions.append(Assign(worker.number))
-    return used
+            if self.standby:
+                self._retire(worker, worker.spent or StopReason.MAX_TASKS)
+            else:
+                self._assign(worker, light=False)
+        while self.waiting and self.standby and self.slots > 0:
+            self.slots -= 1
+            self.coming_back += 1
+            self._assign(self.standby[0], light=False)
 
+    def assign_light(self) -> None:
+        """Jobs without models run beside the others, within a limit of their own."""
+        while self.waiting_light and self.light_slots > 0 and (self.standby or self.warm):
+            self.light_slots -= 1
+            idle = self.standby or self.warm
+            self.coming_back += idle is self.standby
+            self._assign(idle[0], light=True)
 
-def _balance_spares(
-    view: PoolView,
-    config: WorkerPoolConfig,
-    left: Sequence[WorkerView],
-    waiting: int,
-    newly_busy: int,
-    decisions: list[Decision],
-) -> None:
-    """Start or retire workers without models, so that as many are there as will be used."""
-    if view.draining:
-        return
-    live = [worker for worker in view.workers if worker.state not in ENDING]
-    slots_taken = sum(worker.takes_a_slot for worker in view.workers) + newly_busy
-    # A worker whose job needs no models is spare again when the job ends.
-    coming_back = newly_busy + sum(
-        worker.state in RUNNING_A_JOB and not worker.holds_models for worker in live
-    )
-    needed_now = min(waiting, max(0, config.max_workers - slots_taken))
-    wanted = needed_now + max(0, config.prewarm - coming_back)
-    spare = [worker for worker in left if worker.state is WorkerState.STANDBY]
-    starting = sum(worker.state is WorkerState.STARTING for worker in live)
-    missing = wanted - len(spare) - starting
-    if missing > 0 and view.now < view.no_start_before:
-        decisions.append(WakeAt(view.no_start_before))
-        return
-    decisions.extend([Start()] * max(0, missing))
-    surplus = sorted(spare, key=lambda worker: worker.since)[: max(0, -missing)]
-    for worker in surplus:
-        _expire(view, config, worker, decisions)
+    def balance_spares(self) -> None:
+        """Start or retire workers without models, so that as many are there as will be used."""
+        live = [w for w in self.view.workers if w.state not in ENDING]
+        used_up = sum(w.spent is not None for w in live if w.running or w in self.warm)
+        wanted = (
+            min(self.waiting, max(0, self.slots))
+            + min(self.waiting_light, max(0, self.light_slots))
+            + (used_up if self.waiting else 0)
+            + max(0, self.config.prewarm - self.coming_back)
+        )
+        starting = sum(w.state is WorkerState.STARTING for w in live)
+        missing = wanted - len(self.standby) - starting
+        if missing > 0 and self.view.now < self.view.no_start_before:
+            self.decisions.append(WakeAt(self.view.no_start_before))
+            return
+        self.decisions.extend([Start()] * max(0, missing))
+        surplus = max(0, len(self.standby) - wanted)
+        for worker in sorted(self.standby, key=lambda w: w.since)[:surplus]:
+            self._expire(worker)
 
+    def retire_idle(self) -> None:
+        """End loaded workers that nothing waits for."""
+        for worker in list(self.warm):
+            if worker.spent is not None:
+                self._retire(worker, worker.spent)
+            else:
+                self._expire(worker)
 
-def _retire_idle(
-    view: PoolView,
-    config: WorkerPoolConfig,
-    left: Sequence[WorkerView],
-    decisions: list[Decision],
-) -> None:
-    for worker in left:
-        if worker.state is WorkerState.WARM:
-            _expire(view, config, worker, decisions)
+    def _assign(self, worker: WorkerView, *, light: bool) -> None:
+        (self.warm if worker in self.warm else self.standby).remove(worker)
+        if light:
+            self.waiting_light -= 1
+        else:
+            self.waiting -= 1
+        self.decisions.append(Assign(worker.number, light))
 
+    def _retire(self, worker: WorkerView, reason: StopReason) -> None:
+        (self.warm if worker in self.warm else self.standby).remove(worker)
+        self.decisions.append(Retire(worker.number, reason))
 
-def _expire(
-    view: PoolView, config: WorkerPoolConfig, worker: WorkerView, decisions: list[Decision]
-) -> None:
-    expires = worker.since + config.idle_timeout_s
-    if view.now >= expires:
-        decisions.append(Retire(worker.number, StopReason.IDLE))
-    else:
-        decisions.append(WakeAt(expires))
+    def _expire(self, worker: WorkerView) -> None:
+        expires = worker.since + self.config.idle_timeout_s
+        if self.view.now >= expires:
+            self._retire(worker, StopReason.IDLE)
+        else:
+            self.decisions.append(WakeAt(expires))

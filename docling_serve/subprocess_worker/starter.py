@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -30,6 +31,15 @@ ChildMain = Callable[[child.ChildArguments], None]
 _T = TypeVar("_T")
 
 _REAP_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process under way, the server's end of its channel, and of what it prints."""
+
+    process: BaseProcess
+    channel: socket.socket
+    output: socket.socket
 
 
 class Starter:
@@ -51,14 +61,13 @@ class Starter:
         spawn used."""
         await self._in_thread(self._prepare)
 
-    async def start(self, number: int) -> tuple[BaseProcess, socket.socket]:
-        """A started process and the server's end of its channel.
+    async def start(self, number: int) -> Started:
+        """A started process and the server's ends of what it talks through.
 
         Raises:
             OSError: the process or the sockets could not be made.
         """
-        process, ours = await self._in_thread(lambda: self._start(number))
-        return process, ours
+        return await self._in_thread(lambda: self._start(number))
 
     async def reap(self, process: BaseProcess) -> int | None:
         """The exit code of a process that has ended, None when nobody knows it."""
@@ -111,20 +120,24 @@ class Starter:
     def _context(self) -> BaseContext:
         return multiprocessing.get_context(self.start_method)
 
-    def _start(self, number: int) -> tuple[BaseProcess, socket.socket]:
+    def _start(self, number: int) -> Started:
         ours, theirs = socket_pair()
+        output, printed = socket_pair()
         try:
-            arguments = child.ChildArguments(theirs, os.getpid(), self._config.worker)
+            arguments = child.ChildArguments(theirs, printed, os.getpid(), self._config.worker)
             process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
                 target=self._main, args=(arguments,), name=f"docling-worker-{number}"
             )
             process.start()
         except BaseException:
             ours.close()
+            output.close()
             raise
         finally:
-            theirs.close()  # with our copy open, the worker's death would not read as the end
-        return process, ours
+            # With our copies open, the worker's death would not read as the end.
+            theirs.close()
+            printed.close()
+        return Started(process, ours, output)
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)

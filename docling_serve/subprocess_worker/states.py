@@ -47,7 +47,12 @@ class StopReason(str, Enum):
 
     IDLE = "idle"
     MAX_TASKS = "max_tasks"
+    MAX_RSS = "max_rss"
+    MAX_VRAM = "max_vram"
+    GROWTH = "growth"
     TIMED_OUT = "timed_out"
+    STALLED = "stalled"
+    MEMORY_LIMIT = "memory_limit"
     CANCELLED = "cancelled"
     CLEARED = "cleared"
     SHUTDOWN = "shutdown"

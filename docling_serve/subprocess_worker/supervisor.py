@@ -7,21 +7,18 @@ round of :meth:`Supervisor._step` looks at the whole picture and acts.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
-from docling_serve.jobs import JobProgress, JobResult, TaskFolder
+from docling_serve.errors import Failure, TaskFailed
+from docling_serve.jobs import JobResult
 from docling_serve.subprocess_worker import scheduling
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.exits import describe_exit
-from docling_serve.subprocess_worker.memory import DeviceMemory
+from docling_serve.subprocess_worker.exits import Ending, oom_kill_count
+from docling_serve.subprocess_worker.job import Job
+from docling_serve.subprocess_worker.memory import DeviceMemory, tree_rss
 from docling_serve.subprocess_worker.messages import (
     CallbackDue,
     Done,
@@ -31,6 +28,7 @@ from docling_serve.subprocess_worker.messages import (
     Started,
 )
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
+from docling_serve.subprocess_worker.poison import PoisonList
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.worker import Worker
@@ -40,25 +38,7 @@ _log = logging.getLogger(__name__)
 _LOADING_PHASE = "initialize"  # docling's ConversionPhase.INITIALIZE
 _MAX_START_FAILURES = 3
 _MAX_BACKOFF_S = 30.0
-
-
-@dataclass(eq=False)
-class Job:
-    """One attempt of a task, from hand-over to its future's end."""
-
-    number: int
-    task_id: str
-    folder: TaskFolder
-    timeout_s: float
-    future: asyncio.Future[JobResult]
-    on_started: Callable[[], None]
-    on_progress: Callable[[JobProgress], None]
-    on_callback: Callable[[dict[str, Any]], None]
-    submitted: float = field(default_factory=time.monotonic)
-    worker: Worker | None = None
-    timer: asyncio.TimerHandle | None = None
-    last_progress: JobProgress | None = None
-    verdict: TaskFailed | None = None
+_MEMORY_WATCH_S = 1.0
 
 
 class Supervisor:
@@ -74,24 +54,27 @@ class Supervisor:
         self.config = config
         self.metrics = metrics
         self.workers: dict[int, Worker] = {}
+        self.poison = PoisonList()
         self._starter = starter
         self._device = device
-        self._waiting: deque[Job] = deque()
+        self._lines: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by job.light
         self._running: dict[int, Job] = {}
         self._lives: set[asyncio.Task[None]] = set()
         self._numbers = 0
         self._draining = False
         self._start_failures = 0
         self._no_start_before = 0.0
+        self._oom_kills = oom_kill_count()
         self._step_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
 
     # ---- commands -------------------------------------------------------------------------
 
     def submit(self, job: Job) -> None:
         """Queue ``job``; its future ends with a result or a :class:`TaskFailed`."""
-        self._waiting.append(job)
+        self._lines[job.light].append(job)
         self.wake()
 
     def next_number(self) -> int:
@@ -100,12 +83,12 @@ class Supervisor:
         return self._numbers
 
     def cancel(self, job: Job) -> None:
-        """Take a waiting job out of the queue, or stop the worker of a running one."""
-        if job in self._waiting:
-            self._waiting.remove(job)
-        elif job.worker is not None:
-            job.verdict = TaskFailed(describe_exit(None, StopReason.CANCELLED))
-            job.worker.stop(StopReason.CANCELLED, ask=False)
+        """Take a waiting job out of its line, or stop the worker of a running one."""
+        if job in self._lines[job.light]:
+            self._lines[job.light].remove(job)
+            job.settle(TaskFailed(Ending(None, StopReason.CANCELLED).failure()))
+        else:
+            self._stop_job(job, StopReason.CANCELLED)
 
     def clear(self) -> None:
         """Give up every worker that holds models, each as soon as it has no job."""
@@ -117,15 +100,15 @@ class Supervisor:
     def drain(self) -> None:
         """Start nothing more; jobs that run may finish."""
         self._draining = True
-        while self._waiting:
-            self._fail(self._waiting.popleft(), StopReason.SHUTDOWN)
+        self._fail_waiting(StopReason.SHUTDOWN)
         self.wake()
 
-    def stop_all(self, reason: StopReason, *, ask: bool) -> None:
-        """Stop every worker, busy or not."""
+    def stop_all(self, reason: StopReason) -> None:
+        """Stop every worker: an idle one is asked, a busy one is not."""
         self._draining = True
+        busy = self._jobs_by_worker()
         for worker in list(self.workers.values()):
-            worker.stop(reason, ask=ask and worker.number not in self._jobs_by_worker())
+            worker.stop(reason, ask=worker.number not in busy)
 
     def kill_all(self) -> None:
         """SIGKILL every worker's group, waiting for nothing."""
@@ -147,21 +130,22 @@ class Supervisor:
 
     def on_moved(self, worker: Worker) -> None:
         """A worker changed its state."""
+        self.metrics.count_move(worker.state.value)
         if worker.state is WorkerState.STANDBY:
             self._start_failures = 0
         if worker.state in (WorkerState.RELEASING, WorkerState.LOST):
             self._lost_its_job(worker)
+            self.metrics.count_stop(worker.reason.value if worker.reason else "unknown")
         if worker.state is WorkerState.RELEASING and worker.reason is StopReason.START_FAILED:
             self._start_failed()
         if worker.state is WorkerState.STOPPED:
             self.workers.pop(worker.number, None)
-            self.metrics.workers_stopped += 1
         self.wake()
 
     def on_message(self, worker: Worker, message: FromWorker) -> None:
         """A worker reported about its job; news of another job is stale and dropped."""
         job = self._running.get(getattr(message, "job", 0))
-        if job is None or job.worker is not worker:
+        if job is None or job.worker != worker.number:
             _log.warning("worker %d: stale %s message dropped", worker.number, message.kind)
             return
         if isinstance(message, Started):
@@ -173,10 +157,7 @@ class Supervisor:
         elif isinstance(message, Done):
             self._done(worker, job, message)
         elif isinstance(message, Failed):
-            failure = Failure(
-                message.category, message.message, message.retryable, message.phase, message.details
-            )
-            self._settle(job, TaskFailed(failure))
+            self._settle(job, TaskFailed(message.failure()))
             worker.finished(message.holds_models)
 
     # ---- effects --------------------------------------------------------------------------
@@ -197,7 +178,7 @@ class Supervisor:
         wake_at: list[float] = []
         for decision in scheduling.decide(self._view(now), self.config):
             if isinstance(decision, scheduling.Assign):
-                self._assign(self.workers[decision.worker], self._waiting.popleft())
+                self._assign(self.workers[decision.worker], self._lines[decision.light].popleft())
             elif isinstance(decision, scheduling.Start):
                 self._start_worker()
             elif isinstance(decision, scheduling.Retire):
@@ -209,19 +190,25 @@ class Supervisor:
             self._timer = asyncio.get_running_loop().call_later(delay, self.wake)
 
     def _view(self, now: float) -> scheduling.PoolView:
-        views = [
-            scheduling.WorkerView(
-                number=worker.number,
-                state=worker.state,
-                since=worker.since,
-                jobs_done=worker.jobs_done,
-                holds_models=worker.holds_models,
-                give_up=worker.give_up,
-            )
-            for worker in self.workers.values()
-        ]
+        busy = self._jobs_by_worker()
         return scheduling.PoolView(
-            now, len(self._waiting), views, self._draining, self._no_start_before
+            now=now,
+            waiting=len(self._lines[False]),
+            waiting_light=len(self._lines[True]),
+            workers=[
+                scheduling.WorkerView(
+                    number=worker.number,
+                    state=worker.state,
+                    since=worker.since,
+                    holds_models=worker.holds_models,
+                    light=worker.light,
+                    give_up=worker.give_up,
+                    spent=worker.spent(after_this_job=worker.number in busy),
+                )
+                for worker in self.workers.values()
+            ],
+            draining=self._draining,
+            no_start_before=self._no_start_before,
         )
 
     def _start_worker(self) -> None:
@@ -238,15 +225,20 @@ class Supervisor:
             _log.error("a worker's supervision failed", exc_info=error)
 
     def _assign(self, worker: Worker, job: Job) -> None:
-        job.worker = worker
         self._running[job.number] = job
-        loop = asyncio.get_running_loop()
-        job.timer = loop.call_later(job.timeout_s, self._time_out, job)
-        _log.info("task %s: given to worker %d (pid %s)", job.task_id, worker.number, worker.pid)
-        worker.run(job.number, str(job.folder.root))
+        job.begin(worker.number, self._stop_job)
+        _log.info(
+            "task %s: given to worker %d (pid %s), attempt %d",
+            job.task_id,
+            worker.number,
+            worker.pid,
+            job.attempts,
+        )
+        worker.run(job.number, str(job.folder.root), light=job.light)
+        self._watch_memory()
 
     def _progressed(self, worker: Worker, job: Job, message: Progressed) -> None:
-        job.last_progress = message.progress
+        job.progressed(message.progress)
         if message.progress.phase == _LOADING_PHASE:
             worker.loading(message.holds_models)
         else:
@@ -258,50 +250,64 @@ class Supervisor:
             job.folder.result_file(message.result)
         except ValueError as exc:
             _log.error("task %s: worker %d: %s", job.task_id, worker.number, exc)
-            self._settle(job, TaskFailed(describe_exit(None, StopReason.PROTOCOL)))
+            job.verdict = TaskFailed(Ending(None, StopReason.PROTOCOL).failure())
             worker.stop(StopReason.PROTOCOL, ask=False)
             return
         self.metrics.record(time.monotonic() - job.submitted, message.result.processing_time)
         self._settle(job, message.result)
         worker.finished(message.holds_models)
 
-    def _time_out(self, job: Job) -> None:
-        pages = job.last_progress.completed_pages if job.last_progress else 0
-        total = job.last_progress.total_pages if job.last_progress else 0
-        job.verdict = TaskTimedOut(
-            Failure(
-                "timeout",
-                f"The task was stopped at its limit of {job.timeout_s:g} s "
-                f"(subprocess_timeout) after {pages} of {total or 'unknown'} pages.",
-                retryable=False,
-                details={"limit": "subprocess_timeout", "pages": str(pages)},
-            )
-        )
-        if job.worker is not None:
-            job.worker.stop(StopReason.TIMED_OUT, ask=False)
+    def _stop_job(self, job: Job, reason: StopReason) -> None:
+        """End a running job by ending its worker; the job settles when the worker is gone."""
+        if job.worker is None or job.verdict is not None:
+            return
+        if reason in (StopReason.TIMED_OUT, StopReason.STALLED):
+            job.verdict = job.over_limit(reason)
+        else:
+            job.verdict = TaskFailed(Ending(None, reason).failure())
+        self.workers[job.worker].stop(reason, ask=False)
 
     def _lost_its_job(self, worker: Worker) -> None:
         job = self._jobs_by_worker().get(worker.number)
-        if job is not None:
-            failure = describe_exit(worker.exit_code, worker.reason)
-            self._settle(job, job.verdict or TaskFailed(failure))
+        if job is None:
+            return
+        kills, before = oom_kill_count(), self._oom_kills
+        self._oom_kills = kills
+        ending = Ending(worker.exit_code, worker.reason, kills - before, worker.output.tail())
+        failure = ending.failure()
+        self.metrics.count_loss(failure.details["exit"])
+        del self._running[job.number]
+        if job.verdict is not None or not ending.worth_another_try or self._draining:
+            job.settle(job.verdict or TaskFailed(failure))
+        elif job.attempts <= self.config.retries:
+            _log.warning("task %s: %s It is tried again.", job.task_id, failure.message)
+            job.end_attempt()
+            self._lines[job.light].appendleft(job)
+        else:
+            self._give_up(job, failure)
+
+    def _give_up(self, job: Job, failure: Failure) -> None:
+        """It took several workers with it: answer, and remember not to try it again."""
+        failure.details["attempts"] = str(job.attempts)
+        if job.attempts > 1:
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(None, self.poison.add, job.folder).add_done_callback(
+                lambda _: job.settle(TaskFailed(failure))
+            )
+        else:
+            job.settle(TaskFailed(failure))
 
     def _jobs_by_worker(self) -> dict[int, Job]:
-        return {job.worker.number: job for job in self._running.values() if job.worker}
+        return {job.worker: job for job in self._running.values() if job.worker is not None}
 
     def _settle(self, job: Job, outcome: JobResult | TaskFailed) -> None:
         self._running.pop(job.number, None)
-        if job.timer is not None:
-            job.timer.cancel()
-        if job.future.done():
-            return
-        if isinstance(outcome, TaskFailed):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)
+        job.settle(outcome)
 
-    def _fail(self, job: Job, reason: StopReason) -> None:
-        self._settle(job, TaskFailed(describe_exit(None, reason)))
+    def _fail_waiting(self, reason: StopReason) -> None:
+        for line in self._lines.values():
+            while line:
+                line.popleft().settle(TaskFailed(Ending(None, reason).failure()))
 
     def _start_failed(self) -> None:
         """Back off, and after several failures in a row tell those who wait."""
@@ -309,13 +315,21 @@ class Supervisor:
         backoff = min(_MAX_BACKOFF_S, 0.5 * 2.0**self._start_failures)
         self._no_start_before = time.monotonic() + backoff
         if self._start_failures >= _MAX_START_FAILURES:
-            while self._waiting:
-                self._fail(self._waiting.popleft(), StopReason.START_FAILED)
+            self._fail_waiting(StopReason.START_FAILED)
 
-
-def job_folder(path: str | Path) -> TaskFolder:
-    """The folder at ``path``, made if it is missing."""
-    folder = TaskFolder(Path(path))
-    with contextlib.suppress(FileExistsError):
-        folder.root.mkdir(mode=0o700, parents=True)
-    return folder
+    def _watch_memory(self) -> None:
+        """Read the memory of busy workers once a second, and stop one that has too much."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        busy = self._jobs_by_worker()
+        for number, job in busy.items():
+            worker = self.workers[number]
+            if worker.pid is None:
+                continue
+            worker.memory.note(tree_rss(worker.pid))
+            if 0 < self.config.memory_limit_bytes < worker.memory.current:
+                self._stop_job(job, StopReason.MEMORY_LIMIT)
+        if busy:
+            loop = asyncio.get_running_loop()
+            self._watch = loop.call_later(_MEMORY_WATCH_S, self._watch_memory)

@@ -17,9 +17,10 @@ from typing import Protocol
 from docling_serve.errors import ChannelBroken
 from docling_serve.subprocess_worker.channel import ServerChannel
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.memory import DeviceMemory
-from docling_serve.subprocess_worker.messages import Clear, FromWorker, Ready, Run, Stop
-from docling_serve.subprocess_worker.starter import Starter
+from docling_serve.subprocess_worker.log_pipe import WorkerOutput
+from docling_serve.subprocess_worker.memory import DeviceMemory, MemoryRecord, tree_rss
+from docling_serve.subprocess_worker.messages import FromWorker, Ready, Run, Stop
+from docling_serve.subprocess_worker.starter import Started, Starter
 from docling_serve.subprocess_worker.states import (
     ENDING,
     RUNNING_A_JOB,
@@ -64,7 +65,10 @@ class Worker:
         self.exit_code: int | None = None
         self.jobs_done = 0
         self.holds_models = False
+        self.light = False
         self.import_s = 0.0
+        self.memory = MemoryRecord()
+        self.output = WorkerOutput()
         #: Set to end the worker as soon as it has no job.
         self.give_up: StopReason | None = None
         self._config = config
@@ -82,13 +86,17 @@ class Worker:
     async def live(self) -> None:
         """From start to the return of the last byte. Ends normally however the worker ends."""
         started = await self._start()
-        if started:
-            listener = asyncio.create_task(self._listen())
+        if started is not None:
+            listening = {
+                asyncio.create_task(self._listen()),
+                asyncio.create_task(self.output.follow(started.output)),
+            }
             await self._await_ready()
             await self._exited.wait()
             # A result may have been sent just before the exit: read it before believing the exit.
-            await asyncio.wait({listener}, timeout=_DRAIN_LIMIT_S)
-            listener.cancel()
+            _, open_still = await asyncio.wait(listening, timeout=_DRAIN_LIMIT_S)
+            for listener in open_still:
+                listener.cancel()
             await self._bury()
         if self.reason is None:
             self.reason = StopReason.CRASHED
@@ -97,8 +105,9 @@ class Worker:
             await self._device.wait_after(self.pid)
         self._move(WorkerState.STOPPED)
 
-    def run(self, job: int, folder: str) -> None:
+    def run(self, job: int, folder: str, *, light: bool = False) -> None:
         """Hand a job to a worker that is idle."""
+        self.light = light
         if not self.holds_models and self.pid is not None:
             # Read within milliseconds, long before the job can have loaded a model.
             self._noting = asyncio.create_task(self._device.note_before(self.pid))
@@ -122,13 +131,22 @@ class Worker:
         """The job ended; what the worker still holds decides what it is now."""
         self.jobs_done += 1
         self.holds_models = holds_models
+        if self.pid is not None:
+            self.memory.note_job_end(tree_rss(self.pid))
         if self.state in RUNNING_A_JOB:
             self._move(WorkerState.WARM if holds_models else WorkerState.STANDBY)
         self._job = None
 
-    def clear(self) -> None:
-        """Let an idle worker drop its pipelines."""
-        self._say(Clear())
+    def spent(self, after_this_job: bool = False) -> StopReason | None:
+        """The limit for which it is to be replaced now, or after the job it runs."""
+        config, memory = self._config, self.memory
+        if 0 < config.max_tasks <= self.jobs_done + after_this_job:
+            return StopReason.MAX_TASKS
+        if 0 < config.max_rss_bytes < memory.current:
+            return StopReason.MAX_RSS
+        if 0 < config.max_growth_bytes < memory.growth:
+            return StopReason.GROWTH
+        return None
 
     def stop(self, reason: StopReason, *, ask: bool = True) -> None:
         """Begin to end the worker; ``ask=False`` for one that will not listen."""
@@ -150,20 +168,20 @@ class Worker:
         if self.pid is not None and not self._exited.is_set():
             kill_group(self.pid)
 
-    async def _start(self) -> bool:
+    async def _start(self) -> Started | None:
         try:
-            process, ours = await self._starter.start(self.number)
+            started = await self._starter.start(self.number)
         except Exception:  # noqa: BLE001
             # Whatever kept the process from starting, the pool must go on and say so.
             _log.exception("worker %d could not be started", self.number)
             self.reason = StopReason.START_FAILED
-            return False
-        self._process, self.pid = process, process.pid
+            return None
+        self._process, self.pid = started.process, started.process.pid
         self._watch_exit()
-        self._channel = await ServerChannel.open(ours)
+        self._channel = await ServerChannel.open(started.channel)
         if self.state is WorkerState.STOPPING:  # stopped while the start was under way
             self._say(Stop())
-        return True
+        return started
 
     def _watch_exit(self) -> None:
         """Have the kernel say when the process ends. A pidfd, since the sentinel of
@@ -203,7 +221,7 @@ class Worker:
             while (message := await self._channel.receive()) is not None:
                 if isinstance(message, Ready):
                     self._became_ready(message)
-                elif isinstance(message, Run | Clear | Stop):
+                elif isinstance(message, Run | Stop):
                     raise ChannelBroken(f"a worker does not send {message.kind!r}")
                 else:
                     self._observer.on_message(self, message)
@@ -217,6 +235,8 @@ class Worker:
         if missing:
             _log.debug("worker %d runs without %s", self.number, missing)
         self._ready.set()
+        if self.pid is not None:
+            self.memory.note(tree_rss(self.pid))
         if self.state is WorkerState.STARTING:
             self._move(WorkerState.STANDBY)
 
@@ -241,7 +261,7 @@ class Worker:
         self._channel.close()
         self.exit_code = await self._starter.reap(self._process)
 
-    def _say(self, message: Run | Clear | Stop) -> None:
+    def _say(self, message: Run | Stop) -> None:
         if self._channel is not None:
             self._channel.send(message)
 

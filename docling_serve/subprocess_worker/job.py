@@ -1,0 +1,106 @@
+"""A job in the pool: what was asked for, how far it is, and its clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
+from docling_serve.jobs import JobProgress, JobResult, TaskFolder
+from docling_serve.subprocess_worker.states import StopReason
+
+
+@dataclass(eq=False)
+class Job:
+    """One task in the pool, from hand-over to its future's end; a retry is a new attempt of it.
+
+    ``light`` says that it needs no models. ``stall_s`` limits the time between two signs of
+    progress, 0 for no limit.
+    """
+
+    number: int
+    task_id: str
+    folder: TaskFolder
+    timeout_s: float
+    stall_s: float
+    light: bool
+    future: asyncio.Future[JobResult]
+    on_started: Callable[[], None]
+    on_progress: Callable[[JobProgress], None]
+    on_callback: Callable[[dict[str, Any]], None]
+    submitted: float = field(default_factory=time.monotonic)
+    attempts: int = 0
+    worker: int | None = None
+    progress: JobProgress | None = None
+    #: What the job ends with once its worker, stopped for this, is gone.
+    verdict: TaskFailed | None = None
+    _limit: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
+
+    def begin(self, worker: int, stop: Callable[[Job, StopReason], None]) -> None:
+        """An attempt begins; ``stop`` is called when one of its limits is reached."""
+        self.worker = worker
+        self.attempts += 1
+        self.progress = None
+        loop = asyncio.get_running_loop()
+        self._limit = loop.call_later(self.timeout_s, stop, self, StopReason.TIMED_OUT)
+        self._stop = stop
+        self._watch_stall()
+
+    def progressed(self, progress: JobProgress) -> None:
+        """The worker is at ``progress``."""
+        self.progress = progress
+        self._watch_stall()
+
+    def end_attempt(self) -> None:
+        """The attempt is over: its clocks stop."""
+        self.worker = None
+        for timer in (self._limit, self._stall):
+            if timer is not None:
+                timer.cancel()
+
+    def settle(self, outcome: JobResult | TaskFailed) -> None:
+        """End the job; what comes after that is ignored."""
+        self.end_attempt()
+        if self.future.done():
+            return
+        if isinstance(outcome, TaskFailed):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
+    def over_limit(self, reason: StopReason) -> TaskTimedOut:
+        """What the job ends with when it is stopped at a limit of time."""
+        seconds, setting = (
+            (self.stall_s, "subprocess_stall_timeout")
+            if reason is StopReason.STALLED
+            else (self.timeout_s, "subprocess_timeout")
+        )
+        what = "without progress for" if reason is StopReason.STALLED else "still running after"
+        return TaskTimedOut(
+            Failure(
+                "timeout",
+                f"The task was stopped: {what} {seconds:g} s ({setting}), {self._pages()} done.",
+                retryable=False,
+                details={"limit": setting, "pages": str(self._count()[0])},
+            )
+        )
+
+    def _count(self) -> tuple[int, int]:
+        if self.progress is None:
+            return 0, 0
+        return self.progress.completed_pages, self.progress.total_pages
+
+    def _pages(self) -> str:
+        done, total = self._count()
+        return f"{done} of {total or 'unknown'} pages"
+
+    def _watch_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+        if self.stall_s > 0:
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(self.stall_s, self._stop, self, StopReason.STALLED)

@@ -1,0 +1,50 @@
+"""What a worker prints: passed on to the server's own log, the last lines kept for failures."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections import deque
+
+_KEPT_LINES = 40
+_LINE_LIMIT = 64 * 1024
+
+
+class WorkerOutput:
+    """Reads one worker's standard output and error."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+
+    async def follow(self, ours: socket.socket) -> None:
+        """Pass on line by line until the worker, and whatever it started, has closed its end."""
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINE_LIMIT)
+        try:
+            while line := await self._line(reader):
+                self._lines.append(line.decode(errors="replace").rstrip())
+                sys.stderr.write(line.decode(errors="replace"))
+        finally:
+            writer.close()
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines, oldest first."""
+        return "\n".join(list(self._lines)[-lines:])
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await reader.readline()
+        except ValueError:  # longer than the limit: pass on what is there
+            return await reader.read(_LINE_LIMIT)
+        except ConnectionError:
+            return b""
+
+
+def redirect_output(theirs: socket.socket) -> None:
+    """Worker side: from now on, whatever is printed, by native code too, goes to the server."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for descriptor in (1, 2):
+        os.dup2(theirs.fileno(), descriptor)
+    theirs.close()
