@@ -9,14 +9,15 @@ from docling_serve.subprocess_worker.config import (
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.pool import (
     SubprocessWorkerPool,
-    WorkerSnapshot,
     close_worker_pool,
     get_worker_pool,
     process_in_subprocess,
 )
+from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 
 __all__ = [
+    "PoolSnapshot",
     "StartMethod",
     "StopReason",
     "SubprocessMetrics",

@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from docling_serve.subprocess_worker.job import Job
 from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.poison import REFUSED
+from docling_serve.subprocess_worker.snapshot import PoolSnapshot
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.supervisor import Supervisor
@@ -34,18 +35,6 @@ def _ignore(_: object) -> None:
 
 def _nothing() -> None:
     return None
-
-
-@dataclass(frozen=True)
-class WorkerSnapshot:
-    """One worker as it is now; informs, never gates."""
-
-    number: int
-    state: str
-    pid: int | None
-    jobs_done: int
-    holds_models: bool
-    reason: str | None
 
 
 class SubprocessWorkerPool:
@@ -139,21 +128,11 @@ class SubprocessWorkerPool:
         """Give up every worker that holds models, idle ones now and busy ones after their job."""
         self._live().clear()
 
-    def workers(self) -> list[WorkerSnapshot]:
-        """All workers that are not gone."""
+    def snapshot(self) -> PoolSnapshot:
+        """The pool as it is now: it informs, it never gates."""
         if self._supervisor is None:
-            return []
-        return [
-            WorkerSnapshot(
-                w.number,
-                w.state.value,
-                w.pid,
-                w.jobs_done,
-                w.holds_models,
-                w.reason.value if w.reason else None,
-            )
-            for w in self._supervisor.workers.values()
-        ]
+            return PoolSnapshot(start_method=self._starter.start_method)
+        return self._supervisor.snapshot(self._starter.start_method)
 
     def drain(self) -> None:
         """Refuse new jobs and start no more workers; running jobs go on."""

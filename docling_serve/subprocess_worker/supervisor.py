@@ -29,6 +29,7 @@ from docling_serve.subprocess_worker.messages import (
 )
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.poison import PoisonList
+from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.worker import Worker
@@ -39,6 +40,7 @@ _LOADING_PHASE = "initialize"  # docling's ConversionPhase.INITIALIZE
 _MAX_START_FAILURES = 3
 _MAX_BACKOFF_S = 30.0
 _MEMORY_WATCH_S = 1.0
+_ENDED_SHOWN = 20
 
 
 class Supervisor:
@@ -69,6 +71,7 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
+        self._ended: deque[WorkerSnapshot] = deque(maxlen=_ENDED_SHOWN)
 
     # ---- commands -------------------------------------------------------------------------
 
@@ -126,6 +129,20 @@ class Supervisor:
         while self._lives:
             await asyncio.wait(self._lives)
 
+    def snapshot(self, start_method: str) -> PoolSnapshot:
+        """The pool as it is now."""
+        jobs = self._jobs_by_worker()
+        return PoolSnapshot(
+            start_method=start_method,
+            waiting=len(self._lines[False]),
+            waiting_light=len(self._lines[True]),
+            workers=[
+                WorkerSnapshot.of(worker, jobs.get(worker.number))
+                for worker in self.workers.values()
+            ],
+            ended=list(self._ended),
+        )
+
     # ---- events ---------------------------------------------------------------------------
 
     def on_moved(self, worker: Worker) -> None:
@@ -140,6 +157,7 @@ class Supervisor:
             self._start_failed()
         if worker.state is WorkerState.STOPPED:
             self.workers.pop(worker.number, None)
+            self._ended.append(WorkerSnapshot.of(worker))
         self.wake()
 
     def on_message(self, worker: Worker, message: FromWorker) -> None:
@@ -239,6 +257,13 @@ class Supervisor:
 
     def _progressed(self, worker: Worker, job: Job, message: Progressed) -> None:
         job.progressed(message.progress)
+        if message.progress.completed_pages:
+            _log.info(
+                "task %s: page %d of %d",
+                job.task_id,
+                message.progress.completed_pages,
+                message.progress.total_pages,
+            )
         if message.progress.phase == _LOADING_PHASE:
             worker.loading(message.holds_models)
         else:

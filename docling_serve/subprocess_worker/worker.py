@@ -59,7 +59,9 @@ class Worker:
     ) -> None:
         self.number = number
         self.state = WorkerState.STARTING
-        self.since = time.monotonic()
+        self.born = self.since = time.monotonic()
+        #: The GPU it was given, by UUID; None before its first job, or without a choice.
+        self.device_id: str | None = None
         self.reason: StopReason | None = None
         self.pid: int | None = None
         self.exit_code: int | None = None

@@ -1,0 +1,64 @@
+"""The pool as it is at one moment, as plain data for operators and metrics."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from docling_serve.subprocess_worker.memory import tree_rss
+
+if TYPE_CHECKING:
+    from docling_serve.subprocess_worker.job import Job
+    from docling_serve.subprocess_worker.worker import Worker
+
+
+@dataclass(frozen=True)
+class WorkerSnapshot:
+    """One worker. Times in seconds, sizes in bytes; ``rss_bytes`` counts its children too."""
+
+    number: int
+    state: str
+    pid: int | None
+    state_for_s: float
+    age_s: float
+    jobs_done: int
+    holds_models: bool
+    rss_bytes: int
+    peak_rss_bytes: int
+    device: str | None
+    task_id: str | None
+    reason: str | None
+    exit_code: int | None
+
+    @classmethod
+    def of(cls, worker: Worker, job: Job | None = None) -> WorkerSnapshot:
+        """``worker`` as it is now, with the ``job`` it runs."""
+        now = time.monotonic()
+        ended = worker.exit_code is not None or worker.pid is None
+        return cls(
+            number=worker.number,
+            state=worker.state.value,
+            pid=worker.pid,
+            state_for_s=round(now - worker.since, 3),
+            age_s=round(now - worker.born, 3),
+            jobs_done=worker.jobs_done,
+            holds_models=worker.holds_models,
+            rss_bytes=0 if ended or worker.pid is None else tree_rss(worker.pid),
+            peak_rss_bytes=worker.memory.peak,
+            device=worker.device_id,
+            task_id=job.task_id if job else None,
+            reason=worker.reason.value if worker.reason else None,
+            exit_code=worker.exit_code,
+        )
+
+
+@dataclass(frozen=True)
+class PoolSnapshot:
+    """All workers that are not gone, the last ones that are, and how many jobs wait."""
+
+    start_method: str
+    waiting: int = 0
+    waiting_light: int = 0
+    workers: list[WorkerSnapshot] = field(default_factory=list)
+    ended: list[WorkerSnapshot] = field(default_factory=list)
