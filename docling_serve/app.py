@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 import docling_serve.settings as shared
 from docling_serve.errors import Failure, TaskFailed
@@ -26,7 +25,6 @@ from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unkno
 from docling_serve.shutdown import Shutdown
 from docling_serve.storage import Scratch
 from docling_serve.subprocess_worker import close_worker_pool, process_in_subprocess
-from docling_serve.versions import component_versions
 from docling_serve.vram import neighbours
 
 if TYPE_CHECKING:
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
     from docling_serve.api.services import Readiness
     from docling_serve.engines.local import LocalEngine
+    from docling_serve.policy import ServicePolicy
 
 _log = logging.getLogger(__name__)
 
@@ -137,33 +136,18 @@ def create_app(settings: DoclingServeSettings | None = None) -> FastAPI:
 def _build(runtime: Runtime) -> FastAPI:
     # Only now: these import docling, which must not find torch when it is to be left out.
     from docling_serve import api  # noqa: PLC0415
+    from docling_serve.policy import ServicePolicy  # noqa: PLC0415
 
-    settings = runtime.settings
-    app = FastAPI(
-        title="Docling Serve",
-        version=component_versions()["docling-serve"],
-        lifespan=functools.partial(_lifespan, runtime),
-        openapi_url="/openapi.json" if settings.enable_api_docs else None,
-    )
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=settings.cors_origins,
-        # A key travels in a header, not in a cookie, so any-origin needs no credentials.
-        allow_credentials="*" not in settings.cors_origins,
-        allow_methods=settings.cors_methods,
-        allow_headers=settings.cors_headers,
-    )
-    api.install(app)
-    return app
+    policy = ServicePolicy.from_settings(runtime.settings)
+    return api.make_app(runtime.settings, policy, functools.partial(_lifespan, runtime, policy))
 
 
 @asynccontextmanager
-async def _lifespan(runtime: Runtime, app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
     from docling_serve.api.services import Services  # noqa: PLC0415
     from docling_serve.engines.callbacks import CallbackDelivery  # noqa: PLC0415
     from docling_serve.engines.converter_config import converter_config  # noqa: PLC0415
     from docling_serve.engines.local import LocalEngine  # noqa: PLC0415
-    from docling_serve.policy import ServicePolicy  # noqa: PLC0415
 
     settings = runtime.settings
     scratch = Scratch(settings.scratch_path)
@@ -176,6 +160,12 @@ async def _lifespan(runtime: Runtime, app: FastAPI) -> AsyncIterator[None]:
             if runtime.subprocess_mode
             else settings.eng_loc_num_workers
         ),
+        hand_over_light=(
+            settings.subprocess_light_workers + 1
+            if runtime.subprocess_mode and settings.subprocess_light_workers
+            else 0
+        ),
+        is_light=lambda spec: not may_need_models(spec),
         folders=scratch.path,
         converter_config=converter_config(settings),
         result_removal_delay_s=settings.result_removal_delay,
@@ -184,7 +174,9 @@ async def _lifespan(runtime: Runtime, app: FastAPI) -> AsyncIterator[None]:
         on_callback=callbacks.send,
         clear_converters=functools.partial(clear_models, runtime),
     )
-    services = Services(settings, ServicePolicy.from_settings(settings), engine)
+    services = Services(settings, policy, engine)
+    if runtime.subprocess_mode:
+        services.describe_workers = runtime.pool.describe
     app.state.services = services
     shutdown = Shutdown(
         begin=lambda: _begin_shutdown(runtime, engine, services.readiness),

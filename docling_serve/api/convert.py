@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from docling.datamodel.service.requests import ConvertSourcesRequest
 from docling.datamodel.service.responses import (
@@ -11,12 +11,13 @@ from docling.datamodel.service.responses import (
     PresignedUrlConvertResponse,
     TaskStatusResponse,
 )
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from docling_serve.api import submissions, task_flow
 from docling_serve.api.dependencies import DocumentVersionHeader, RequireApiKey, ServicesDep, Tenant
 from docling_serve.api.forms import CallbacksForm, ConvertOptionsForm, FilesForm, TargetTypeForm
+from docling_serve.engines.base import Submission
 
 router = APIRouter(prefix="/v1/convert", tags=["convert"], dependencies=[RequireApiKey])
 
@@ -28,61 +29,52 @@ _CONVERTED: dict[str, Any] = {
 }
 
 
-@router.post("/source", **_CONVERTED)
-async def process_url(
+async def _of_sources(
     services: ServicesDep,
     tenant: Tenant,
-    request: Request,
     conversion_request: ConvertSourcesRequest,
     version: DocumentVersionHeader = None,
-) -> Response:
+) -> Submission:
+    return await submissions.convert_sources(services, conversion_request, tenant, version)
+
+
+async def _of_files(
+    services: ServicesDep,
+    tenant: Tenant,
+    files: FilesForm,
+    options: ConvertOptionsForm,
+    target_type: TargetTypeForm,
+    callbacks: CallbacksForm,
+    version: DocumentVersionHeader = None,
+) -> Submission:
+    return submissions.convert_files(
+        services, files, options, target_type, callbacks, tenant, version
+    )
+
+
+OfSources = Annotated[Submission, Depends(_of_sources)]
+OfFiles = Annotated[Submission, Depends(_of_files)]
+
+
+@router.post("/source", **_CONVERTED)
+async def process_url(services: ServicesDep, request: Request, submission: OfSources) -> Response:
     """Convert documents given by address or as base64, and answer with the result."""
-    submission = await submissions.convert_sources(services, conversion_request, tenant, version)
     return await task_flow.submit_and_wait(services, submission, request)
 
 
 @router.post("/file", **_CONVERTED)
-async def process_file(
-    services: ServicesDep,
-    tenant: Tenant,
-    request: Request,
-    files: FilesForm,
-    options: ConvertOptionsForm,
-    target_type: TargetTypeForm,
-    callbacks: CallbacksForm,
-    version: DocumentVersionHeader = None,
-) -> Response:
+async def process_file(services: ServicesDep, request: Request, submission: OfFiles) -> Response:
     """Convert uploaded files, and answer with the result."""
-    submission = submissions.convert_files(
-        services, files, options, target_type, callbacks, tenant, version
-    )
     return await task_flow.submit_and_wait(services, submission, request)
 
 
 @router.post("/source/async")
-async def process_url_async(
-    services: ServicesDep,
-    tenant: Tenant,
-    conversion_request: ConvertSourcesRequest,
-    version: DocumentVersionHeader = None,
-) -> TaskStatusResponse:
+async def process_url_async(services: ServicesDep, submission: OfSources) -> TaskStatusResponse:
     """Accept documents given by address or as base64 as a task."""
-    submission = await submissions.convert_sources(services, conversion_request, tenant, version)
     return await task_flow.submit_async(services, submission)
 
 
 @router.post("/file/async")
-async def process_file_async(
-    services: ServicesDep,
-    tenant: Tenant,
-    files: FilesForm,
-    options: ConvertOptionsForm,
-    target_type: TargetTypeForm,
-    callbacks: CallbacksForm,
-    version: DocumentVersionHeader = None,
-) -> TaskStatusResponse:
+async def process_file_async(services: ServicesDep, submission: OfFiles) -> TaskStatusResponse:
     """Accept uploaded files as a task."""
-    submission = submissions.convert_files(
-        services, files, options, target_type, callbacks, tenant, version
-    )
     return await task_flow.submit_async(services, submission)

@@ -6,7 +6,11 @@ import errno
 import logging
 from typing import Any
 
-from docling_jobkit.orchestrators.base_orchestrator import RedisBackpressureError, TaskNotFoundError
+from docling_jobkit.orchestrators.base_orchestrator import (
+    ProgressInvalid,
+    RedisBackpressureError,
+    TaskNotFoundError,
+)
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -14,6 +18,9 @@ from fastapi.responses import JSONResponse
 from docling_serve.errors import Failure, ShuttingDown, TaskFailed
 
 _log = logging.getLogger(__name__)
+
+NO_TASK = "Task not found."
+BUSY = "Server is busy, please try again shortly."  # contract: behaviour M105
 
 #: Status of a synchronous request whose task failed, by the failure's category.
 FAILURE_STATUS: dict[str, int] = {
@@ -49,6 +56,7 @@ def install(app: FastAPI) -> None:
     """Attach the table to ``app``."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(TaskNotFoundError, _no_task)
+    app.add_exception_handler(ProgressInvalid, _bad_progress)
     app.add_exception_handler(ShuttingDown, _shutting_down)
     app.add_exception_handler(RedisBackpressureError, _busy)
     app.add_exception_handler(TaskFailed, _task_failed)
@@ -62,7 +70,11 @@ async def _invalid(_: Request, exc: Exception) -> JSONResponse:
 
 
 async def _no_task(_: Request, __: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "Task not found."}, 404)
+    return JSONResponse({"detail": NO_TASK}, 404)
+
+
+async def _bad_progress(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "Invalid progress payload."}, 400)
 
 
 async def _shutting_down(_: Request, __: Exception) -> JSONResponse:
@@ -70,8 +82,7 @@ async def _shutting_down(_: Request, __: Exception) -> JSONResponse:
 
 
 async def _busy(_: Request, __: Exception) -> JSONResponse:
-    detail = "Server is busy, please try again shortly."  # contract: behaviour M105
-    return JSONResponse({"detail": detail}, 503, {"Retry-After": "1"})
+    return JSONResponse({"detail": BUSY}, 503, {"Retry-After": "1"})
 
 
 async def _task_failed(_: Request, exc: Exception) -> JSONResponse:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 from docling.datamodel.service.responses import HealthCheckResponse, ReadinessResponse
 from fastapi import APIRouter, HTTPException
 
 from docling_serve.api.dependencies import ServicesDep
 from docling_serve.api.services import Services
+from docling_serve.capabilities import CapabilitiesResponse, capabilities
 from docling_serve.versions import component_versions
 
 router = APIRouter(tags=["health"])
@@ -55,7 +57,7 @@ async def api() -> HealthCheckResponse:
 
 
 @router.get("/version")
-async def version_info(services: ServicesDep) -> dict[str, str]:
+async def version_info(services: ServicesDep) -> dict[str, Any]:
     """Versions of the server and what it is built on."""
     if not services.settings.show_version_info:
         raise HTTPException(
@@ -66,6 +68,15 @@ async def version_info(services: ServicesDep) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "plaform": platform.platform(),  # spelt as clients know it (contract: behaviour B13)
     }
+
+
+capabilities_router = APIRouter(tags=["health"])
+
+
+@capabilities_router.get("/v1/capabilities", name="capabilities")
+async def show_capabilities(services: ServicesDep) -> CapabilitiesResponse:
+    """What requests may ask for: presets, formats, targets, limits."""
+    return capabilities(services.settings, services.policy)
 
 
 def _require_queue(services: Services) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from docling_serve.engines.base import TaskEngine
 from docling_serve.policy import ServicePolicy
@@ -28,5 +30,7 @@ class Services:
     policy: ServicePolicy
     engine: TaskEngine
     readiness: Readiness = field(default_factory=Readiness)
+    #: The worker pool as plain data; None where tasks do not run in worker processes.
+    describe_workers: Callable[[], dict[str, Any]] | None = None
     #: Set at the first signal to stop, so that nobody waits for a task in vain.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

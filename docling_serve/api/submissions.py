@@ -1,6 +1,7 @@
 """Turn validated requests into submissions, asking policy on the way.
 
-The checks come in the order of contract: behaviour A9.
+The checks come in the order of contract: behaviour A9. All functions raise ``PolicyViolation``
+for what the deployment does not allow.
 """
 
 from __future__ import annotations
@@ -8,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Sequence
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from docling.datamodel.service.callbacks import CallbackSpec
+from docling.datamodel.service.chunking import BaseChunkerOptions
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.requests import (
+    BatchConvertSourcesRequest,
     ConvertSourcesRequest,
     FileSourceRequest,
+    GenericChunkDocumentsRequest,
     TargetName,
 )
 from docling.datamodel.service.targets import InBodyTarget, PresignedUrlTarget, ZipTarget
+from docling.datamodel.service.tasks import TaskType
 from fastapi import UploadFile
 from pydantic import BaseModel
 
@@ -25,11 +30,12 @@ from docling_serve.api.base64_source import base64_loc, write_base64_source
 from docling_serve.api.document_version import parse_document_version_header
 from docling_serve.api.services import Services
 from docling_serve.engines.base import Source, Submission, Upload
+from docling_serve.policy import PolicyViolation
 
-_TARGETS: dict[TargetName, type[BaseModel]] = {
-    TargetName.INBODY: InBodyTarget,
-    TargetName.ZIP: ZipTarget,
-    TargetName.PRESIGNED_URL: PresignedUrlTarget,
+_TARGETS: dict[str, type[BaseModel]] = {
+    TargetName.INBODY.value: InBodyTarget,
+    TargetName.ZIP.value: ZipTarget,
+    TargetName.PRESIGNED_URL.value: PresignedUrlTarget,
 }
 #: A decoded base64 document stays in memory up to this size, then goes to disk.
 _SPOOL_BYTES = 1024 * 1024
@@ -44,17 +50,12 @@ def convert_files(
     tenant: str,
     version_header: str | None,
 ) -> Submission:
-    """The submission of a multipart request.
-
-    Raises:
-        PolicyViolation: the deployment does not allow it.
-    """
+    """The submission of a multipart conversion request."""
     services.policy.check_source_count(len(files), "files")
     checked = services.policy.check_options(options)
-    target = default_target(services) if target_type is None else _TARGETS[target_type]()
-    services.policy.check_targets([target.kind])  # type: ignore[attr-defined]
+    target = _named_target(services, target_type, chunk=False)
     return Submission(
-        sources=[Upload(file.filename or "document", file.file) for file in files],
+        sources=_uploads(files),
         options=checked,
         targets=[target],
         callbacks=callbacks,
@@ -66,34 +67,120 @@ def convert_files(
 async def convert_sources(
     services: Services, request: ConvertSourcesRequest, tenant: str, version_header: str | None
 ) -> Submission:
-    """The submission of a JSON request.
+    """The submission of a JSON conversion request.
 
     Raises:
-        PolicyViolation: the deployment does not allow it.
         RequestValidationError: a base64 document is not base64.
     """
     checked = services.policy.check_options(request.options)
-    asked = request.target if "target" in request.model_fields_set else default_target(services)
-    services.policy.check_targets([asked.kind])  # type: ignore[attr-defined]
+    target = _asked_target(services, request, chunk=False)
     services.policy.check_source_count(len(request.sources), "sources")
     version = parse_document_version_header(version_header)
     return Submission(
         sources=await asyncio.to_thread(_decoded, request.sources),
         options=checked,
-        targets=[asked],
+        targets=[target],
         callbacks=request.callbacks,
         target_document_version=version,
         tenant=tenant,
     )
 
 
-def default_target(services: Services) -> BaseModel:
-    """Where results go when a request does not say."""
-    settings = services.settings
-    allowed = settings.allowed_target_types
-    if settings.artifact_storage_enabled and (allowed is None or "presigned_url" in allowed):
-        return PresignedUrlTarget()
-    return InBodyTarget()
+def convert_batch(
+    services: Services, request: BatchConvertSourcesRequest, tenant: str, version_header: str | None
+) -> Submission:
+    """The submission of a batch request, whose results go to one or several storages.
+
+    Without a target it is as if the default target had been asked for, so a source that stands
+    for many documents needs one (better than contract: behaviour G76).
+    """
+    policy = services.policy
+    if request.target is not None and request.targets:
+        raise PolicyViolation("The request must name either target or targets, not both.")
+    asked: list[Any] = [request.target] if request.target else list(request.targets or [])
+    targets = asked or [_TARGETS[policy.default_target_kind()]()]
+    source_kinds = [source.kind for source in request.sources]
+    target_kinds = [target.kind for target in targets]
+    checked = policy.check_options(request.options)
+    policy.check_sources(source_kinds, batch=True)
+    policy.check_targets(target_kinds)
+    policy.check_source_count(len(request.sources), "sources")
+    policy.check_pairing(source_kinds, target_kinds)
+    return Submission(
+        sources=list(request.sources),
+        options=checked,
+        targets=targets,
+        callbacks=request.callbacks,
+        target_document_version=parse_document_version_header(version_header),
+        tenant=tenant,
+    )
+
+
+def chunk_files(
+    services: Services,
+    files: Sequence[UploadFile],
+    options: ConvertDocumentsOptions,
+    chunking_options: BaseChunkerOptions,
+    target_type: TargetName | None,
+    include_converted_doc: bool,
+    tenant: str,
+) -> Submission:
+    """The submission of a multipart chunk request."""
+    services.policy.check_source_count(len(files), "files")
+    checked = services.policy.check_options(options)
+    target = _named_target(services, target_type, chunk=True)
+    return Submission(
+        sources=_uploads(files),
+        options=checked,
+        targets=[target],
+        task_type=TaskType.CHUNK,
+        chunking_options=chunking_options,
+        include_converted_doc=include_converted_doc,
+        tenant=tenant,
+    )
+
+
+async def chunk_sources(
+    services: Services, request: GenericChunkDocumentsRequest[Any], tenant: str
+) -> Submission:
+    """The submission of a JSON chunk request.
+
+    Raises:
+        RequestValidationError: a base64 document is not base64.
+    """
+    checked = services.policy.check_options(request.convert_options)
+    target = _asked_target(services, request, chunk=True)
+    services.policy.check_source_count(len(request.sources), "sources")
+    return Submission(
+        sources=await asyncio.to_thread(_decoded, request.sources),
+        options=checked,
+        targets=[target],
+        task_type=TaskType.CHUNK,
+        chunking_options=request.chunking_options,
+        include_converted_doc=request.include_converted_doc,
+        callbacks=request.callbacks,
+        tenant=tenant,
+    )
+
+
+def _named_target(services: Services, name: TargetName | None, *, chunk: bool) -> BaseModel:
+    """The target of a form, which can only name a kind."""
+    kind = services.policy.default_target_kind(chunk=chunk) if name is None else name.value
+    services.policy.check_targets([kind], chunk=chunk)
+    return _TARGETS[kind]()
+
+
+def _asked_target(services: Services, request: Any, *, chunk: bool) -> BaseModel:
+    """The target of a JSON request; the deployment's default where it names none."""
+    if "target" not in request.model_fields_set:
+        return _named_target(services, None, chunk=chunk)
+    services.policy.check_targets([request.target.kind], chunk=chunk)
+    target: BaseModel = request.target
+    return target
+
+
+def _uploads(files: Sequence[UploadFile]) -> list[Upload]:
+    return [Upload(file.filename or "document", file.file) for file in files]
 
 
 def _decoded(sources: Sequence[BaseModel]) -> list[Source]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from docling.datamodel.service.responses import TaskStatusResponse
-from docling.datamodel.service.tasks import TaskProcessingMeta
 from fastapi import HTTPException, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
 from docling_serve.api.error_handlers import failure_response
 from docling_serve.api.services import Services
+from docling_serve.api.task_models import TaskProcessingMeta, TaskStatusResponse
 from docling_serve.engines.base import Submission, TaskView
 from docling_serve.errors import Failure
 from docling_serve.rendering import public_failure, render_failure
@@ -40,20 +39,11 @@ async def submit_async(services: Services, submission: Submission) -> TaskStatus
 
 
 async def submit_and_wait(services: Services, submission: Submission, request: Request) -> Response:
-    """Accept a task and answer with its result.
-
-    Raises:
-        HTTPException: 504 when ``max_sync_wait`` ran out (contract: behaviour F56).
-    """
+    """Accept a task and answer with its result, or 504 when ``max_sync_wait`` ran out."""
     view = await services.engine.submit(submission)
     view = await _wait(services, submission.tenant, view, request)
     if not view.finished:
-        await _give_up(services, submission.tenant, view, services.settings.sync_cancel_on_timeout)
-        raise HTTPException(
-            504,
-            "Conversion is taking too long. The maximum wait time is configure as "
-            f"DOCLING_SERVE_MAX_SYNC_WAIT={services.settings.max_sync_wait}.",
-        )
+        return await _too_long(services, view, submission.tenant)
     if view.failure is not None:
         return failure_response(view.failure, view.task_id)
     return await _result(services, view, submission.tenant)
@@ -109,6 +99,18 @@ async def _wait(services: Services, tenant: str, view: TaskView, request: Reques
         gone.cancel()
 
 
+async def _too_long(services: Services, view: TaskView, tenant: str) -> JSONResponse:
+    """504 in the words clients know (contract: behaviour F56), and what became of the task."""
+    cancels = services.settings.sync_cancel_on_timeout
+    await _give_up(services, tenant, view, cancels)
+    detail = (
+        "Conversion is taking too long. The maximum wait time is configure as "
+        f"DOCLING_SERVE_MAX_SYNC_WAIT={services.settings.max_sync_wait}."
+    )
+    became = "cancelled" if cancels else "running"
+    return JSONResponse({"detail": detail, "task_id": view.task_id, "task": became}, 504)
+
+
 async def _give_up(services: Services, tenant: str, view: TaskView, cancels: bool) -> None:
     """Nobody waits for the task any more: stop it, or let it go on."""
     if cancels:
@@ -138,5 +140,10 @@ def _meta(view: TaskView) -> TaskProcessingMeta | None:
         )
     assert view.progress is not None
     return TaskProcessingMeta(
-        num_docs=view.progress.num_docs, num_processed=view.progress.document - 1
+        num_docs=view.progress.num_docs,
+        num_processed=view.progress.document - 1,
+        phase=view.progress.phase,
+        document=view.progress.document,
+        completed_pages=view.progress.completed_pages,
+        total_pages=view.progress.total_pages or None,
     )

@@ -11,13 +11,13 @@ from docling.datamodel.service.responses import (
     PresignedUrlConvertDocumentResponse,
     PresignedUrlConvertResponse,
     TaskFailureResult,
-    TaskStatusResponse,
 )
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from docling_serve.api import task_flow
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
+from docling_serve.api.task_models import TaskStatusResponse
 
 router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[RequireApiKey])
 
@@ -37,6 +37,13 @@ async def task_status_poll(
     seconds = 0.0 if math.isnan(wait) else min(max(wait, 0.0), _MAX_WAIT_S)
     view = await services.engine.wait_finished(task_id, tenant, seconds)
     return task_flow.status_response(view)
+
+
+@router.delete("/tasks/{task_id}")
+async def delete_task(services: ServicesDep, tenant: Tenant, task_id: str) -> TaskStatusResponse:
+    """Forget a task: a waiting one is taken out of the queue, a running one is stopped, of a
+    finished one the result is deleted. Answers with how it ended."""
+    return task_flow.status_response(await services.engine.delete(task_id, tenant))
 
 
 @router.get(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from docling.datamodel.service.callbacks import CallbackSpec
+from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.tasks import TaskType
 from docling_jobkit.datamodel.task_meta import TaskStatus
+from docling_jobkit.orchestrators.serialization import dump_model_with_secrets
 from pydantic import BaseModel
 
+from docling_serve.engines.watch import Watch
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress, JobResult
 
@@ -92,6 +95,10 @@ class TaskEngine(Protocol):
         """The task once it has finished, or as it is after ``wait_s`` seconds."""
         ...
 
+    def watch(self, task_id: str, tenant: str) -> AbstractAsyncContextManager[Watch]:
+        """The task as it is now, then every state it comes to."""
+        ...
+
     async def reply(self, task_id: str, tenant: str) -> Reply | None:
         """The body of a successful task; None for any other."""
         ...
@@ -100,8 +107,17 @@ class TaskEngine(Protocol):
         """End a task that has not finished, with ``failure`` as its cause."""
         ...
 
+    async def delete(self, task_id: str, tenant: str) -> TaskView:
+        """Forget a task with its result, stopping it first if it has not finished; the task as it
+        was at its end."""
+        ...
+
     async def on_result_fetched(self, task_id: str) -> None:
         """A client has read the result; a single-use result is removed after its delay."""
+        ...
+
+    async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
+        """Somebody outside tells how a task goes. Raises ``ProgressInvalid`` when it cannot be."""
         ...
 
     async def clear_results(self, older_than: float = 0.0) -> None:
@@ -120,7 +136,5 @@ class TaskEngine(Protocol):
 def plain(model: BaseModel) -> dict[str, Any]:
     """``model`` as JSON data that another process validates back, secrets included: it goes into
     a file that only this user may read."""
-    dumped: dict[str, Any] = model.model_dump(
-        mode="json", by_alias=True, context={"reveal_secrets": True}
-    )
+    dumped: dict[str, Any] = dump_model_with_secrets(model, serialize_as_any=True)
     return dumped

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from docling.datamodel.service.callbacks import CallbackSpec
+from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.targets import InBodyTarget
 from docling.datamodel.service.tasks import TaskType
@@ -27,8 +28,9 @@ from pydantic import BaseModel
 from docling_serve.engines.base import DEFAULT_TENANT, Reply, Submission, TaskView
 from docling_serve.engines.staging import stage
 from docling_serve.engines.task_record import TaskRecord
+from docling_serve.engines.watch import Watch
 from docling_serve.errors import Failure, ShuttingDown, TaskFailed
-from docling_serve.jobs import JobProgress, JobResult, TaskFolder
+from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
 from docling_serve.rendering import public_failure
 
 _log = logging.getLogger(__name__)
@@ -38,7 +40,16 @@ Runner = Callable[["LocalEngine", Task], Awaitable[JobResult]]
 
 OnCallback = Callable[[str, Sequence[CallbackSpec], dict[str, Any]], None]
 
+CANCELLED = Failure("policy", "The task was cancelled.", details={"reason": "cancelled"})
 SHUT_DOWN = Failure("capacity", "The server was shut down before the task ended.", retryable=True)
+
+
+class _Line:
+    """Tasks that wait in order, and how many of them may be with the runner."""
+
+    def __init__(self, hand_over: int) -> None:
+        self.queue: asyncio.Queue[TaskRecord] = asyncio.Queue()
+        self.hands = asyncio.Semaphore(hand_over)
 
 
 class LocalEngine(BaseOrchestrator):
@@ -46,7 +57,8 @@ class LocalEngine(BaseOrchestrator):
 
     ``hand_over`` is how many tasks may be in the hands of ``runner`` at a time. A task counts as
     started when the runner says so, so a runner may be given one more than it can run: it then
-    knows that work is waiting.
+    knows that work is waiting. With ``hand_over_light`` tasks for which ``is_light`` says yes have
+    a line of their own, and so many of them are handed over besides.
     """
 
     def __init__(
@@ -54,6 +66,8 @@ class LocalEngine(BaseOrchestrator):
         *,
         runner: Runner,
         hand_over: int,
+        hand_over_light: int = 0,
+        is_light: Callable[[JobSpec], bool] = lambda _: False,
         folders: Path,
         converter_config: dict[str, Any],
         result_removal_delay_s: float = 300.0,
@@ -73,8 +87,8 @@ class LocalEngine(BaseOrchestrator):
         self._clear_converters = clear_converters
         self._records: dict[str, TaskRecord] = {}
         self._pending: dict[str, TaskRecord] = {}
-        self._queue: asyncio.Queue[TaskRecord] = asyncio.Queue()
-        self._hands = asyncio.Semaphore(hand_over)
+        self._is_light = is_light if hand_over_light else lambda _: False
+        self._lines = {False: _Line(hand_over), True: _Line(hand_over_light)}
         self._running: set[asyncio.Task[None]] = set()
         self._accepting = True
 
@@ -113,7 +127,7 @@ class LocalEngine(BaseOrchestrator):
             len(spec.sources),
             len(self._pending),
         )
-        self._queue.put_nowait(record)
+        self._lines[self._is_light(spec)].queue.put_nowait(record)
         return self._view(record)
 
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
@@ -123,6 +137,16 @@ class LocalEngine(BaseOrchestrator):
         record = self._find(task_id, tenant)
         await record.wait_finished(wait_s)
         return self._view(record)
+
+    @asynccontextmanager
+    async def watch(self, task_id: str, tenant: str = DEFAULT_TENANT) -> AsyncIterator[Watch]:
+        record = self._find(task_id, tenant)
+        watch = Watch(self._view(record))
+        record.watches.add(watch)
+        try:
+            yield watch
+        finally:
+            record.watches.discard(watch)
 
     async def reply(self, task_id: str, tenant: str = DEFAULT_TENANT) -> Reply | None:
         record = self._find(task_id, tenant)
@@ -138,6 +162,13 @@ class LocalEngine(BaseOrchestrator):
         record = self._find(task_id, tenant)
         self._cancel(record, failure)
         await record.wait_finished(None)
+        return self._view(record)
+
+    async def delete(self, task_id: str, tenant: str) -> TaskView:
+        record = self._find(task_id, tenant)
+        self._cancel(record, CANCELLED)
+        await record.wait_finished(None)
+        await self.delete_task(task_id)
         return self._view(record)
 
     async def on_result_fetched(self, task_id: str) -> None:
@@ -187,9 +218,12 @@ class LocalEngine(BaseOrchestrator):
     def report_progress(self, task: Task, progress: JobProgress) -> None:
         """The task is at ``progress``."""
         record = self._records.get(task.task_id)
-        if record is not None:
-            record.progress = progress
-            record.changed()
+        if record is None:
+            return
+        before, record.progress = record.progress, progress
+        record.changed()
+        if before is None or before.document != progress.document:
+            self._tell(record)
 
     def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
         """The client's callbacks are due an event."""
@@ -199,14 +233,17 @@ class LocalEngine(BaseOrchestrator):
 
     async def process_queue(self) -> None:
         """Hand tasks to the runner, in order, for as long as the server runs."""
+        await asyncio.gather(*(self._process(line) for line in self._lines.values()))
+
+    async def _process(self, line: _Line) -> None:
         while True:
-            await self._hands.acquire()
-            record = await self._queue.get()
+            await line.hands.acquire()
+            record = await line.queue.get()
             if record.finished:  # cancelled while it waited
-                self._hands.release()
+                line.hands.release()
                 continue
             record.runner = self._background(self._run(record))
-            record.runner.add_done_callback(lambda _: self._hands.release())
+            record.runner.add_done_callback(lambda _: line.hands.release())
 
     def drain(self) -> None:
         """Accept nothing more and give up what waits; what runs may finish."""
@@ -273,7 +310,7 @@ class LocalEngine(BaseOrchestrator):
         if record.finished or task.task_status is status:
             return
         task.set_status(status)
-        self._pending.pop(task.task_id, None)
+        waited = self._pending.pop(task.task_id, None)
         if record.failure is not None:
             task.error_message = record.failure.message
             task.failure = public_failure(record.failure)
@@ -284,8 +321,19 @@ class LocalEngine(BaseOrchestrator):
             f" ({record.failure.category}: {record.failure.message})" if record.failure else "",
         )
         record.changed()
+        self._tell(record)
+        if waited is not None:
+            for other in self._pending.values():  # whoever waited behind it moves up
+                self._tell(other)
 
-    def _stage(self, submission: Submission, task_id: str) -> Any:
+    def _tell(self, record: TaskRecord) -> None:
+        """Tell the watchers of ``record`` how it stands."""
+        if record.watches:
+            view = self._view(record)
+            for watch in record.watches:
+                watch.tell(view)
+
+    def _stage(self, submission: Submission, task_id: str) -> JobSpec:
         folder = TaskFolder.create(self._folders, task_id)
         return stage(submission, task_id, folder, self.converter_config, self._debug)
 
@@ -365,6 +413,10 @@ class LocalEngine(BaseOrchestrator):
         """Always None: results of this engine are files, see :meth:`reply`."""
         await self.get_raw_task(task_id)
         return None
+
+    async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
+        """Nothing to learn: the tasks of this engine run here, and the runner tells of them."""
+        await self.get_raw_task(request.task_id)
 
     async def warm_up_caches(self) -> None:
         """Nothing: the runner decides what is loaded, and when."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from docling_jobkit.datamodel.task import Task
 
+from docling_serve.engines.watch import Watch
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
 
@@ -26,6 +27,7 @@ class TaskRecord:
     cancelled_with: Failure | None = None
     runner: asyncio.Task[None] | None = None
     removal: asyncio.TimerHandle | None = None
+    watches: set[Watch] = field(default_factory=set)
     _change: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,10 @@ class SubprocessWorkerPool:
         if self._supervisor is None:
             return PoolSnapshot(start_method=self._starter.start_method)
         return self._supervisor.snapshot(self._starter.start_method)
+
+    def describe(self) -> dict[str, Any]:
+        """The snapshot and the metrics as plain data."""
+        return {**asdict(self.snapshot()), "metrics": self.metrics.as_dict()}
 
     def drain(self) -> None:
         """Refuse new jobs and start no more workers; running jobs go on."""

@@ -1,0 +1,104 @@
+"""Memory of the server process and its workers, for whoever looks for a leak.
+
+Closed unless the settings open it, and then behind the API key, if there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+from fastapi import APIRouter, Depends, HTTPException
+
+from docling_serve.api.dependencies import RequireApiKey, ServicesDep
+
+_CGROUP = Path("/sys/fs/cgroup")
+_MIB = 1024 * 1024
+_TOP_TYPES = 20  # contract: behaviour B18
+
+
+def _require_open(services: ServicesDep) -> None:
+    if not services.settings.enable_management_endpoints:
+        raise HTTPException(
+            403,  # spelt as clients know it (contract: behaviour B18)
+            "Forbidden. The server is configured for not showing internal managament details.",
+        )
+
+
+router = APIRouter(
+    prefix="/v1", tags=["management"], dependencies=[Depends(_require_open), RequireApiKey]
+)
+
+
+@router.get("/memory/stats")
+async def memory_stats() -> Any:
+    """Memory in MiB: of this process, of its worker processes, and of the whole container.
+
+    The container's figures are null where the system keeps none (cgroup version 2).
+    """
+    return await asyncio.to_thread(_stats)
+
+
+@router.get("/memory/counts")
+async def memory_counts() -> Any:
+    """How many objects the interpreter tracks, and of which types. Collects no garbage."""
+    tasks = asyncio.all_tasks()
+    counted = await asyncio.to_thread(_counts)
+    pending = sum(not task.done() for task in tasks)
+    return {**counted, "asyncio": {"all_tasks": len(tasks), "pending_tasks": pending}}
+
+
+@router.get("/workers")
+async def workers(services: ServicesDep) -> dict[str, Any]:
+    """The worker processes: state, pid, memory, task and last reason of each, the last ones that
+    ended, and the sums over all tasks so far. Times are seconds, sizes bytes."""
+    if services.describe_workers is None:
+        raise HTTPException(
+            404, "There are no worker processes: subprocess mode is off, or tasks run elsewhere."
+        )
+    return services.describe_workers()
+
+
+def _stats() -> dict[str, float | None]:
+    process = psutil.Process()
+    workers = 0
+    for child in process.children(recursive=True):
+        try:
+            workers += child.memory_info().rss
+        except psutil.NoSuchProcess:  # it ended while we counted
+            continue
+    container = _cgroup_bytes(_CGROUP)
+    sizes = {
+        "rss": process.memory_info().rss,
+        "workers_rss": workers,
+        "anon": container.get("anon"),
+        "file": container.get("file"),
+        "slab": container.get("slab"),
+        "cgroup_total": container.get("total"),
+    }
+    return {name: None if size is None else round(size / _MIB, 1) for name, size in sizes.items()}
+
+
+def _cgroup_bytes(cgroup: Path) -> dict[str, int]:
+    """What the control group uses by kind, and ``total``; empty where there is no version 2."""
+    try:
+        lines = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
+        total = (cgroup / "memory.current").read_text(encoding="ascii")
+    except OSError:
+        return {}
+    return {name: int(size) for name, size in map(str.split, lines)} | {"total": int(total)}
+
+
+def _counts() -> dict[str, Any]:
+    types = Counter(type(tracked).__name__ for tracked in gc.get_objects())
+    return {
+        "gc": {"counts": list(gc.get_count()), "threshold": list(gc.get_threshold())},
+        "objects": {"total": types.total()},
+        "top_types": [
+            {"type": name, "count": count} for name, count in types.most_common(_TOP_TYPES)
+        ],
+    }

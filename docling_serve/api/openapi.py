@@ -1,0 +1,46 @@
+"""The OpenAPI document of one deployment: as the routes say, with the names its settings give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from docling_serve.api.dependencies import DEFAULT_TENANT_HEADER
+from docling_serve.policy import PolicyViolation, ServicePolicy
+from docling_serve.settings import DoclingServeSettings
+
+
+def describe_with(
+    app: FastAPI, settings: DoclingServeSettings, policy: ServicePolicy
+) -> Callable[[], dict[str, Any]]:
+    """What to use as ``app.openapi``; the document is made once, when first asked for."""
+    made: dict[str, Any] = {}
+
+    def describe() -> dict[str, Any]:
+        if not made:
+            made.update(get_openapi(title=app.title, version=app.version, routes=app.routes))
+            _name_tenant_header(made, settings.eng_ray_tenant_id_header)
+            _name_default_target(made, policy)
+        return made
+
+    return describe
+
+
+def _name_tenant_header(document: dict[str, Any], name: str) -> None:
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["name"] == DEFAULT_TENANT_HEADER:
+                    parameter["name"] = name
+
+
+def _name_default_target(document: dict[str, Any], policy: ServicePolicy) -> None:
+    """docling's model names a default of its own; here the deployment has the say."""
+    target = document["components"]["schemas"]["ConvertSourcesRequest"]["properties"]["target"]
+    try:
+        target["default"] = {"kind": policy.default_target_kind()}
+    except PolicyViolation:  # every open target needs details, so there is no default
+        del target["default"]

@@ -1,0 +1,102 @@
+"""The state of a task over a websocket: every change as it happens, closed at the end.
+
+Messages and their order: contract, behaviour H.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Annotated
+
+from docling.datamodel.service.responses import MessageKind, WebsocketMessage
+from docling_jobkit.orchestrators.base_orchestrator import RedisBackpressureError, TaskNotFoundError
+from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
+
+from docling_serve.api.dependencies import ServicesDep, is_right_key
+from docling_serve.api.error_handlers import BUSY, NO_TASK
+from docling_serve.api.task_flow import status_response
+from docling_serve.engines.base import DEFAULT_TENANT, TaskView
+from docling_serve.engines.watch import Watch
+
+router = APIRouter()
+
+#: docling's service client answers every update with a text, which asks for another: without a
+#: pause the two would keep each other busy for as long as the task runs.
+_BETWEEN_REPEATS_S = 1.0
+
+_KEY_REQUIRED = "Api key is required as the ?api_key=SECRET query parameter."
+
+
+@router.websocket("/v1/status/ws/{task_id}")
+async def task_status_ws(
+    websocket: WebSocket,
+    services: ServicesDep,
+    task_id: str,
+    api_key: Annotated[str | None, Query()] = None,
+    tenant_id: Annotated[str, Query()] = DEFAULT_TENANT,
+) -> None:
+    """Tell the client every state of the task; any text it sends asks for the newest again."""
+    key = api_key or websocket.headers.get("X-Api-Key")
+    if not is_right_key(services, key):
+        await websocket.send_denial_response(JSONResponse({"detail": _KEY_REQUIRED}, 401))
+        return
+    await websocket.accept()
+    with contextlib.suppress(WebSocketDisconnect):  # whoever left needs no answer
+        try:
+            async with services.engine.watch(task_id, tenant_id) as watch:
+                await _serve(websocket, watch)
+        except TaskNotFoundError:
+            await _send(websocket, WebsocketMessage(message=MessageKind.ERROR, error=NO_TASK))
+        except RedisBackpressureError:
+            await _send(websocket, WebsocketMessage(message=MessageKind.ERROR, error=BUSY))
+        await websocket.close()
+
+
+async def _serve(websocket: WebSocket, watch: Watch) -> None:
+    """Send until the task has finished or the client has left."""
+    asked = asyncio.Event()
+    work = [
+        asyncio.ensure_future(part)
+        for part in (_tell(websocket, watch), _listen(websocket, asked), _repeat(watch, asked))
+    ]
+    try:
+        done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for part in work:
+            part.cancel()
+    for ended in done:
+        ended.result()
+
+
+async def _tell(websocket: WebSocket, watch: Watch) -> None:
+    first = await anext(watch)
+    await _send(websocket, _state(MessageKind.CONNECTION, first))
+    await _send(websocket, _state(MessageKind.UPDATE, first))
+    async for view in watch:
+        await _send(websocket, _state(MessageKind.UPDATE, view))
+
+
+async def _listen(websocket: WebSocket, asked: asyncio.Event) -> None:
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code") or 1000)
+        asked.set()
+
+
+async def _repeat(watch: Watch, asked: asyncio.Event) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        watch.repeat()
+        await asyncio.sleep(_BETWEEN_REPEATS_S)
+
+
+def _state(kind: MessageKind, view: TaskView) -> WebsocketMessage:
+    return WebsocketMessage(message=kind, task=status_response(view))
+
+
+async def _send(websocket: WebSocket, message: WebsocketMessage) -> None:
+    await websocket.send_text(message.model_dump_json())
