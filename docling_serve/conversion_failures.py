@@ -10,11 +10,12 @@ from docling_jobkit.datamodel.result import FailurePhase
 from docling_jobkit.public_errors import INTERNAL_TASK_ERROR_MESSAGE, classify_public_task_failure
 from pydantic import ValidationError
 
-from docling_serve.errors import Failure, TaskNotTransferable
+from docling_serve.errors import CUDA_OUT_OF_MEMORY, Failure, TaskNotTransferable
 
 _MODEL_NAME = re.compile(r"\b([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]+)\b")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w:/])/(?:[\w.@+-]+/)+[\w.@+-]*")
 _DETAIL_LIMIT = 4000
+_NOTHING_EXPORTED = "No documents were exported."  # jobkit's words, for all documents failing
 
 MODEL_HELP = (
     "Download the models once with 'docling-tools models download' and point "
@@ -45,8 +46,12 @@ def _classify(exc: BaseException) -> Failure:
         return _models_not_ready(exc.__cause__ or exc)
     if isinstance(exc, ValidationError | TaskNotTransferable | NotImplementedError):
         return Failure("policy", f"The request cannot be converted: {_safe_text(exc)}")
+    if isinstance(exc, RuntimeError) and str(exc) == _NOTHING_EXPORTED:
+        return Failure("backend_failure", "None of the documents could be converted.")
     if isinstance(exc, ConversionError):
         return Failure("backend_failure", _safe_text(exc))
+    if _is_cuda_out_of_memory(exc):
+        return _cuda_out_of_memory()
     public = classify_public_task_failure(exc, task_id="", phase=FailurePhase.EXECUTION)
     message = public.message
     if message == INTERNAL_TASK_ERROR_MESSAGE:
@@ -58,7 +63,22 @@ def _classify(exc: BaseException) -> Failure:
     return Failure(category, message, public.retryable, public.phase.value, dict(public.details))
 
 
+def _is_cuda_out_of_memory(exc: BaseException) -> bool:
+    return any("CUDA" in str(err) and "out of memory" in str(err).lower() for err in _chain(exc))
+
+
+def _cuda_out_of_memory() -> Failure:
+    return Failure(
+        "capacity",
+        "The GPU ran out of memory.",
+        retryable=True,
+        details={"reason": CUDA_OUT_OF_MEMORY},
+    )
+
+
 def _models_not_ready(cause: BaseException) -> Failure:
+    if _is_cuda_out_of_memory(cause):
+        return _cuda_out_of_memory()
     text = _safe_text(cause)
     if isinstance(cause, MemoryError) or "out of memory" in text.lower():
         return Failure("capacity", f"Not enough memory to load the models: {text}", retryable=True)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+CUDA_OUT_OF_MEMORY = "cuda_out_of_memory"
+"""``details["reason"]`` of a failure for want of GPU memory."""
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -6,6 +6,8 @@ results never do: they are files in the task's folder, laid out as :class:`TaskF
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +53,8 @@ class JobSpec(_Plain):
 
     ``options``, ``targets``, ``chunking_options``, ``callbacks`` and ``converter_config`` are the
     JSON forms of docling's and docling-jobkit's models of the same names; the worker validates
-    them with those models.
+    them with those models. ``output`` says what the body is to be: the reply to the client, or the
+    result as docling-jobkit's workers store it.
     """
 
     task_id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
@@ -66,6 +69,7 @@ class JobSpec(_Plain):
     converter_config: dict[str, Any] = Field(default_factory=dict)
     presigned_config: dict[str, Any] | None = None
     debug_error_details: bool = False
+    output: Literal["reply", "task_result"] = "reply"
 
     @classmethod
     def from_task_dict(cls, task_dict: dict[str, Any]) -> JobSpec:
@@ -212,6 +216,20 @@ _MODEL_FREE = (
     ".epub .nxml .xml .dclg .dclx"
 )
 MODEL_FREE_SUFFIXES = frozenset(_MODEL_FREE.split())
+
+
+#: Options that decide which models a conversion loads, by the beginning of their names.
+_MODEL_OPTIONS = (
+    *("pipeline", "pdf_backend", "do_", "ocr_", "force_ocr", "table_", "layout_", "vlm_"),
+    *("picture_", "code_formula_", "chart_"),
+)
+
+
+def model_kind(spec: JobSpec) -> str:
+    """The same text for jobs that load the same models; for learning what they need."""
+    chosen = {k: v for k, v in spec.options.items() if k.startswith(_MODEL_OPTIONS)}
+    text = json.dumps(chosen, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def may_need_models(spec: JobSpec) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from docling_serve.engines.converter_config import converter_config
 from docling_serve.engines.in_process import InProcessConverters
+from docling_serve.guardian import Guardian
 from docling_serve.settings import AsyncEngine, DoclingServeSettings
 from docling_serve.subprocess_worker import (
     SubprocessWorkerPool,
@@ -28,11 +29,21 @@ class Runtime:
     settings: DoclingServeSettings
     subprocess_mode: bool
     reason: str
+    #: Whether tasks run in this process, or in workers of its own.
+    runs_tasks: bool = True
+
+    @property
+    def has_pool(self) -> bool:
+        """Whether this process has worker processes of its own."""
+        return self.subprocess_mode and self.runs_tasks
 
     @property
     def keeps_light(self) -> bool:
-        """Whether this process can do without torch: tasks run elsewhere."""
-        return self.subprocess_mode or self.settings.eng_kind is AsyncEngine.RQ
+        """Whether this process can do without torch: conversions run elsewhere. A gateway of Ray
+        cannot: jobkit's orchestrator imports it."""
+        if self.runs_tasks:
+            return self.subprocess_mode
+        return self.settings.eng_kind is AsyncEngine.RQ
 
     @property
     def frees_vram_on_idle(self) -> bool:
@@ -42,9 +53,10 @@ class Runtime:
     @property
     def pool(self) -> SubprocessWorkerPool:
         """The worker pool of this process; only in subprocess mode."""
-        return get_worker_pool(pool_config(self.settings), self.device)
+        return get_worker_pool(pool_config(self.settings), self.device, guardian=self.guardian)
 
     def __post_init__(self) -> None:
+        self.guardian = Guardian()
         self.probe = GpuProbe()
         self.device = ReleaseWatch(self.probe, RELEASE_WAIT_S)
         self.converters = InProcessConverters(
@@ -54,10 +66,10 @@ class Runtime:
         )
 
     @classmethod
-    def decide(cls, settings: DoclingServeSettings) -> Runtime:
+    def decide(cls, settings: DoclingServeSettings, *, runs_tasks: bool = True) -> Runtime:
         """Decide the mode; reads the GPU's size only for ``auto``."""
         decision = should_use_subprocess(settings.use_subprocess_for_ocr, GpuProbe())
-        return cls(settings, decision.enabled, decision.reason)
+        return cls(settings, decision.enabled, decision.reason, runs_tasks)
 
 
 def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:

@@ -12,48 +12,40 @@ import fcntl
 import logging
 import os
 import shutil
-import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+
+from docling_serve.guardian import Guardian
 
 _log = logging.getLogger(__name__)
 
 _PREFIX = "docling-serve-"
 _LOCK = "owner.lock"
-#: Removes a folder once its standard input is closed, which the kernel does when the server dies.
-_JANITOR = 'read -r _; rm -rf -- "$1"; sleep 1; exec rm -rf -- "$1"'
 
 
 class Scratch:
     """The private scratch folder of this process.
 
-    A small shell process waits for the server's end and removes the folder then, so that not even
-    SIGKILL leaves documents behind.
+    ``guardian`` removes it when nobody else can; without one it has its own.
     """
 
-    def __init__(self, parent: Path | None) -> None:
+    def __init__(self, parent: Path | None, guardian: Guardian | None = None) -> None:
+        self._own_guardian = Guardian() if guardian is None else None
         base = parent or Path(tempfile.gettempdir())
         base.mkdir(parents=True, exist_ok=True)
         _sweep(base)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
         self._lock = _hold(self.path)
-        self._janitor = subprocess.Popen(
-            ["/bin/sh", "-c", _JANITOR, "janitor", str(self.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is not for it
-        )
+        for watcher in filter(None, (guardian, self._own_guardian)):
+            watcher.remove_folder(self.path)
 
     def remove(self) -> None:
-        """Remove the folder; the janitor finds nothing left to do and ends."""
+        """Remove the folder and all in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
-        self._janitor.kill()
-        self._janitor.wait()
-        if self._janitor.stdin is not None:
-            self._janitor.stdin.close()
+        if self._own_guardian is not None:
+            self._own_guardian.dismiss()
 
 
 @lru_cache(maxsize=1)

@@ -113,6 +113,9 @@ class _Worker:
                 self._run(message)
 
     def _run(self, run: Run) -> None:
+        if run.device is not None:
+            # CUDA reads it when it is first used, which is in a job.
+            os.environ["CUDA_VISIBLE_DEVICES"] = run.device
         self._channel.send(Started(job=run.job))
         folder = TaskFolder(Path(run.folder))
         try:

@@ -15,10 +15,10 @@ from collections.abc import Callable, MutableMapping
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _OOM_SCORE_ADJ = 500  # the kernel takes a worker before the server
 _PARENT_GONE_EXIT = 3
+_INIT = 1
 
 
 def contain(*, parent_pid: int, nice: int = 0) -> dict[str, str]:
@@ -96,19 +96,17 @@ def _tried(measure: Callable[[], None]) -> str:
 def _watch_parent(parent_pid: int) -> None:
     """End this worker's process group when its server is gone, however it went.
 
-    A thread on the parent's sentinel works under every start method; the kernel's own signal
-    covers a worker stuck in C code that never lets the thread run (spawn only: under forkserver
-    the parent is the fork server).
+    A thread on the parent's sentinel works under every start method. A worker stuck in C code that
+    never lets the thread run is ended by the server's guardian. The kernel's parent-death signal
+    would reach the worker alone, before it could end what its document started.
     """
+    if os.getppid() == _INIT and parent_pid != _INIT:
+        os._exit(_PARENT_GONE_EXIT)
     parent = parent_process()
     if parent is not None:
         threading.Thread(
             target=_end_with_parent, args=(parent.sentinel,), name="parent-watch", daemon=True
         ).start()
-    if os.getppid() == parent_pid:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:
-            os._exit(_PARENT_GONE_EXIT)
 
 
 def _end_with_parent(sentinel: int) -> None:

@@ -17,7 +17,8 @@ from docling_serve.subprocess_worker.states import StopReason
 class Job:
     """One task in the pool, from hand-over to its future's end; a retry is a new attempt of it.
 
-    ``light`` says that it needs no models. ``stall_s`` limits the time between two signs of
+    ``light`` says that it needs no models, ``kind`` is the same for jobs that need the same ones.
+    ``stall_s`` limits the time between two signs of
     progress, 0 for no limit.
     """
 
@@ -27,6 +28,7 @@ class Job:
     timeout_s: float
     stall_s: float
     light: bool
+    kind: str
     future: asyncio.Future[JobResult]
     on_started: Callable[[], None]
     on_progress: Callable[[JobProgress], None]
@@ -34,6 +36,8 @@ class Job:
     submitted: float = field(default_factory=time.monotonic)
     attempts: int = 0
     worker: int | None = None
+    #: Why it is not running yet, in words for a person.
+    waits_for: str | None = None
     progress: JobProgress | None = None
     #: What the job ends with once its worker, stopped for this, is gone.
     verdict: TaskFailed | None = None
@@ -43,6 +47,7 @@ class Job:
     def begin(self, worker: int, stop: Callable[[Job, StopReason], None]) -> None:
         """An attempt begins; ``stop`` is called when one of its limits is reached."""
         self.worker = worker
+        self.waits_for = None
         self.attempts += 1
         self.progress = None
         loop = asyncio.get_running_loop()

@@ -23,11 +23,12 @@ class _Message(BaseModel):
 
 
 class Run(_Message):
-    """Server to worker: run the job described in ``folder``."""
+    """Server to worker: run the job described in ``folder``, on GPU ``device`` (its UUID)."""
 
     kind: Literal["run"] = "run"
     job: int
     folder: str
+    device: str | None = None
 
 
 class Stop(_Message):

@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from docling_serve.errors import ShuttingDown, TaskFailed
-from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder, may_need_models
+from docling_serve.guardian import Guardian
+from docling_serve.jobs import (
+    JobProgress,
+    JobResult,
+    JobSpec,
+    TaskFolder,
+    may_need_models,
+    model_kind,
+)
+from docling_serve.subprocess_worker.admission import Admission, AdmitAll
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
 from docling_serve.subprocess_worker.job import Job
 from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.poison import REFUSED
-from docling_serve.subprocess_worker.snapshot import PoolSnapshot
+from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.supervisor import Supervisor
@@ -51,11 +60,14 @@ class SubprocessWorkerPool:
         config: WorkerPoolConfig | None = None,
         starter: Starter | None = None,
         device: DeviceMemory | None = None,
+        admission: Admission | None = None,
+        guardian: Guardian | None = None,
     ) -> None:
         self.config = config or WorkerPoolConfig(max_workers=max_workers)
         self.metrics = SubprocessMetrics()
-        self._starter = starter or Starter(self.config)
+        self._starter = starter or Starter(self.config, guardian=guardian)
         self._device = device or NoDevice()
+        self._admission = admission or AdmitAll()
         self._supervisor: Supervisor | None = None
         self._closed = False
 
@@ -85,6 +97,7 @@ class SubprocessWorkerPool:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         *,
         light: bool = False,
+        kind: str = "",
         on_started: Callable[[], None] = _nothing,
         on_progress: Callable[[JobProgress], None] = _ignore,
         on_callback: Callable[[dict[str, Any]], None] = _ignore,
@@ -93,7 +106,8 @@ class SubprocessWorkerPool:
 
         Cancelling the call takes the job out of the queue, or stops its worker. The time limit
         counts from the hand-over to a worker, time in the queue apart, and anew for a second
-        attempt. A ``light`` job needs no models and may run beside the others.
+        attempt. A ``light`` job needs no models and may run beside the others; ``kind`` is the same
+        for jobs that need the same models.
 
         Raises:
             TaskFailed: the job ended without a reply; the failure says why.
@@ -110,6 +124,7 @@ class SubprocessWorkerPool:
             timeout_s=timeout_s,
             stall_s=self.config.stall_timeout_s,
             light=light and self.config.light_workers > 0,
+            kind=kind,
             future=asyncio.get_running_loop().create_future(),
             on_started=on_started,
             on_progress=on_progress,
@@ -134,6 +149,10 @@ class SubprocessWorkerPool:
             return PoolSnapshot(start_method=self._starter.start_method)
         return self._supervisor.snapshot(self._starter.start_method)
 
+    def workers(self) -> list[WorkerSnapshot]:
+        """All workers that are not gone."""
+        return self.snapshot().workers
+
     def describe(self) -> dict[str, Any]:
         """The snapshot and the metrics as plain data."""
         return {**asdict(self.snapshot()), "metrics": self.metrics.as_dict()}
@@ -153,6 +172,7 @@ class SubprocessWorkerPool:
                 await asyncio.wait_for(self._supervisor.all_gone(), max(grace_s, 0.001))
             self._supervisor.stop_all(StopReason.SHUTDOWN)
             await self._supervisor.all_gone()
+        self._admission.close()
         self._starter.close()
 
     def kill_all(self) -> None:
@@ -164,7 +184,9 @@ class SubprocessWorkerPool:
         if self._closed:
             raise ShuttingDown("the server is shutting down")
         if self._supervisor is None:
-            self._supervisor = Supervisor(self.config, self._starter, self._device, self.metrics)
+            self._supervisor = Supervisor(
+                self.config, self._starter, self._device, self.metrics, self._admission
+            )
         return self._supervisor
 
 
@@ -175,11 +197,16 @@ class _Shared:
 
 
 def get_worker_pool(
-    config: WorkerPoolConfig | None = None, device: DeviceMemory | None = None
+    config: WorkerPoolConfig | None = None,
+    device: DeviceMemory | None = None,
+    admission: Admission | None = None,
+    guardian: Guardian | None = None,
 ) -> SubprocessWorkerPool:
-    """The pool of this process, made at the first call with ``config``."""
+    """The pool of this process, made at the first call with what that call gives."""
     if _Shared.pool is None:
-        _Shared.pool = SubprocessWorkerPool(config=config, device=device)
+        _Shared.pool = SubprocessWorkerPool(
+            config=config, device=device, admission=admission, guardian=guardian
+        )
     return _Shared.pool
 
 
@@ -225,6 +252,7 @@ async def process_in_subprocess(
             spec.task_id,
             timeout,
             light=not may_need_models(spec),
+            kind=model_kind(spec),
             on_started=on_started,
             on_progress=on_progress,
             on_callback=on_callback,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.states import ENDING, RUNNING_A_JOB, StopReason, WorkerState
+from docling_serve.subprocess_worker.states import ENDING, HAS_A_JOB, StopReason, WorkerState
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class WorkerView:
     @property
     def running(self) -> bool:
         """Whether it has a job."""
-        return self.state in RUNNING_A_JOB
+        return self.state in HAS_A_JOB
 
     @property
     def takes_a_slot(self) -> bool:
@@ -110,15 +110,22 @@ class _Plan:
         self.waiting = self.view.waiting
         self.waiting_light = self.view.waiting_light
         self.slots = self.config.max_workers - sum(w.takes_a_slot for w in workers)
+        # Slots of workers on their way out: nothing can go there yet, but one that is ready waits.
+        self.freeing = sum(
+            w.takes_a_slot for w in workers if w.state in ENDING - {WorkerState.LOST}
+        )
         light = sum(w.running and w.light and not w.holds_models for w in workers)
         self.light_slots = self.config.light_workers - light
         # A worker whose job needs no models is spare again when the job ends.
         self.coming_back = sum(w.running and not w.holds_models for w in workers)
 
     def retire_given_up(self) -> None:
-        """End idle workers that must not run another job, whatever waits."""
+        """End idle workers that must not run another job, whatever waits. One without models is
+        replaced as soon as it is spent: its successor costs no slot."""
         for worker in [*self.standby, *self.warm]:
             reason = StopReason.SHUTDOWN if self.view.draining else worker.give_up
+            if reason is None and worker in self.standby:
+                reason = worker.spent
             if reason is not None:
                 self._retire(worker, reason)
 
@@ -165,7 +172,10 @@ class _Plan:
             self.decisions.append(WakeAt(self.view.no_start_before))
             return
         self.decisions.extend([Start()] * max(0, missing))
-        surplus = max(0, len(self.standby) - wanted)
+        soon = min(self.waiting, max(0, self.slots) + self.freeing) - min(
+            self.waiting, max(0, self.slots)
+        )
+        surplus = max(0, len(self.standby) - wanted - soon)
         for worker in sorted(self.standby, key=lambda w: w.since)[:surplus]:
             self._expire(worker)
 
@@ -187,6 +197,7 @@ class _Plan:
 
     def _retire(self, worker: WorkerView, reason: StopReason) -> None:
         (self.warm if worker in self.warm else self.standby).remove(worker)
+        self.freeing += worker.takes_a_slot
         self.decisions.append(Retire(worker.number, reason))
 
     def _expire(self, worker: WorkerView) -> None:

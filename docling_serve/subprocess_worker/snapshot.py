@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from docling_serve.subprocess_worker.admission import DeviceUse
 from docling_serve.subprocess_worker.memory import tree_rss
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkerSnapshot:
-    """One worker. Times in seconds, sizes in bytes; ``rss_bytes`` counts its children too."""
+    """One worker. Times in seconds, sizes in bytes, None where nobody can tell.
+
+    ``rss_bytes`` counts its children too.
+    """
 
     number: int
     state: str
@@ -26,14 +30,19 @@ class WorkerSnapshot:
     holds_models: bool
     rss_bytes: int
     peak_rss_bytes: int
+    vram_bytes: int | None
+    peak_vram_bytes: int | None
     device: str | None
     task_id: str | None
+    waits_for: str | None
     reason: str | None
     exit_code: int | None
 
     @classmethod
-    def of(cls, worker: Worker, job: Job | None = None) -> WorkerSnapshot:
-        """``worker`` as it is now, with the ``job`` it runs."""
+    def of(
+        cls, worker: Worker, job: Job | None = None, use: DeviceUse | None = None
+    ) -> WorkerSnapshot:
+        """``worker`` as it is now, with the ``job`` it runs and what it holds on its device."""
         now = time.monotonic()
         ended = worker.exit_code is not None or worker.pid is None
         return cls(
@@ -46,8 +55,11 @@ class WorkerSnapshot:
             holds_models=worker.holds_models,
             rss_bytes=0 if ended or worker.pid is None else tree_rss(worker.pid),
             peak_rss_bytes=worker.memory.peak,
+            vram_bytes=use.now_bytes if use else None,
+            peak_vram_bytes=use.peak_bytes if use else None,
             device=worker.device_id,
             task_id=job.task_id if job else None,
+            waits_for=job.waits_for if job else None,
             reason=worker.reason.value if worker.reason else None,
             exit_code=worker.exit_code,
         )

@@ -20,6 +20,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
+from docling_serve.guardian import Guardian
 from docling_serve.subprocess_worker import child, template
 from docling_serve.subprocess_worker.channel import socket_pair
 from docling_serve.subprocess_worker.config import StartMethod, WorkerPoolConfig
@@ -45,10 +46,18 @@ class Started:
 class Starter:
     """Creates worker processes under the configured start method.
 
-    ``main`` is what a worker runs; tests hand in one that misbehaves on purpose.
+    ``main`` is what a worker runs; tests hand in one that misbehaves on purpose. ``guardian`` ends
+    the workers when this process is gone; without one the starter has its own.
     """
 
-    def __init__(self, config: WorkerPoolConfig, main: ChildMain = child.main) -> None:
+    def __init__(
+        self,
+        config: WorkerPoolConfig,
+        main: ChildMain = child.main,
+        guardian: Guardian | None = None,
+    ) -> None:
+        self.guardian = guardian or Guardian()
+        self._own_guardian = guardian is None
         self._config = config
         self._main = main
         self.start_method: StartMethod = config.start_method
@@ -75,6 +84,8 @@ class Starter:
         def join() -> int | None:
             process.join(_REAP_LIMIT_S)
             code = process.exitcode
+            if process.pid is not None:
+                self.guardian.forget(process.pid)
             with contextlib.suppress(ValueError):  # still there as far as multiprocessing knows
                 process.close()
             return code
@@ -84,6 +95,8 @@ class Starter:
     def close(self) -> None:
         """Let the thread end; workers started from it must have ended before."""
         self._thread.shutdown(wait=False)
+        if self._own_guardian:
+            self.guardian.dismiss()
 
     def _prepare(self) -> None:
         resource_tracker.ensure_running()
@@ -129,6 +142,8 @@ class Starter:
                 target=self._main, args=(arguments,), name=f"docling-worker-{number}"
             )
             process.start()
+            if process.pid is not None:
+                self.guardian.watch(process.pid)
         except BaseException:
             ours.close()
             output.close()

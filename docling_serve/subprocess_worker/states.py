@@ -2,12 +2,15 @@
 
 ::
 
-    STARTING ──ready──▶ STANDBY ──run──▶ BUSY ◀──▶ LOADING
-        │                  │ ▲             │           │
-        │                  │ └─no models───┤           │
-        │                  │               └─models──▶ WARM ──run──▶ BUSY
-        │                  │               │           │              │
-        └──────────────────┴───────────────┴─ stop / exit seen ──────┘
+    STARTING ──ready──▶ STANDBY ──run────────────────▶ BUSY ◀──▶ LOADING
+        │                 │  ▲ │                        │ ▲          │
+        │                 │  │ └─▶ BOOKING ──memory─────┤ │          │
+        │                 │  │        ▲ │     granted   │ │          │
+        │                 │  └────────│─│──no models────┤ │          │
+        │                 │           │ │               │ │          │
+        │                 │         WARM ◀──models──────┴─┴──────────┘
+        │                 │           │ │
+        └─────────────────┴───────────┴─┴── stop / exit seen, from any of them
                                            ▼
                         STOPPING ──exit──▶ RELEASING ──memory back──▶ STOPPED
                             │
@@ -26,6 +29,8 @@ class WorkerState(str, Enum):
     STARTING = "starting"
     #: Imports are done, no model was ever loaded: it holds no GPU memory.
     STANDBY = "standby"
+    #: Has a job in hand and waits until the device memory for it is free.
+    BOOKING = "booking"
     #: Runs a job.
     BUSY = "busy"
     #: Runs a job and is building a pipeline for it, which loads models.
@@ -52,6 +57,8 @@ class StopReason(str, Enum):
     GROWTH = "growth"
     TIMED_OUT = "timed_out"
     STALLED = "stalled"
+    OUT_OF_MEMORY = "out_of_memory"
+    MAKE_ROOM = "make_room"
     MEMORY_LIMIT = "memory_limit"
     CANCELLED = "cancelled"
     CLEARED = "cleared"
@@ -65,10 +72,11 @@ _S = WorkerState
 
 TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
     _S.STARTING: frozenset({_S.STANDBY, _S.STOPPING, _S.RELEASING}),
-    _S.STANDBY: frozenset({_S.BUSY, _S.STOPPING, _S.RELEASING}),
+    _S.STANDBY: frozenset({_S.BOOKING, _S.BUSY, _S.STOPPING, _S.RELEASING}),
+    _S.BOOKING: frozenset({_S.BUSY, _S.STANDBY, _S.WARM, _S.STOPPING, _S.RELEASING}),
     _S.BUSY: frozenset({_S.LOADING, _S.STANDBY, _S.WARM, _S.STOPPING, _S.RELEASING}),
     _S.LOADING: frozenset({_S.BUSY, _S.STANDBY, _S.WARM, _S.STOPPING, _S.RELEASING}),
-    _S.WARM: frozenset({_S.BUSY, _S.STOPPING, _S.RELEASING}),
+    _S.WARM: frozenset({_S.BOOKING, _S.BUSY, _S.STOPPING, _S.RELEASING}),
     _S.STOPPING: frozenset({_S.RELEASING, _S.LOST}),
     _S.RELEASING: frozenset({_S.STOPPED}),
     _S.LOST: frozenset({_S.RELEASING}),
@@ -77,6 +85,9 @@ TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
 
 RUNNING_A_JOB = frozenset({_S.BUSY, _S.LOADING})
 """A job is under way."""
+
+HAS_A_JOB = RUNNING_A_JOB | {_S.BOOKING}
+"""A job is in hand, under way or not."""
 
 ENDING = frozenset({_S.STOPPING, _S.RELEASING, _S.LOST})
 """No more work, but the slot and the memory are not free yet."""

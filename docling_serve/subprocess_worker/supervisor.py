@@ -12,13 +12,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from docling_serve.errors import Failure, TaskFailed
+from docling_serve.errors import CUDA_OUT_OF_MEMORY, Failure, ShuttingDown, TaskFailed
 from docling_serve.jobs import JobResult
 from docling_serve.subprocess_worker import scheduling
+from docling_serve.subprocess_worker.admission import Admission, Waiting
+from docling_serve.subprocess_worker.bookings import Bookings
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
 from docling_serve.subprocess_worker.exits import Ending, oom_kill_count
 from docling_serve.subprocess_worker.job import Job
-from docling_serve.subprocess_worker.memory import DeviceMemory, tree_rss
+from docling_serve.subprocess_worker.memory import DeviceMemory
 from docling_serve.subprocess_worker.messages import (
     CallbackDue,
     Done,
@@ -32,14 +34,13 @@ from docling_serve.subprocess_worker.poison import PoisonList
 from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
+from docling_serve.subprocess_worker.watches import MemoryWatch, StartBackoff
 from docling_serve.subprocess_worker.worker import Worker
 
 _log = logging.getLogger(__name__)
 
 _LOADING_PHASE = "initialize"  # docling's ConversionPhase.INITIALIZE
 _MAX_START_FAILURES = 3
-_MAX_BACKOFF_S = 30.0
-_MEMORY_WATCH_S = 1.0
 _ENDED_SHOWN = 20
 
 
@@ -52,6 +53,7 @@ class Supervisor:
         starter: Starter,
         device: DeviceMemory,
         metrics: SubprocessMetrics,
+        admission: Admission,
     ) -> None:
         self.config = config
         self.metrics = metrics
@@ -59,24 +61,30 @@ class Supervisor:
         self.poison = PoisonList()
         self._starter = starter
         self._device = device
+        self._bookings = Bookings(admission, self._granted, self._refused, self._waits)
         self._lines: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by job.light
         self._running: dict[int, Job] = {}
         self._lives: set[asyncio.Task[None]] = set()
         self._numbers = 0
         self._draining = False
-        self._start_failures = 0
-        self._no_start_before = 0.0
+        self._backoff = StartBackoff()
+        self._memory = MemoryWatch(self._busy, config.memory_limit_bytes, self._over_memory)
         self._oom_kills = oom_kill_count()
         self._step_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._ended: deque[WorkerSnapshot] = deque(maxlen=_ENDED_SHOWN)
 
     # ---- commands -------------------------------------------------------------------------
 
     def submit(self, job: Job) -> None:
-        """Queue ``job``; its future ends with a result or a :class:`TaskFailed`."""
+        """Queue ``job``; its future ends with a result or a :class:`TaskFailed`.
+
+        Raises:
+            ShuttingDown: no job is taken any more.
+        """
+        if self._draining:
+            raise ShuttingDown("the server is shutting down")
         self._lines[job.light].append(job)
         self.wake()
 
@@ -119,8 +127,14 @@ class Supervisor:
             worker.kill_now()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for ``condition``, looked at after each change of a worker."""
+        """Wait for ``condition``, looked at after each change of a worker.
+
+        Raises:
+            ShuttingDown: it will not come true any more.
+        """
         while not condition():
+            if self._draining:
+                raise ShuttingDown("the server is shutting down")
             self._changed.clear()
             await self._changed.wait()
 
@@ -137,7 +151,7 @@ class Supervisor:
             waiting=len(self._lines[False]),
             waiting_light=len(self._lines[True]),
             workers=[
-                WorkerSnapshot.of(worker, jobs.get(worker.number))
+                WorkerSnapshot.of(worker, jobs.get(worker.number), self._bookings.use(worker))
                 for worker in self.workers.values()
             ],
             ended=list(self._ended),
@@ -149,13 +163,14 @@ class Supervisor:
         """A worker changed its state."""
         self.metrics.count_move(worker.state.value)
         if worker.state is WorkerState.STANDBY:
-            self._start_failures = 0
+            self._backoff.succeeded()
         if worker.state in (WorkerState.RELEASING, WorkerState.LOST):
             self._lost_its_job(worker)
             self.metrics.count_stop(worker.reason.value if worker.reason else "unknown")
         if worker.state is WorkerState.RELEASING and worker.reason is StopReason.START_FAILED:
             self._start_failed()
         if worker.state is WorkerState.STOPPED:
+            self._bookings.release(worker)
             self.workers.pop(worker.number, None)
             self._ended.append(WorkerSnapshot.of(worker))
         self.wake()
@@ -175,8 +190,7 @@ class Supervisor:
         elif isinstance(message, Done):
             self._done(worker, job, message)
         elif isinstance(message, Failed):
-            self._settle(job, TaskFailed(message.failure()))
-            worker.finished(message.holds_models)
+            self._failed(worker, job, message)
 
     # ---- effects --------------------------------------------------------------------------
 
@@ -214,19 +228,11 @@ class Supervisor:
             waiting=len(self._lines[False]),
             waiting_light=len(self._lines[True]),
             workers=[
-                scheduling.WorkerView(
-                    number=worker.number,
-                    state=worker.state,
-                    since=worker.since,
-                    holds_models=worker.holds_models,
-                    light=worker.light,
-                    give_up=worker.give_up,
-                    spent=worker.spent(after_this_job=worker.number in busy),
-                )
+                worker.view(worker.number in busy, self._bookings.use(worker).now_bytes)
                 for worker in self.workers.values()
             ],
             draining=self._draining,
-            no_start_before=self._no_start_before,
+            no_start_before=self._backoff.no_start_before,
         )
 
     def _start_worker(self) -> None:
@@ -244,6 +250,29 @@ class Supervisor:
 
     def _assign(self, worker: Worker, job: Job) -> None:
         self._running[job.number] = job
+        job.worker = worker.number
+        if job.light:
+            self._granted(worker, job, None)
+        else:
+            worker.book(job.number)
+            self._bookings.ask(worker, job)
+
+    def _refused(self, worker: Worker, job: Job) -> None:
+        """The warm worker has no room for what this job needs besides."""
+        self._back_in_line(job)
+        worker.unbook()
+        worker.stop(StopReason.MAKE_ROOM)
+
+    def _waits(self, job: Job, waiting: Waiting) -> None:
+        if job.waits_for != waiting.reason:
+            _log.info("task %s waits: %s", job.task_id, waiting.reason)
+        job.waits_for = waiting.reason
+        if waiting.for_own_workers:
+            idle = [w for w in self.workers.values() if w.state is WorkerState.WARM]
+            for worker in idle[:1]:
+                worker.stop(StopReason.MAKE_ROOM)
+
+    def _granted(self, worker: Worker, job: Job, device: str | None) -> None:
         job.begin(worker.number, self._stop_job)
         _log.info(
             "task %s: given to worker %d (pid %s), attempt %d",
@@ -252,8 +281,8 @@ class Supervisor:
             worker.pid,
             job.attempts,
         )
-        worker.run(job.number, str(job.folder.root), light=job.light)
-        self._watch_memory()
+        worker.run(job.number, str(job.folder.root), light=job.light, device=device)
+        self._memory.run()
 
     def _progressed(self, worker: Worker, job: Job, message: Progressed) -> None:
         job.progressed(message.progress)
@@ -268,6 +297,8 @@ class Supervisor:
             worker.loading(message.holds_models)
         else:
             worker.converting(message.holds_models)
+            if message.holds_models:
+                self._bookings.loaded(worker)
         job.on_progress(message.progress)
 
     def _done(self, worker: Worker, job: Job, message: Done) -> None:
@@ -280,17 +311,37 @@ class Supervisor:
             return
         self.metrics.record(time.monotonic() - job.submitted, message.result.processing_time)
         self._settle(job, message.result)
+        self._bookings.finished(worker, completed=True)
+        worker.finished(message.holds_models)
+
+    def _failed(self, worker: Worker, job: Job, message: Failed) -> None:
+        failure = message.failure()
+        no_memory = failure.details.get("reason") == CUDA_OUT_OF_MEMORY
+        self._bookings.finished(worker, completed=False, out_of_memory=no_memory)
+        if no_memory:
+            worker.give_up = StopReason.OUT_OF_MEMORY  # its context may be unusable now
+        if no_memory and job.attempts <= self.config.retries:
+            _log.warning("task %s: %s It is tried again.", job.task_id, failure.message)
+            self._back_in_line(job)
+        else:
+            self._settle(job, TaskFailed(failure))
         worker.finished(message.holds_models)
 
     def _stop_job(self, job: Job, reason: StopReason) -> None:
         """End a running job by ending its worker; the job settles when the worker is gone."""
         if job.worker is None or job.verdict is not None:
             return
+        worker = self.workers[job.worker]
+        if worker.state is WorkerState.BOOKING:
+            self._bookings.forget(worker)
+            self._settle(job, TaskFailed(Ending(None, reason).failure()))
+            worker.unbook()
+            return
         if reason in (StopReason.TIMED_OUT, StopReason.STALLED):
             job.verdict = job.over_limit(reason)
         else:
             job.verdict = TaskFailed(Ending(None, reason).failure())
-        self.workers[job.worker].stop(reason, ask=False)
+        worker.stop(reason, ask=False)
 
     def _lost_its_job(self, worker: Worker) -> None:
         job = self._jobs_by_worker().get(worker.number)
@@ -301,18 +352,25 @@ class Supervisor:
         ending = Ending(worker.exit_code, worker.reason, kills - before, worker.output.tail())
         failure = ending.failure()
         self.metrics.count_loss(failure.details["exit"])
-        del self._running[job.number]
+        self._bookings.finished(worker, completed=False)
         if job.verdict is not None or not ending.worth_another_try or self._draining:
-            job.settle(job.verdict or TaskFailed(failure))
+            self._settle(job, job.verdict or TaskFailed(failure))
         elif job.attempts <= self.config.retries:
             _log.warning("task %s: %s It is tried again.", job.task_id, failure.message)
-            job.end_attempt()
-            self._lines[job.light].appendleft(job)
+            self._back_in_line(job)
         else:
             self._give_up(job, failure)
 
+    def _back_in_line(self, job: Job) -> None:
+        """To the front: it has waited already."""
+        self._running.pop(job.number, None)
+        job.end_attempt()
+        self._lines[job.light].appendleft(job)
+        self.wake()
+
     def _give_up(self, job: Job, failure: Failure) -> None:
         """It took several workers with it: answer, and remember not to try it again."""
+        del self._running[job.number]
         failure.details["attempts"] = str(job.attempts)
         if job.attempts > 1:
             loop = asyncio.get_running_loop()
@@ -325,6 +383,12 @@ class Supervisor:
     def _jobs_by_worker(self) -> dict[int, Job]:
         return {job.worker: job for job in self._running.values() if job.worker is not None}
 
+    def _busy(self) -> list[Worker]:
+        return [self.workers[number] for number in self._jobs_by_worker()]
+
+    def _over_memory(self, worker: Worker) -> None:
+        self._stop_job(self._jobs_by_worker()[worker.number], StopReason.MEMORY_LIMIT)
+
     def _settle(self, job: Job, outcome: JobResult | TaskFailed) -> None:
         self._running.pop(job.number, None)
         job.settle(outcome)
@@ -336,25 +400,6 @@ class Supervisor:
 
     def _start_failed(self) -> None:
         """Back off, and after several failures in a row tell those who wait."""
-        self._start_failures += 1
-        backoff = min(_MAX_BACKOFF_S, 0.5 * 2.0**self._start_failures)
-        self._no_start_before = time.monotonic() + backoff
-        if self._start_failures >= _MAX_START_FAILURES:
+        self._backoff.failed()
+        if self._backoff.failures >= _MAX_START_FAILURES:
             self._fail_waiting(StopReason.START_FAILED)
-
-    def _watch_memory(self) -> None:
-        """Read the memory of busy workers once a second, and stop one that has too much."""
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        busy = self._jobs_by_worker()
-        for number, job in busy.items():
-            worker = self.workers[number]
-            if worker.pid is None:
-                continue
-            worker.memory.note(tree_rss(worker.pid))
-            if 0 < self.config.memory_limit_bytes < worker.memory.current:
-                self._stop_job(job, StopReason.MEMORY_LIMIT)
-        if busy:
-            loop = asyncio.get_running_loop()
-            self._watch = loop.call_later(_MEMORY_WATCH_S, self._watch_memory)

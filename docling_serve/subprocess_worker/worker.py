@@ -20,6 +20,7 @@ from docling_serve.subprocess_worker.config import WorkerPoolConfig
 from docling_serve.subprocess_worker.log_pipe import WorkerOutput
 from docling_serve.subprocess_worker.memory import DeviceMemory, MemoryRecord, tree_rss
 from docling_serve.subprocess_worker.messages import FromWorker, Ready, Run, Stop
+from docling_serve.subprocess_worker.scheduling import WorkerView
 from docling_serve.subprocess_worker.starter import Started, Starter
 from docling_serve.subprocess_worker.states import (
     ENDING,
@@ -81,6 +82,7 @@ class Worker:
         self._process: BaseProcess | None = None
         self._exited = asyncio.Event()
         self._ready = asyncio.Event()
+        self._ladder: Ladder | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._noting: asyncio.Task[None] | None = None
         self._job: int | None = None
@@ -107,15 +109,29 @@ class Worker:
             await self._device.wait_after(self.pid)
         self._move(WorkerState.STOPPED)
 
-    def run(self, job: int, folder: str, *, light: bool = False) -> None:
-        """Hand a job to a worker that is idle."""
+    def book(self, job: int) -> None:
+        """Keep the worker for ``job``, which waits for device memory."""
+        self._job = job
+        self.light = False
+        self._move(WorkerState.BOOKING)
+
+    def unbook(self) -> None:
+        """The job it was kept for will not come."""
+        self._job = None
+        if self.state is WorkerState.BOOKING:
+            self._move(WorkerState.WARM if self.holds_models else WorkerState.STANDBY)
+
+    def run(self, job: int, folder: str, *, light: bool = False, device: str | None = None) -> None:
+        """Hand a job to a worker that is idle. ``device`` is the GPU it may use, by UUID; it counts
+        for the worker's first job, since CUDA looks only once."""
         self.light = light
+        self.device_id = self.device_id or device
         if not self.holds_models and self.pid is not None:
             # Read within milliseconds, long before the job can have loaded a model.
             self._noting = asyncio.create_task(self._device.note_before(self.pid))
         self._job = job
         self._move(WorkerState.BUSY, job=job)
-        self._say(Run(job=job, folder=folder))
+        self._say(Run(job=job, folder=folder, device=device))
 
     def loading(self, holds_models: bool) -> None:
         """The job builds a pipeline."""
@@ -139,13 +155,31 @@ class Worker:
             self._move(WorkerState.WARM if holds_models else WorkerState.STANDBY)
         self._job = None
 
-    def spent(self, after_this_job: bool = False) -> StopReason | None:
+    def view(self, has_job: bool, vram_bytes: int | None) -> WorkerView:
+        """What a scheduling decision needs to know of it."""
+        return WorkerView(
+            number=self.number,
+            state=self.state,
+            since=self.since,
+            holds_models=self.holds_models,
+            light=self.light,
+            give_up=self.give_up,
+            spent=self.spent(has_job, vram_bytes),
+        )
+
+    def spent(
+        self, after_this_job: bool = False, vram_bytes: int | None = None
+    ) -> StopReason | None:
         """The limit for which it is to be replaced now, or after the job it runs."""
         config, memory = self._config, self.memory
+        if self.jobs_done + after_this_job == 0:
+            return None  # what it weighs at birth is no reason to give birth to another
         if 0 < config.max_tasks <= self.jobs_done + after_this_job:
             return StopReason.MAX_TASKS
         if 0 < config.max_rss_bytes < memory.current:
             return StopReason.MAX_RSS
+        if 0 < config.max_vram_bytes < (vram_bytes or 0):
+            return StopReason.MAX_VRAM
         if 0 < config.max_growth_bytes < memory.growth:
             return StopReason.GROWTH
         return None
@@ -163,7 +197,9 @@ class Worker:
         ladder = Ladder(
             config.stop_grace_s if ask else 0.0, config.term_grace_s, config.kill_wait_s
         )
-        self._stopping = asyncio.create_task(self._climb(ladder))
+        self._ladder = ladder
+        if self.pid is not None:
+            self._stopping = asyncio.create_task(self._climb(ladder))
 
     def kill_now(self) -> None:
         """End the process group without waiting: the way out when nothing may wait."""
@@ -181,8 +217,8 @@ class Worker:
         self._process, self.pid = started.process, started.process.pid
         self._watch_exit()
         self._channel = await ServerChannel.open(started.channel)
-        if self.state is WorkerState.STOPPING:  # stopped while the start was under way
-            self._say(Stop())
+        if self._ladder is not None:  # stopped while the start was under way
+            self._stopping = asyncio.create_task(self._climb(self._ladder))
         return started
 
     def _watch_exit(self) -> None:
@@ -243,8 +279,7 @@ class Worker:
             self._move(WorkerState.STANDBY)
 
     async def _climb(self, ladder: Ladder) -> None:
-        if self.pid is None:
-            return  # still starting: _start sees the state and says Stop
+        assert self.pid is not None
         rung = await stop(self.pid, self._exited, ladder, ask=lambda: self._say(Stop()))
         _log.debug("worker %d (pid %s) ended: %s", self.number, self.pid, rung.value)
         if not self._exited.is_set():

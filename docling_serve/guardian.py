@@ -1,0 +1,78 @@
+"""A small process that cleans up after this one, however it ends.
+
+SIGKILL leaves no time for anything, so a shell waits for the end of its standard input, which the
+kernel closes when this process is gone. It then kills the process groups it was told of, even those
+of workers that are stuck in native code, and removes the scratch folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from pathlib import Path
+
+#: Reads "watch PID", "forget PID" and "folder PATH" lines. Parameter expansion only, so that it
+#: starts no further process until the end.
+_SCRIPT = r"""
+groups= folder=
+while read -r what value; do
+  case $what in
+    watch) groups="$groups $value " ;;
+    forget) groups="${groups%% $value *}${groups#* $value }" ;;
+    folder) folder=$value ;;
+  esac
+done
+for group in $groups; do kill -KILL "-$group" "$group" 2>/dev/null; done
+[ -z "$folder" ] || { rm -rf -- "$folder"; sleep 1; exec rm -rf -- "$folder"; }
+"""
+
+
+class Guardian:
+    """Started with its first word. Thread-safe; a guardian that is gone is done without."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+
+    def watch(self, pid: int) -> None:
+        """Kill the process group that ``pid`` leads when this process is gone."""
+        self._tell(f"watch {pid}")
+
+    def forget(self, pid: int) -> None:
+        """``pid`` has ended."""
+        self._tell(f"forget {pid}")
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove ``folder`` when this process is gone. One folder only; no line breaks in it."""
+        self._tell(f"folder {folder}")
+
+    def dismiss(self) -> None:
+        """There is nothing left to clean up: end it, before it does anything."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+
+    def _tell(self, line: str) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            if self._process is None:
+                self._process = _start()
+            assert self._process.stdin is not None
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+
+def _start() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _SCRIPT, "docling-serve-guardian"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
