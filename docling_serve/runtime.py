@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from docling_serve.engines.converter_config import converter_config
 from docling_serve.engines.in_process import InProcessConverters
@@ -15,9 +16,12 @@ from docling_serve.subprocess_worker import (
     get_worker_pool,
     threads_per_worker,
 )
+from docling_serve.vram.admission import VramAdmission
 from docling_serve.vram.mode import should_use_subprocess
+from docling_serve.vram.neighbours import configured_neighbours, unload_external_models
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.release import ReleaseWatch
+from docling_serve.vram.sampling import GpuSampler
 
 RELEASE_WAIT_S = 5.0
 
@@ -53,12 +57,23 @@ class Runtime:
     @property
     def pool(self) -> SubprocessWorkerPool:
         """The worker pool of this process; only in subprocess mode."""
-        return get_worker_pool(pool_config(self.settings), self.device, guardian=self.guardian)
+        return get_worker_pool(
+            pool_config(self.settings), self.device, self.admission, self.guardian
+        )
 
     def __post_init__(self) -> None:
         self.guardian = Guardian()
         self.probe = GpuProbe()
-        self.device = ReleaseWatch(self.probe, RELEASE_WAIT_S)
+        sampler = GpuSampler(self.probe)
+        self.device = ReleaseWatch(self.probe, RELEASE_WAIT_S, sampler=sampler)
+        asks = bool(configured_neighbours(self.settings))
+        self.admission = VramAdmission(
+            self.probe,
+            sampler=sampler,
+            reserve_bytes=self.settings.subprocess_vram_reserve,
+            devices=",".join(self.settings.subprocess_devices or ()),
+            unload=partial(unload_external_models, self.settings) if asks else None,
+        )
         self.converters = InProcessConverters(
             converter_config(self.settings),
             self.settings.eng_loc_num_workers,

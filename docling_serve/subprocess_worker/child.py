@@ -79,7 +79,12 @@ def main(arguments: ChildArguments) -> None:
         started = time.monotonic()
         worker = _Worker(channel, arguments.config)
         channel.send(
-            Ready(pid=os.getpid(), import_s=time.monotonic() - started, contained=contained)
+            Ready(
+                pid=os.getpid(),
+                import_s=time.monotonic() - started,
+                uses_gpu=worker.uses_gpu,
+                contained=contained,
+            )
         )
         worker.serve()
         code = 0
@@ -93,6 +98,7 @@ class _Worker:
     def __init__(self, channel: WorkerChannel, config: WorkerConfig) -> None:
         from docling_serve.conversion import Conversion  # noqa: PLC0415 - imports torch
         from docling_serve.conversion_imports import (  # noqa: PLC0415
+            can_use_gpu,
             import_all,
             set_torch_threads,
         )
@@ -100,6 +106,7 @@ class _Worker:
         import_all(bool(config.converter_config.get("allow_external_plugins")))
         if config.threads > 0:
             set_torch_threads(config.threads)
+        self.uses_gpu = can_use_gpu()
         self._channel = channel
         self._conversion: Conversion = Conversion(config.converter_config)
 

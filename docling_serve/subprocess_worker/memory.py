@@ -12,8 +12,9 @@ import psutil
 class DeviceMemory(Protocol):
     """Says when the memory of a worker that ended is back. Called on the event loop."""
 
-    async def note_before(self, pid: int) -> None:
-        """Worker ``pid`` holds no device memory now and is about to be given a job."""
+    async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
+        """Worker ``pid`` holds no device memory now and is about to be given a job, on the device
+        with this UUID if one was chosen for it."""
 
     async def wait_after(self, pid: int) -> None:
         """Worker ``pid`` has exited; return when its device memory is back, or after a bound."""
@@ -22,7 +23,7 @@ class DeviceMemory(Protocol):
 class NoDevice:
     """Where there is no device to watch, a worker's exit is all there is to wait for."""
 
-    async def note_before(self, pid: int) -> None:
+    async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
         """Nothing to note."""
 
     async def wait_after(self, pid: int) -> None:

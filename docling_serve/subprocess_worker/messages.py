@@ -43,6 +43,7 @@ class Ready(_Message):
     kind: Literal["ready"] = "ready"
     pid: int
     import_s: float
+    uses_gpu: bool = True
     contained: dict[str, str] = Field(default_factory=dict)
 
 

@@ -251,7 +251,7 @@ class Supervisor:
     def _assign(self, worker: Worker, job: Job) -> None:
         self._running[job.number] = job
         job.worker = worker.number
-        if job.light:
+        if job.light or not worker.uses_gpu:
             self._granted(worker, job, None)
         else:
             worker.book(job.number)
@@ -352,6 +352,7 @@ class Supervisor:
         ending = Ending(worker.exit_code, worker.reason, kills - before, worker.output.tail())
         failure = ending.failure()
         self.metrics.count_loss(failure.details["exit"])
+        self._bookings.forget(worker)
         self._bookings.finished(worker, completed=False)
         if job.verdict is not None or not ending.worth_another_try or self._draining:
             self._settle(job, job.verdict or TaskFailed(failure))

@@ -70,6 +70,8 @@ class Worker:
         self.holds_models = False
         self.light = False
         self.import_s = 0.0
+        #: Whether its libraries could use a GPU if there is one.
+        self.uses_gpu = True
         self.memory = MemoryRecord()
         self.output = WorkerOutput()
         #: Set to end the worker as soon as it has no job.
@@ -128,7 +130,8 @@ class Worker:
         self.device_id = self.device_id or device
         if not self.holds_models and self.pid is not None:
             # Read within milliseconds, long before the job can have loaded a model.
-            self._noting = asyncio.create_task(self._device.note_before(self.pid))
+            noting = self._device.note_before(self.pid, device)
+            self._noting = asyncio.create_task(noting)
         self._job = job
         self._move(WorkerState.BUSY, job=job)
         self._say(Run(job=job, folder=folder, device=device))
@@ -269,6 +272,7 @@ class Worker:
 
     def _became_ready(self, message: Ready) -> None:
         self.import_s = message.import_s
+        self.uses_gpu = message.uses_gpu
         missing = {name: how for name, how in message.contained.items() if how != "on"}
         if missing:
             _log.debug("worker %d runs without %s", self.number, missing)

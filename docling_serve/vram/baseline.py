@@ -22,15 +22,13 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from docling_serve.vram.background import READ_LIMIT_S, read_in_background
 from docling_serve.vram.nvml import GpuProbe
-from docling_serve.vram.readings import GpuReading, GpuState
+from docling_serve.vram.readings import GpuReading
 
 RELEASE_TOLERANCE_BYTES = 64 * 1024**2
 """A good ``tolerance_bytes``: less than the smallest CUDA context (120 MB, ggml-org/llama.cpp
 PR 20595), so one that stays is noticed."""
-
-READ_LIMIT_S = 5.0
-"""How long a single reading may take before the driver counts as not answering."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,12 @@ class MemoryBaseline:
     used_bytes: Mapping[str, int]
 
     @classmethod
-    def from_reading(cls, reading: GpuReading) -> MemoryBaseline:
-        """Empty where the reading has no figures, or there is no GPU."""
-        return cls({device.uuid: device.used_bytes for device in reading.devices})
+    def from_reading(cls, reading: GpuReading, only: str | None = None) -> MemoryBaseline:
+        """Empty where the reading has no figures, or there is no GPU. ``only`` is the UUID of the
+        one GPU that the worker uses."""
+        return cls(
+            {each.uuid: each.used_bytes for each in reading.devices if only in (None, each.uuid)}
+        )
 
     @classmethod
     def take(cls, probe: GpuProbe) -> MemoryBaseline:
@@ -95,7 +96,7 @@ async def wait_until_released(
     """
     started = clock()
     while True:
-        reading = await _read_in_thread(probe, read_limit_s)
+        reading = await read_in_background(probe, limit_s=read_limit_s)
         devices = tuple(
             _judge(reading, uuid, used, tolerance_bytes, seen_pids)
             for uuid, used in baseline.used_bytes.items()
@@ -105,13 +106,6 @@ async def wait_until_released(
         if released is not False or waited_s >= timeout_s:
             return ReleaseReport(devices, waited_s, released, _explain(reading, devices, released))
         await sleep(min(poll_s, timeout_s - waited_s))
-
-
-async def _read_in_thread(probe: GpuProbe, limit_s: float) -> GpuReading:
-    try:
-        return await asyncio.wait_for(asyncio.to_thread(probe.read, 0), limit_s)
-    except asyncio.TimeoutError:
-        return GpuReading(GpuState.UNKNOWN, reason="the GPU driver does not answer")
 
 
 def _judge(

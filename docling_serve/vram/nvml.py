@@ -110,8 +110,8 @@ def _read_devices(nvml: NvmlLibrary, visible: str | None) -> GpuReading:
     devices: list[GpuDevice] = []
     processes: dict[str, tuple[GpuProcess, ...]] = {}
     unreadable: list[str] = []
-    for choice in chosen:
-        candidate = candidates[choice] if isinstance(choice, int) else _open(nvml, choice)
+    visible_ones = [candidates[c] if isinstance(c, int) else _open(nvml, c) for c in chosen]
+    for candidate in visible_ones:
         device = _read_device(nvml, candidate)
         if isinstance(device, str):
             unreadable.append(device)
@@ -122,7 +122,8 @@ def _read_devices(nvml: NvmlLibrary, visible: str | None) -> GpuReading:
             processes[device.uuid] = listed
     state = GpuState.KNOWN if devices else GpuState.UNKNOWN
     reason = "" if devices else "; ".join(unreadable)
-    return GpuReading(state, tuple(devices), processes, tuple(unreadable), reason)
+    order = tuple(candidate.uuid for candidate in visible_ones)
+    return GpuReading(state, tuple(devices), processes, tuple(unreadable), reason, order)
 
 
 def _list_candidates(nvml: NvmlLibrary) -> list[_Candidate]:

@@ -51,7 +51,9 @@ class GpuReading:
     """The visible GPUs at one moment.
 
     ``processes`` is by UUID; a GPU that isn't in it gave no list. ``unreadable`` tells, in words,
-    which visible GPUs could not be read. ``reason`` says why ``state`` isn't ``KNOWN``.
+    which visible GPUs could not be read. ``reason`` says why ``state`` isn't ``KNOWN``. ``order``
+    has the UUIDs of all visible GPUs, the unreadable ones too, so that ``order[1]`` is ``cuda:1``;
+    None stands for one that could not even be opened.
     """
 
     state: GpuState
@@ -59,6 +61,7 @@ class GpuReading:
     processes: Mapping[str, tuple[GpuProcess, ...]] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     reason: str = ""
+    order: tuple[str | None, ...] = ()
 
     def device(self, uuid: str) -> GpuDevice | None:
         """The GPU with this UUID, or None if it wasn't read."""

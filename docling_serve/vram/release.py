@@ -4,34 +4,98 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from dataclasses import dataclass
 
+from docling_serve.vram.background import READ_LIMIT_S, Clock, Sleep, read_in_background
 from docling_serve.vram.baseline import MemoryBaseline, wait_until_released
 from docling_serve.vram.nvml import GpuProbe
-from docling_serve.vram.readings import GpuState
+from docling_serve.vram.readings import GpuReading, GpuState
+from docling_serve.vram.sampling import GpuSampler
+
+MAX_LOOKS = 240
+"""Readings in which a worker's PID is looked for, two minutes' worth: by then its models are
+loaded, and a PID that was not listed never will be (inside a container, for example)."""
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
+class _Watched:
+    baseline: MemoryBaseline
+    looks: int = 0
+    seen: bool = False
+
+
 class ReleaseWatch:
     """What the worker pool asks about device memory. Event loop only; the driver is read in
-    threads."""
+    threads.
 
-    def __init__(self, probe: GpuProbe, timeout_s: float) -> None:
+    While a worker runs, its PID is looked for in the driver's lists. Once it was seen there, its
+    absence later proves that its memory is back, whatever other programs took meanwhile.
+    """
+
+    def __init__(
+        self,
+        probe: GpuProbe,
+        timeout_s: float,
+        *,
+        sampler: GpuSampler | None = None,
+        sleep: Sleep = asyncio.sleep,
+        clock: Clock = time.monotonic,
+        read_limit_s: float = READ_LIMIT_S,
+        max_looks: int = MAX_LOOKS,
+    ) -> None:
+        """``sampler`` may be shared with :class:`VramAdmission`."""
         self._probe = probe
         self._timeout_s = timeout_s
-        self._before: dict[int, MemoryBaseline] = {}
+        self._sleep = sleep
+        self._clock = clock
+        self._read_limit_s = read_limit_s
+        self._max_looks = max_looks
+        self._sampler = sampler or GpuSampler(
+            probe, sleep=sleep, clock=clock, read_limit_s=read_limit_s
+        )
+        self._sampler.subscribe(self._look)
+        self._noting: set[int] = set()
+        self._watched: dict[int, _Watched] = {}
 
-    async def note_before(self, pid: int) -> None:
-        """Worker ``pid``, which holds no device memory now, is about to be given a job."""
-        reading = await asyncio.to_thread(self._probe.read, 0)
+    async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
+        """Worker ``pid``, which holds no device memory now, is about to be given a job; on GPU
+        ``device_uuid`` only, if that is known."""
+        self._noting.add(pid)
+        reading = await read_in_background(self._probe, limit_s=self._read_limit_s)
+        if pid not in self._noting:  # it ended meanwhile
+            return
+        self._noting.discard(pid)
         if reading.state is not GpuState.NONE:
-            self._before[pid] = MemoryBaseline.from_reading(reading)
+            watched = _Watched(MemoryBaseline.from_reading(reading, device_uuid))
+            self._watched[pid] = watched
+            self._sampler.follow((ReleaseWatch, pid))
 
     async def wait_after(self, pid: int) -> None:
         """Worker ``pid`` has exited: wait until its device memory is back, within the bound."""
-        baseline = self._before.pop(pid, None)
-        if baseline is None or not baseline.used_bytes:
+        self._noting.discard(pid)
+        watched = self._watched.pop(pid, None)
+        self._sampler.unfollow((ReleaseWatch, pid))
+        if watched is None or not watched.baseline.used_bytes:
             return
-        report = await wait_until_released(self._probe, baseline, self._timeout_s, seen_pids=())
+        report = await wait_until_released(
+            self._probe,
+            watched.baseline,
+            self._timeout_s,
+            seen_pids={pid} if watched.seen else (),
+            sleep=self._sleep,
+            clock=self._clock,
+            read_limit_s=self._read_limit_s,
+        )
         level = logging.WARNING if report.released is False else logging.INFO
         _log.log(level, "worker pid %d: %s after %.1f s", pid, report.reason, report.waited_s)
+
+    def _look(self, reading: GpuReading, _began_at: float) -> None:
+        listed = reading.listed_pids(self._watched)
+        for pid, watched in self._watched.items():
+            watched.looks += 1
+            watched.seen = watched.seen or pid in listed
+            if watched.seen or watched.looks >= self._max_looks:
+                self._sampler.unfollow((ReleaseWatch, pid))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,7 @@ class StandInNeighbour:
     ``errors`` many requests are answered with ``error_status`` first. ``keeps`` True: says yes to
     unloading and does nothing. ``lists_late`` many listings after an unload still show the model.
     ``waits_for`` holds back every answer to an unload; ``raw_list`` replaces the list's body.
+    ``on_unload`` is called, in the server's thread, when models were unloaded.
     """
 
     models: list[str] = field(default_factory=list)
@@ -36,6 +37,7 @@ class StandInNeighbour:
     calls: list[str] = field(default_factory=list)
     url: str = ""
     leaving: list[str] = field(default_factory=list)
+    on_unload: Callable[[], None] | None = None
 
     def listing(self) -> list[str]:
         if self.leaving and self.lists_late == 0:
@@ -51,6 +53,8 @@ class StandInNeighbour:
             return
         self.leaving.extend(name for name in self.models if name in names)
         self.models = [name for name in self.models if name not in names]
+        if self.on_unload is not None:
+            self.on_unload()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,346 @@
+"""Starting workers only into GPU memory that is really free.
+
+:class:`VramAdmission` is the pool's :class:`~docling_serve.subprocess_worker.admission.Admission`
+on NVIDIA GPUs. While jobs wait, one loop reads the driver, lets ``admission_rules`` decide, and
+acts: books memory, or asks neighbours to unload. While workers run, the sampler's readings say
+what they really take, and the next of their kind is judged by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from docling_serve.subprocess_worker.admission import (
+    AdmissionCounters,
+    DeviceUse,
+    Grant,
+    OnWait,
+    Waiting,
+)
+from docling_serve.vram.admission_rules import Admit, DeviceView, RequestView, Wait, decide
+from docling_serve.vram.background import READ_LIMIT_S, Clock, Pause, Sleep, read_in_background
+from docling_serve.vram.devices import parse_devices, resolve_devices
+from docling_serve.vram.eviction import Eviction, Unload
+from docling_serve.vram.ledger import Holding, Ledger
+from docling_serve.vram.needs import NeedBook
+from docling_serve.vram.neighbours import UnloadOutcome, UnloadReport
+from docling_serve.vram.nvml import GpuProbe
+from docling_serve.vram.readings import GpuReading, GpuState
+from docling_serve.vram.sampling import GpuSampler
+
+DEFAULT_RESERVE_BYTES = 3 * 1024**3
+"""What a kind of task is taken to need before one was seen."""
+
+POLL_S = 0.25
+"""How often free memory is looked at while a job waits."""
+
+UNKNOWN_GRACE_S = 5.0
+"""How long a driver that gave figures before may be silent until jobs start without them."""
+
+_log = logging.getLogger(__name__)
+
+
+def _ignore(_: Waiting) -> None:
+    return None
+
+
+@dataclass(eq=False)
+class _Request:
+    number: int
+    kind: str
+    on_wait: OnWait
+    since: float
+    answer: asyncio.Future[Grant]
+    waiting: Waiting | None = None
+    cause: str = ""
+    neighbours_asked: bool = False
+
+
+class VramAdmission:
+    """Admission by free GPU memory. Event loop only; the driver is read in threads.
+
+    Without an NVIDIA GPU, or with a driver that gives no figures, jobs start at once; neighbours
+    that are configured are asked to unload first, as nobody can tell whether there is room.
+    """
+
+    def __init__(
+        self,
+        probe: GpuProbe,
+        *,
+        reserve_bytes: int = DEFAULT_RESERVE_BYTES,
+        devices: str = "",
+        unload: Unload | None = None,
+        sampler: GpuSampler | None = None,
+        sleep: Sleep = asyncio.sleep,
+        clock: Clock = time.monotonic,
+        read_limit_s: float = READ_LIMIT_S,
+    ) -> None:
+        """``devices`` as :func:`parse_devices` reads it (empty: the first visible GPU); ``unload``
+        asks the neighbours, None without any; ``sampler`` may be shared with a ReleaseWatch.
+
+        Raises:
+            ValueError: ``devices`` names something that is no device.
+        """
+        self.counters = AdmissionCounters()
+        self._probe = probe
+        self._names = parse_devices(devices)
+        self._needs = NeedBook(reserve_bytes)
+        self._ledger = Ledger()
+        self._eviction = Eviction(unload, clock, self._neighbours_answered)
+        self._own_sampler = sampler is None
+        self._sampler = sampler or GpuSampler(
+            probe, sleep=sleep, clock=clock, read_limit_s=read_limit_s
+        )
+        self._sampler.subscribe(self._note)
+        self._clock = clock
+        self._read_limit_s = read_limit_s
+        self._pause = Pause(sleep)
+        self._numbers = count(1)
+        self._requests: list[_Request] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._known_at: float | None = None
+        self._warned: set[str] = set()
+
+    # ---- what the pool calls --------------------------------------------------------------
+
+    async def admit(self, kind: str, on_wait: OnWait = _ignore) -> Grant:
+        """See :meth:`Admission.admit`."""
+        answer: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+        request = _Request(next(self._numbers), kind, on_wait, self._clock(), answer)
+        self._requests.append(request)
+        self._pause.cut()
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.get_running_loop().create_task(self._serve())
+            self._pump.add_done_callback(self._pump_ended)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self.release(answer.result())
+            raise
+        finally:
+            if request in self._requests:
+                self._requests.remove(request)
+                self._pause.cut()
+            if request.waiting is not None:
+                self.counters.wait_seconds += self._clock() - request.since
+
+    async def extend(self, grant: Grant, kind: str) -> bool:
+        """See :meth:`Admission.extend`."""
+        holding = self._ledger.holdings.get(grant.number)
+        if holding is None or kind in holding.kinds:
+            return True
+        need = self._needs.need(kind)
+        if need.total_bytes > 0:
+            reading = await self._read()
+            if self._requests:
+                return False  # memory that is or comes free is theirs
+            for view in self._ledger.views(reading, [holding.device_uuid]):
+                if view.starting or view.available_bytes < need.total_bytes:
+                    return False
+            holding.booked_bytes += need.total_bytes
+            holding.starting = True
+        holding.kinds.add(kind)
+        return True
+
+    def running(self, grant: Grant, kind: str, pid: int) -> None:
+        """See :meth:`Admission.running`."""
+        holding = self._ledger.holdings.get(grant.number)
+        if holding is not None:
+            self._learn(holding)
+            holding.kind, holding.pid, holding.running = kind, pid, True
+            holding.kinds.add(kind)
+            self._sampler.follow(holding)
+
+    def loaded(self, grant: Grant) -> None:
+        """See :meth:`Admission.loaded`."""
+        holding = self._ledger.holdings.get(grant.number)
+        if holding is not None:
+            holding.loaded(self._clock())
+            self._sampler.look_now()
+            self._pause.cut()
+
+    def finished(self, grant: Grant, *, completed: bool) -> None:
+        """See :meth:`Admission.finished`."""
+        holding = self._ledger.holdings.get(grant.number)
+        if holding is not None:
+            holding.loaded(self._clock())
+            holding.running, holding.outcome = False, completed
+            self._sampler.look_now()
+            self._sampler.unfollow(holding)
+            self._pause.cut()
+
+    def out_of_memory(self, grant: Grant) -> None:
+        """See :meth:`Admission.out_of_memory`."""
+        holding = self._ledger.holdings.get(grant.number)
+        if holding is None:
+            self._needs.out_of_memory(grant.kind)
+        else:
+            alone = holding.kinds == {holding.kind} and not holding.shared
+            self._needs.out_of_memory(holding.kind, holding.peak_bytes if alone else 0)
+
+    def use(self, grant: Grant) -> DeviceUse:
+        """See :meth:`Admission.use`."""
+        holding = self._ledger.holdings.get(grant.number)
+        return DeviceUse() if holding is None else holding.use
+
+    def release(self, grant: Grant) -> None:
+        """See :meth:`Admission.release`."""
+        holding = self._ledger.remove(grant.number)
+        if holding is not None:
+            if holding.running:
+                holding.outcome = False
+            self._learn(holding)
+            self._sampler.unfollow(holding)
+            self._pause.cut()
+
+    def close(self) -> None:
+        """See :meth:`Admission.close`."""
+        for request in self._requests:
+            request.answer.cancel()
+        if self._pump is not None:
+            self._pump.cancel()
+        self._eviction.close()
+        if self._own_sampler:
+            self._sampler.close()
+
+    # ---- deciding -------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        while self._requests:
+            reading = await self._read()
+            views = self._views(reading)
+            if views:
+                self._decide(views)
+            else:
+                self._without_figures(reading)
+            if self._requests:
+                await self._pause.wait(POLL_S)
+        self._eviction.forget()
+
+    def _decide(self, views: Sequence[DeviceView]) -> None:
+        now = self._clock()
+        requests = {each.number: each for each in self._requests}
+        waiting_ones = [
+            RequestView(each.number, self._needs.need(each.kind), now - each.since)
+            for each in self._requests
+        ]
+        plan = decide(waiting_ones, views, self._eviction.view())
+        if plan.ask_neighbours:
+            self._eviction.ask()
+        for decision in plan.decisions:
+            request = requests[decision.number]
+            if isinstance(decision, Wait):
+                waiting = Waiting(decision.reason, decision.for_own_workers)
+                self._let_wait(request, decision.cause, waiting)
+            else:
+                self._grant(request, decision)
+
+    def _without_figures(self, reading: GpuReading) -> None:
+        if reading.state is not GpuState.NONE:
+            reason = reading.reason or "; ".join(reading.unreadable) or "no such device"
+            last = self._known_at
+            if last is not None and self._clock() - last < UNKNOWN_GRACE_S:
+                for request in self._requests:
+                    self._let_wait(request, "driver", Waiting(f"no GPU figures: {reason}"))
+                return
+            self._warn_once(f"free GPU memory is not known ({reason}): tasks start without a check")
+        for request in list(self._requests):
+            if self._eviction.configured and not request.neighbours_asked:
+                self._eviction.ask()
+                waiting = Waiting("neighbours on the GPU are asked to unload")
+                self._let_wait(request, "neighbours", waiting)
+            else:
+                self._grant(request, None)
+
+    def _grant(self, request: _Request, admit: Admit | None) -> None:
+        self._requests.remove(request)
+        if request.answer.done():  # cancelled in this very moment
+            return
+        uuid = None if admit is None else admit.device_uuid
+        booked = 0 if admit is None else admit.booked_bytes
+        grant = Grant(request.number, request.kind, uuid, booked)
+        if admit is not None:
+            self._ledger.add(grant, admit.device_uuid)
+            if admit.warning:
+                self.counters.overcommitted += 1
+                _log.warning("task kind %s: %s", request.kind, admit.warning)
+        self.counters.grants += 1
+        waited_s = self._clock() - request.since
+        level = logging.INFO if request.waiting else logging.DEBUG
+        _log.log(level, "task kind %s may start on %s after %.1f s", request.kind, uuid, waited_s)
+        request.answer.set_result(grant)
+
+    def _let_wait(self, request: _Request, cause: str, waiting: Waiting) -> None:
+        if request.waiting is None:
+            self.counters.waits += 1
+        if request.cause != cause:
+            _log.info("task kind %s waits: %s", request.kind, waiting.reason)
+        if request.waiting != waiting:
+            request.cause, request.waiting = cause, waiting
+            request.on_wait(waiting)
+
+    def _neighbours_answered(self, reports: Sequence[UnloadReport]) -> None:
+        gone = sum(report.outcome is UnloadOutcome.UNLOADED for report in reports)
+        self.counters.evictions += gone
+        for request in self._requests:
+            request.neighbours_asked = True
+        self._pause.cut()
+
+    def _pump_ended(self, pump: asyncio.Task[None]) -> None:
+        """A fault of ours must not leave anybody waiting for ever."""
+        error = None if pump.cancelled() else pump.exception()
+        if pump is not self._pump or not (pump.cancelled() or error):
+            return  # it had served all; who came since has a loop of their own
+        for request in self._requests:
+            if request.answer.done():
+                continue
+            if error is None:
+                request.answer.cancel()
+            else:
+                request.answer.set_exception(error)
+
+    # ---- measuring ------------------------------------------------------------------------
+
+    def _views(self, reading: GpuReading) -> list[DeviceView]:
+        """The GPUs that workers may use and that were read."""
+        if reading.state is not GpuState.KNOWN:
+            return []
+        uuids, unknown = resolve_devices(self._names, reading)
+        for name in unknown:
+            self._warn_once(f"{name} is not among the visible GPUs: not used")
+        views = self._ledger.views(reading, uuids)
+        if views:
+            self._known_at = self._clock()
+        return views
+
+    async def _read(self) -> GpuReading:
+        began_at = self._clock()
+        reading = await read_in_background(self._probe, limit_s=self._read_limit_s)
+        self._note(reading, began_at)
+        return reading
+
+    def _note(self, reading: GpuReading, began_at: float) -> None:
+        if reading.state is GpuState.KNOWN:
+            self._ledger.note(reading, began_at)
+            for holding in self._ledger.holdings.values():
+                self._learn(holding)
+
+    def _learn(self, holding: Holding) -> None:
+        """Take what a job's end taught. Only from a worker that never ran another kind: models
+        and caches of earlier jobs stay in its memory."""
+        outcome, holding.outcome = holding.outcome, None
+        if outcome is None or holding.shared or holding.kinds != {holding.kind}:
+            return
+        completed = outcome and holding.seen_loaded
+        self._needs.observe(holding.kind, holding.peak_bytes, completed=completed)
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            _log.warning("%s", message)

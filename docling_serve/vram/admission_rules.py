@@ -1,0 +1,224 @@
+"""Who may start on which GPU: pure decisions on a snapshot, no driver, no network, no clock.
+
+The rules, in this order, for each job that waits, the longest waiting first:
+
+1. One worker loads at a time on a GPU, so that what it takes is seen before the next is judged.
+2. A job starts on the GPU with the most memory available, if that is as much as its kind needs.
+   Available is what the driver calls free, less what was promised to our workers and not yet
+   taken.
+3. If no GPU has as much, neighbours that could make room are asked to unload, and the job waits
+   until the driver shows the memory; what a neighbour says frees nothing.
+4. A job that could start if workers of ours ended has their GPU kept for it, so that smaller jobs
+   behind it cannot starve it. One that waits for other programs lets the ones behind it pass.
+5. Figures can be wrong, so they must not block for ever. When neighbours can do no more: after
+   :data:`MARGIN_PATIENCE_S` the margin is given up, and on a GPU without workers of ours that is
+   as free as it ever was a job starts whose figure was learned, or is larger than every GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from docling_serve.vram.needs import Need
+
+MARGIN_PATIENCE_S = 30.0
+"""How long a job waits for the margin on top of what its kind was seen to take."""
+
+TOLERANCE_BYTES = 64 * 1024**2
+"""Differences in free memory that mean nothing; less than the smallest CUDA context."""
+
+_GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """One GPU, in bytes.
+
+    ``promised`` was booked by our workers and not yet taken; ``held`` they have taken, of which
+    ``idle_held`` by those without a job. ``best_free`` is the most that was ever seen free.
+    """
+
+    uuid: str
+    name: str
+    total_bytes: int
+    free_bytes: int
+    best_free_bytes: int
+    promised_bytes: int = 0
+    held_bytes: int = 0
+    idle_held_bytes: int = 0
+    starting: bool = False
+    workers: int = 0
+
+    @property
+    def available_bytes(self) -> int:
+        """Free and promised to nobody; negative when more was promised than there is."""
+        return self.free_bytes - self.promised_bytes
+
+    @property
+    def without_ours_bytes(self) -> int:
+        """What would be free if our workers ended."""
+        return self.free_bytes + self.held_bytes
+
+    @property
+    def without_others_bytes(self) -> int:
+        """What would be available if every other program left."""
+        return self.total_bytes - self.held_bytes - self.promised_bytes
+
+
+@dataclass(frozen=True)
+class RequestView:
+    """A job that waits to start."""
+
+    number: int
+    need: Need
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class NeighbourView:
+    """The other programs that can be asked to unload.
+
+    ``may_be_asked`` now; ``may_still_free``: one is being asked, or said yes a moment ago.
+    """
+
+    may_be_asked: bool = False
+    may_still_free: bool = False
+
+
+@dataclass(frozen=True)
+class Admit:
+    """Start it on this GPU. ``warning`` says why, if there is less memory than wanted."""
+
+    number: int
+    device_uuid: str
+    booked_bytes: int
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Not yet. ``for_own_workers``: it could start if workers of ours ended. ``cause`` stays the
+    same while only figures in ``reason`` change."""
+
+    number: int
+    cause: str
+    reason: str
+    for_own_workers: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One decision per request, in their order, and whether to ask the neighbours to unload."""
+
+    decisions: tuple[Admit | Wait, ...]
+    ask_neighbours: bool = False
+
+
+def decide(
+    requests: Sequence[RequestView], devices: Sequence[DeviceView], neighbours: NeighbourView
+) -> Plan:
+    """What to do now; ``devices`` has at least one. Decides the same for the same snapshot."""
+    plan = _Plan(devices, neighbours)
+    decisions = tuple(plan.decide_one(request) for request in requests)
+    return Plan(decisions, plan.ask_neighbours)
+
+
+class _Plan:
+    def __init__(self, devices: Sequence[DeviceView], neighbours: NeighbourView) -> None:
+        self._devices = sorted(devices, key=lambda each: each.available_bytes, reverse=True)
+        self._neighbours = neighbours
+        # Where nobody may start in this round: a worker loads there, or the place is kept.
+        self._closed = {each.uuid for each in devices if each.starting}
+        self._given: set[str] = set()
+        self.ask_neighbours = False
+
+    def decide_one(self, request: RequestView) -> Admit | Wait:
+        need = request.need
+        if need.total_bytes == 0:
+            return Admit(request.number, self._devices[0].uuid, 0)
+        for device in self._open():
+            if device.available_bytes >= need.total_bytes:
+                return self._admit(request, device)
+        for device in self._devices:
+            if device.available_bytes >= need.total_bytes:
+                return self._wait_for_turn(request, device)
+        return self._short(request)
+
+    def _wait_for_turn(self, request: RequestView, device: DeviceView) -> Wait:
+        if device.starting or device.uuid in self._given:
+            reason = f"another worker is loading its models on {_called(device)}"
+        else:
+            reason = f"{_called(device)} is kept for a task that waits longer"
+        return Wait(request.number, "turn", reason)
+
+    def _short(self, request: RequestView) -> Admit | Wait:
+        need = request.need.total_bytes
+        ours = [each for each in self._devices if each.workers and each.without_ours_bytes >= need]
+        self._closed.update(each.uuid for each in ours)
+        idle_would_do = any(e.available_bytes + e.idle_held_bytes >= need for e in ours)
+        could_help = any(
+            each.without_others_bytes >= min(need, each.total_bytes) for each in self._devices
+        )
+        if could_help and self._neighbours.may_be_asked and not idle_would_do:
+            self.ask_neighbours = True
+        elif not (could_help and self._neighbours.may_still_free):
+            for device in self._open():
+                warning = self._good_enough(request, device, own_could_end=bool(ours))
+                if warning:
+                    return self._admit(request, device, warning)
+        return self._wait(request, ours)
+
+    def _good_enough(
+        self, request: RequestView, device: DeviceView, *, own_could_end: bool
+    ) -> str | None:
+        """Why to start on ``device`` all the same, with less than is wanted; None if not."""
+        need = request.need
+        free = f"{_gib(device.available_bytes)} available on {_called(device)}"
+        patience_over = request.waited_s >= MARGIN_PATIENCE_S
+        if need.learned and patience_over and device.available_bytes >= need.figure_bytes:
+            return f"{_gib(need.figure_bytes)} expected, {free}: started without a margin"
+        as_free_as_ever = device.free_bytes >= device.best_free_bytes - TOLERANCE_BYTES
+        fits_no_device = all(need.total_bytes > each.total_bytes for each in self._devices)
+        if device.workers or own_could_end or not as_free_as_ever:
+            return None
+        if fits_no_device or need.learned:
+            return f"{_gib(need.total_bytes)} wanted, {free} and never more: started all the same"
+        return None
+
+    def _wait(self, request: RequestView, ours: list[DeviceView]) -> Wait:
+        need = request.need
+        emptiest = self._devices[0]
+        free = f"{_gib(max(0, emptiest.available_bytes))} available on {_called(emptiest)}"
+        promised = emptiest.promised_bytes
+        if promised:
+            free += f" besides {_gib(promised)} promised to other workers"
+        guess = "" if need.learned else " (subprocess_vram_reserve, until a task was seen)"
+        cause, then = "others", "other programs hold the rest"
+        if self.ask_neighbours or self._neighbours.may_still_free:
+            cause, then = "neighbours", "neighbours are asked to unload"
+        elif ours:
+            cause, then = "own", "workers of this server hold the rest"
+        return Wait(
+            request.number,
+            cause,
+            f"{_gib(need.total_bytes)} of GPU memory wanted{guess}, {free}; {then}",
+            for_own_workers=bool(ours),
+        )
+
+    def _admit(self, request: RequestView, device: DeviceView, warning: str = "") -> Admit:
+        self._closed.add(device.uuid)
+        self._given.add(device.uuid)
+        return Admit(request.number, device.uuid, request.need.total_bytes, warning)
+
+    def _open(self) -> list[DeviceView]:
+        """GPUs where a worker may start now, the one with the most available first."""
+        return [each for each in self._devices if each.uuid not in self._closed]
+
+
+def _called(device: DeviceView) -> str:
+    return f"{device.name} ({device.uuid})"
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / _GIB:.1f} GiB"

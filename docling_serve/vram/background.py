@@ -1,0 +1,69 @@
+"""Readings of the driver from an event loop, which they never block and never outlive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+
+from docling_serve.vram.nvml import GpuProbe
+from docling_serve.vram.readings import GpuReading, GpuState
+
+READ_LIMIT_S = 5.0
+"""How long a single reading may take before the driver counts as not answering."""
+
+Sleep = Callable[[float], Awaitable[None]]
+Clock = Callable[[], float]
+
+
+async def read_in_background(
+    probe: GpuProbe, *, max_age_s: float = 0.0, limit_s: float = READ_LIMIT_S
+) -> GpuReading:
+    """Read the driver in a thread; ``UNKNOWN`` when it takes longer than ``limit_s``. Never raises.
+
+    The thread is a daemon of its own, not one of the loop's pool: a call that hangs in the driver
+    must neither use up that pool nor keep the server from ending.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[GpuReading] = loop.create_future()
+
+    def deliver(reading: GpuReading) -> None:
+        if not answer.done():
+            answer.set_result(reading)
+
+    def read() -> None:
+        reading = probe.read(max_age_s)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            loop.call_soon_threadsafe(deliver, reading)
+
+    threading.Thread(target=read, name="gpu-reading", daemon=True).start()
+    try:
+        return await asyncio.wait_for(answer, limit_s)
+    except asyncio.TimeoutError:
+        return GpuReading(GpuState.UNKNOWN, reason="the GPU driver does not answer")
+
+
+class Pause:
+    """A sleep that an event can cut short."""
+
+    def __init__(self, sleep: Sleep = asyncio.sleep) -> None:
+        self._sleep = sleep
+        self._cut = asyncio.Event()
+
+    def cut(self) -> None:
+        """End the present pause, or the next one."""
+        self._cut.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Return after ``seconds``, or as soon as the pause is cut."""
+        ends = [
+            asyncio.ensure_future(self._cut.wait()),
+            asyncio.ensure_future(self._sleep(seconds)),
+        ]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+            self._cut.clear()

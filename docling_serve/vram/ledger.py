@@ -1,0 +1,160 @@
+"""What our workers were promised on each GPU, and what of it they have taken.
+
+A worker's share is known exactly where the driver lists its process. Elsewhere (a container where
+the list has the host's numbers, WSL2) what the GPU has in use beyond the level at which we began
+is put down to our workers there: exact for one worker as long as other programs keep still, an
+estimate for several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from docling_serve.subprocess_worker.admission import DeviceUse, Grant
+from docling_serve.vram.admission_rules import DeviceView
+from docling_serve.vram.readings import GpuDevice, GpuReading
+
+
+@dataclass(eq=False)
+class Holding:
+    """One worker's leave to use a GPU.
+
+    ``starting`` until its models are loaded, ``running`` while it has a job. ``outcome`` is how
+    its last job ended, until something was learned from it. ``seen_loaded``: it was measured with
+    its models loaded. ``listed``: the driver lists its process. ``shared``: its figure was at
+    times an estimate among several workers.
+    """
+
+    grant: Grant
+    device_uuid: str
+    booked_bytes: int
+    kinds: set[str]
+    starting: bool = True
+    running: bool = False
+    pid: int | None = None
+    kind: str = ""
+    outcome: bool | None = None
+    loaded_at: float | None = None
+    seen_loaded: bool = False
+    listed: bool = False
+    shared: bool = False
+    measured: bool = False
+    taken_bytes: int = 0
+    peak_bytes: int = 0
+
+    @property
+    def owed_bytes(self) -> int:
+        """Booked and not yet taken."""
+        return max(0, self.booked_bytes - self.taken_bytes)
+
+    @property
+    def use(self) -> DeviceUse:
+        """What is known of its memory."""
+        return DeviceUse(self.taken_bytes, self.peak_bytes) if self.measured else DeviceUse()
+
+    def loaded(self, now: float) -> None:
+        """Its models are loaded."""
+        self.starting = False
+        if self.loaded_at is None:
+            self.loaded_at = now
+
+    def take(self, taken_bytes: int, began_at: float, *, listed: bool, shared: bool) -> None:
+        """Note a reading begun at ``began_at``; ``shared`` if it is an estimate among several
+        workers."""
+        if listed and not self.listed:
+            self.listed, self.peak_bytes = True, 0  # what was estimated before counts no more
+            self.shared = False
+        self.shared = self.shared or shared
+        self.measured = True
+        self.taken_bytes = taken_bytes
+        self.peak_bytes = max(self.peak_bytes, taken_bytes)
+        if self.loaded_at is not None and began_at >= self.loaded_at:
+            # Without a job it may have ended before this reading: then nothing proves nothing.
+            self.seen_loaded = self.seen_loaded or self.running or taken_bytes > 0
+
+
+@dataclass
+class Ledger:
+    """All holdings. ``best_free_bytes`` is the most that was ever seen free on a GPU."""
+
+    holdings: dict[int, Holding] = field(default_factory=dict)
+    best_free_bytes: dict[str, int] = field(default_factory=dict)
+    #: Bytes in use on a GPU when last read, and when the first of our workers there began.
+    _used: dict[str, int] = field(default_factory=dict)
+    _level: dict[str, int] = field(default_factory=dict)
+
+    def add(self, grant: Grant, uuid: str) -> Holding:
+        """Book ``grant`` on a GPU that was read before."""
+        holding = Holding(
+            grant,
+            uuid,
+            grant.booked_bytes,
+            {grant.kind},
+            starting=grant.booked_bytes > 0,
+            kind=grant.kind,
+        )
+        if not self.on(uuid):
+            self._level[uuid] = self._used[uuid]
+        self.holdings[grant.number] = holding
+        return holding
+
+    def remove(self, number: int) -> Holding | None:
+        """Give a booking back."""
+        return self.holdings.pop(number, None)
+
+    def on(self, uuid: str) -> list[Holding]:
+        """The holdings on one GPU, oldest first."""
+        return [each for each in self.holdings.values() if each.device_uuid == uuid]
+
+    def note(self, reading: GpuReading, began_at: float) -> None:
+        """Bring every share up to date from a reading begun at ``began_at``."""
+        for device in reading.devices:
+            best = self.best_free_bytes.get(device.uuid, 0)
+            self.best_free_bytes[device.uuid] = max(best, device.free_bytes)
+            self._used[device.uuid] = device.used_bytes
+            self._share_out(device, _used_by_pid(reading, device.uuid), began_at)
+
+    def views(self, reading: GpuReading, uuids: Sequence[str]) -> list[DeviceView]:
+        """The GPUs ``uuids`` as a decision needs them; those that were not read are left out."""
+        devices = [reading.device(uuid) for uuid in uuids]
+        return [self._view(device) for device in devices if device is not None]
+
+    def _view(self, device: GpuDevice) -> DeviceView:
+        here = self.on(device.uuid)
+        return DeviceView(
+            uuid=device.uuid,
+            name=device.name,
+            total_bytes=device.total_bytes,
+            free_bytes=device.free_bytes,
+            best_free_bytes=self.best_free_bytes.get(device.uuid, device.free_bytes),
+            promised_bytes=sum(each.owed_bytes for each in here),
+            held_bytes=sum(each.taken_bytes for each in here),
+            idle_held_bytes=sum(e.taken_bytes for e in here if not (e.running or e.starting)),
+            starting=any(each.starting for each in here),
+            workers=len(here),
+        )
+
+    def _share_out(self, device: GpuDevice, used_by_pid: dict[int, int], began_at: float) -> None:
+        here = self.on(device.uuid)
+        if not here:
+            return
+        level = min(self._level[device.uuid], device.used_bytes)
+        self._level[device.uuid] = level
+        listed = [each for each in here if each.pid in used_by_pid]
+        others = [each for each in here if each not in listed and not each.listed]
+        for each in listed:
+            assert each.pid is not None
+            each.take(used_by_pid[each.pid], began_at, listed=True, shared=False)
+        for gone in (each for each in here if each not in listed and each.listed):
+            gone.taken_bytes = 0
+        growth = max(0, device.used_bytes - level - sum(each.taken_bytes for each in listed))
+        booked = sum(each.booked_bytes for each in others)
+        for each in others:
+            share = each.booked_bytes / booked if booked else 1 / len(others)
+            each.take(int(growth * share), began_at, listed=False, shared=len(others) > 1)
+
+
+def _used_by_pid(reading: GpuReading, uuid: str) -> dict[int, int]:
+    listed = reading.processes.get(uuid, ())
+    return {each.pid: each.used_bytes for each in listed if each.used_bytes is not None}

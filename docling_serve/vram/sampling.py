@@ -1,0 +1,88 @@
+"""Reading the GPUs again and again, but only while a worker runs that may use them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable
+
+from docling_serve.vram.background import READ_LIMIT_S, Clock, Pause, Sleep, read_in_background
+from docling_serve.vram.nvml import GpuProbe
+from docling_serve.vram.readings import GpuReading
+
+SAMPLE_S = 0.5
+
+Listener = Callable[[GpuReading, float], None]
+"""Gets a reading, and when it began."""
+
+
+class GpuSampler:
+    """One loop of readings for all who want them. Event loop only; the driver is read in threads.
+
+    Readings are taken every ``sample_s`` seconds while anybody follows, and none otherwise.
+    """
+
+    def __init__(
+        self,
+        probe: GpuProbe,
+        *,
+        sample_s: float = SAMPLE_S,
+        sleep: Sleep = asyncio.sleep,
+        clock: Clock = time.monotonic,
+        read_limit_s: float = READ_LIMIT_S,
+    ) -> None:
+        self._probe = probe
+        self._sample_s = sample_s
+        self._read_limit_s = read_limit_s
+        self._sleep = sleep
+        self._clock = clock
+        self._listeners: list[Listener] = []
+        self._followers: set[Hashable] = set()
+        self._pause: Pause | None = None
+        self._loop: asyncio.Task[None] | None = None
+        self._look = False
+
+    @property
+    def running(self) -> bool:
+        """Whether readings are being taken."""
+        return self._loop is not None and not self._loop.done()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Have ``listener`` called on the event loop with every reading."""
+        self._listeners.append(listener)
+
+    def follow(self, who: Hashable) -> None:
+        """Take a reading now, and more until :meth:`unfollow` is called with the same ``who``."""
+        self._followers.add(who)
+        self.look_now()
+
+    def unfollow(self, who: Hashable) -> None:
+        """``who`` needs no more readings."""
+        self._followers.discard(who)
+        if not self._followers and self._pause is not None:
+            self._pause.cut()
+
+    def look_now(self) -> None:
+        """Take one reading soon, followed or not."""
+        self._look = True
+        if self._pause is not None:
+            self._pause.cut()
+        if not self.running:
+            self._loop = asyncio.get_running_loop().create_task(self._read_on())
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._followers.clear()
+        if self._loop is not None:
+            self._loop.cancel()
+
+    async def _read_on(self) -> None:
+        self._pause = Pause(self._sleep)
+        while self._look or self._followers:
+            self._look = False
+            began_at = self._clock()
+            reading = await read_in_background(self._probe, limit_s=self._read_limit_s)
+            for listener in self._listeners:
+                listener(reading, began_at)
+            if self._followers and not self._look:
+                await self._pause.wait(self._sample_s)
