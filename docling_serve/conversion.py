@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from docling.datamodel.base_models import DocumentStream, HttpSource, InputFormat
+from docling.datamodel.base_models import DocumentStream, HttpSource
 from docling.datamodel.progress import (
     ConversionPhase,
     ConversionProgressEvent,
@@ -21,23 +21,24 @@ from docling.datamodel.progress import (
     PhaseStartedProgress,
 )
 from docling.datamodel.service.options import ConvertDocumentsOptions
-from docling.pipeline.simple_pipeline import SimplePipeline
 from docling_jobkit.connectors.connector_factory import get_source_connector_factory
 from docling_jobkit.connectors.source_processor_factory import get_source_processor
 from docling_jobkit.convert.chunking import DocumentChunkerManager, process_chunkable_results
-from docling_jobkit.convert.manager import DoclingConverterManager, DoclingConverterManagerConfig
+from docling_jobkit.convert.manager import DoclingConverterManagerConfig
 from docling_jobkit.convert.results import process_exportable_results
 from docling_jobkit.datamodel.exportable_document import ExportableDocument, project_document_dict
 from docling_jobkit.datamodel.task import Task, validate_task
 
 from docling_serve.conversion_failures import ModelsNotReady, describe_failure
+from docling_serve.converters import ConverterManager, Converters
 from docling_serve.errors import TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, RemoteUrl, StagedFile, TaskFolder
-from docling_serve.rendering import Rendered, render
+from docling_serve.model_sets import ConverterStats
+from docling_serve.rendering import Rendered, pack, render
 
 if TYPE_CHECKING:
     from docling.datamodel.document import ConversionResult
-    from docling.document_converter import DocumentConverter
+    from docling_jobkit.datamodel.result import DoclingTaskResult
 
 _log = logging.getLogger(__name__)
 
@@ -48,34 +49,33 @@ OnCallback = Callable[[dict[str, Any]], None]
 class Conversion:
     """Docling, set up once for one converter configuration and used for many jobs.
 
-    Not thread-safe: one job at a time.
+    Jobs may run in several threads at once; they share the loaded models.
     """
 
     def __init__(self, converter_config: dict[str, Any]) -> None:
         config = DoclingConverterManagerConfig.model_validate(converter_config)
-        self._manager = DoclingConverterManager(config)
+        self._manager = ConverterManager(config)
+        self._converters = Converters(self._manager)
         self._chunkers = DocumentChunkerManager()
-        self._converters: list[DocumentConverter] = []
 
     @property
     def holds_models(self) -> bool:
         """Whether a pipeline that may hold model weights has been built."""
-        return any(
-            not issubclass(pipeline, SimplePipeline)
-            for converter in self._converters
-            for pipeline, _ in converter.initialized_pipelines
-        )
+        return self._converters.holds_models
+
+    @property
+    def stats(self) -> ConverterStats:
+        """How often the models of a job were there already."""
+        return self._converters.stats
 
     def warm_up(self) -> None:
         """Load the models of a conversion with default options."""
-        options = ConvertDocumentsOptions()
-        self._converter(options).initialize_pipeline(InputFormat.PDF)
+        self._converters.warm_up()
 
     def clear(self) -> None:
         """Drop every loaded pipeline."""
-        self._manager.clear_cache()  # type: ignore[no-untyped-call]
-        self._chunkers.clear_cache()  # type: ignore[no-untyped-call]
         self._converters.clear()
+        self._chunkers.clear_cache()  # type: ignore[no-untyped-call]
 
     def run(
         self,
@@ -114,7 +114,8 @@ class Conversion:
         config = self._manager.config
         chunking_options = self._manager.parse_chunking_options(options)
         sources, uris = self._sources(spec, folder)
-        results = self._converter(options).convert_all(
+        # Pipelines stay unbuilt until a document needs one, so a Markdown file loads no PDF models.
+        results = self._converters.converter(options).convert_all(
             sources,
             page_range=options.page_range,
             max_file_size=config.max_file_size,
@@ -149,8 +150,7 @@ class Conversion:
                 chunker_manager=self._chunkers,
                 chunking_options=chunking_options,
             )
-        version = spec.target_document_version
-        rendered = render(outcome, lambda document: project_document_dict(document, version))
+        rendered = _rendered(outcome, spec)
         _write_body(folder, rendered)
         return JobResult(
             body=folder.body.name,
@@ -180,15 +180,6 @@ class Conversion:
             },
             allow_external_plugins=self._manager.config.allow_external_plugins,
         )
-
-    def _converter(self, options: ConvertDocumentsOptions) -> DocumentConverter:
-        converter = self._manager.get_converter(self._manager.get_pdf_pipeline_opts(options))
-        # Pipelines stay unbuilt until a document needs one, so a Markdown file loads no PDF
-        # models; the list follows the manager's cache to know what is loaded.
-        if converter not in self._converters:
-            self._converters.append(converter)
-            del self._converters[: -self._manager.config.options_cache_size or None]
-        return converter
 
     def _sources(
         self, spec: JobSpec, folder: TaskFolder
@@ -272,6 +263,13 @@ def _exportable(
             source_uri=uri or str(result.input.file),
             target_document_version=version,
         )
+
+
+def _rendered(outcome: DoclingTaskResult, spec: JobSpec) -> Rendered:
+    if spec.output == "task_result":
+        return pack(outcome)
+    version = spec.target_document_version
+    return render(outcome, lambda document: project_document_dict(document, version))
 
 
 def _write_body(folder: TaskFolder, rendered: Rendered) -> None:

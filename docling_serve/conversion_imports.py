@@ -1,14 +1,15 @@
-"""Import everything a first conversion would import on its way.
+"""Import everything a first conversion would import on its way, and make what all of them share.
 
 A worker does this before it says ready, and the fork template before it forks: a job then pays for
-models and pages only. Importing is all that happens here. Building a pipeline, a torch operation,
-a look for CUDA or an ONNX session would poison every process forked from a template afterwards.
+models and pages only. Nothing else happens here: building a pipeline, a torch operation, a look
+for CUDA or an ONNX session would poison every process forked from a template afterwards.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import os
 
 from docling.models.factories import (
     get_layout_factory,
@@ -22,6 +23,7 @@ from docling_jobkit.connectors.connector_factory import (
 )
 
 import docling_serve.conversion  # noqa: F401 - imported for its imports
+from docling_serve.converters import default_format_options
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +55,9 @@ def import_all(allow_external_plugins: bool) -> list[str]:
         factory(allow_external_plugins=allow_external_plugins)
     get_source_connector_factory(allow_external_plugins)
     get_target_connector_factory(allow_external_plugins)
+    default_format_options()
+    # Formats that get none of a request's options ask with docling's defaults: no plugins.
+    get_picture_description_factory(allow_external_plugins=False)
     missing: list[str] = []
     for name in _LAZY:
         try:
@@ -69,3 +74,19 @@ def set_torch_threads(threads: int) -> None:
     import torch  # noqa: PLC0415 - importing this module must stay free of torch calls
 
     torch.set_num_threads(threads)
+
+
+def can_use_gpu() -> bool:
+    """Whether the installed libraries could use a GPU, if there is one. Does not look for one:
+    that would touch the driver."""
+    import torch  # noqa: PLC0415 - as above
+
+    if os.environ.get("DOCLING_DEVICE", "").lower() == "cpu":
+        return False
+    if torch.version.cuda is not None:
+        return True
+    try:
+        import onnxruntime  # noqa: PLC0415 - an OCR engine that may be left out
+    except ImportError:
+        return False
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
