@@ -16,10 +16,17 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import docling_serve.settings as shared
+from docling_serve.engines.rq_reach import require_redis
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobResult, JobSpec, may_need_models
 from docling_serve.light_imports import leave_out_torch
 from docling_serve.observability.logging import configure_logging
+from docling_serve.orchestrator_factory import (
+    LocalParts,
+    make_engine,
+    require_engine,
+    set_current_engine,
+)
 from docling_serve.runtime import Runtime, log_level
 from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
 from docling_serve.shutdown import Shutdown
@@ -31,17 +38,20 @@ if TYPE_CHECKING:
     from docling_jobkit.datamodel.task import Task
 
     from docling_serve.api.services import Readiness
-    from docling_serve.engines.local import LocalEngine
+    from docling_serve.engines.base import TaskHost
+    from docling_serve.orchestrator_factory import Engine
     from docling_serve.policy import ServicePolicy
 
 _log = logging.getLogger(__name__)
+
+_BETWEEN_JOBS_S = 1.0
 
 
 # ---- the gate -----------------------------------------------------------------------------
 
 
 async def process_task_with_vram_management(
-    orchestrator: LocalEngine, task: Task, *, runtime: Runtime
+    orchestrator: TaskHost, task: Task, *, runtime: Runtime
 ) -> JobResult:
     """Run one task where the mode says: in a worker process, or in a thread of this one.
 
@@ -49,8 +59,6 @@ async def process_task_with_vram_management(
         TaskFailed: the task ended without a result.
     """
     spec = JobSpec.from_task_dict(orchestrator.task_dict(task))
-    if may_need_models(spec):
-        await unload_external_models(runtime)
     if runtime.subprocess_mode:
         answer = await process_in_subprocess(
             orchestrator.task_dict(task),
@@ -64,6 +72,8 @@ async def process_task_with_vram_management(
         if answer["status"] == "error":
             raise TaskFailed(Failure(**answer["error"]))
         return JobResult.from_results(answer["results"])
+    if may_need_models(spec):
+        await unload_external_models(runtime)
     try:
         return await runtime.converters.run(
             spec,
@@ -94,7 +104,8 @@ async def cleanup_models_if_needed(runtime: Runtime, *, idle: bool) -> None:
 
 
 async def unload_external_models(runtime: Runtime) -> None:
-    """Ask the configured neighbours on the GPU (Ollama, llama-swap) to unload; never raises."""
+    """Ask the configured neighbours on the GPU (Ollama, llama-swap) to unload; never raises. In
+    subprocess mode admission does that, when memory is really short."""
     if neighbours.configured_neighbours(runtime.settings):
         await neighbours.unload_external_models(runtime.settings)
 
@@ -115,22 +126,25 @@ def create_app(settings: DoclingServeSettings | None = None) -> FastAPI:
 
     Raises:
         ValueError: the settings ask for something this server cannot do.
+        ConnectionError: what the engine works with cannot be reached.
     """
     settings = settings or shared.docling_serve_settings
     configure_logging(log_level(settings), settings.log_format.value)
     for unknown in find_unknown_settings(settings):
         _log.warning("%s", unknown)
-    if settings.eng_kind is not AsyncEngine.LOCAL:
-        raise ValueError(
-            f"eng_kind={settings.eng_kind.value} is not available in this version; "
-            "use eng_kind=local (DOCLING_SERVE_ENG_KIND)"
-        )
-    runtime = Runtime.decide(settings)
-    mode = "on" if runtime.subprocess_mode else "off"
-    _log.info("subprocess mode is %s (%s)", mode, runtime.reason)
+    require_engine(settings)
+    runtime = Runtime.decide(settings, runs_tasks=settings.eng_kind is AsyncEngine.LOCAL)
+    _enter_mode(runtime)
+    return _build(runtime)
+
+
+def _enter_mode(runtime: Runtime) -> None:
+    """Say what the mode is, and leave out torch where it is not needed."""
+    if runtime.runs_tasks:
+        mode = "on" if runtime.subprocess_mode else "off"
+        _log.info("subprocess mode is %s (%s)", mode, runtime.reason)
     if runtime.keeps_light and not leave_out_torch():
         _log.warning("torch was imported before the app was made, so this process stays large")
-    return _build(runtime)
 
 
 def _build(runtime: Runtime) -> FastAPI:
@@ -146,41 +160,29 @@ def _build(runtime: Runtime) -> FastAPI:
 async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
     from docling_serve.api.services import Services  # noqa: PLC0415
     from docling_serve.engines.callbacks import CallbackDelivery  # noqa: PLC0415
-    from docling_serve.engines.converter_config import converter_config  # noqa: PLC0415
-    from docling_serve.engines.local import LocalEngine  # noqa: PLC0415
 
     settings = runtime.settings
     scratch = Scratch(settings.scratch_path)
     callbacks = CallbackDelivery()
-    engine = LocalEngine(
-        runner=functools.partial(process_task_with_vram_management, runtime=runtime),
-        # One more than can run: the workers then know that a task waits, and stay for it.
-        hand_over=(
-            settings.subprocess_max_workers + 1
-            if runtime.subprocess_mode
-            else settings.eng_loc_num_workers
-        ),
-        hand_over_light=(
-            settings.subprocess_light_workers + 1
-            if runtime.subprocess_mode and settings.subprocess_light_workers
-            else 0
-        ),
-        is_light=lambda spec: not may_need_models(spec),
-        folders=scratch.path,
-        converter_config=converter_config(settings),
-        result_removal_delay_s=settings.result_removal_delay,
-        single_use_results=settings.single_use_results,
-        debug_error_details=settings.debug_error_details,
-        on_callback=callbacks.send,
-        clear_converters=functools.partial(clear_models, runtime),
-    )
+
+    def parts() -> LocalParts:
+        return LocalParts(
+            runner=functools.partial(process_task_with_vram_management, runtime=runtime),
+            subprocess_mode=runtime.subprocess_mode,
+            folders=scratch.path,
+            on_callback=callbacks.send,
+            clear_converters=functools.partial(clear_models, runtime),
+        )
+
+    engine = make_engine(settings, parts)
+    set_current_engine(engine)
     services = Services(settings, policy, engine)
-    if runtime.subprocess_mode:
+    if runtime.has_pool:
         services.describe_workers = runtime.pool.describe
     app.state.services = services
     shutdown = Shutdown(
         begin=lambda: _begin_shutdown(runtime, engine, services.readiness),
-        at_once=runtime.pool.kill_all if runtime.subprocess_mode else lambda: None,
+        at_once=runtime.pool.kill_all if runtime.has_pool else lambda: None,
     )
     with shutdown.listening():
         queue = asyncio.create_task(_supervise_queue(engine, services.readiness))
@@ -193,14 +195,16 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
             await engine.finish_running(settings.shutdown_grace)
             await engine.close()
             queue.cancel()
-            if runtime.subprocess_mode:
+            set_current_engine(None)
+            if runtime.has_pool:
                 await close_worker_pool()
             runtime.converters.close()
             await callbacks.close(within_s=settings.shutdown_grace)
             scratch.remove()
+            runtime.guardian.dismiss()
 
 
-def _begin_shutdown(runtime: Runtime, engine: LocalEngine, readiness: Readiness) -> None:
+def _begin_shutdown(runtime: Runtime, engine: Engine, readiness: Readiness) -> None:
     """At the first sign of the end: refuse, wake who waits, let what runs finish."""
     if readiness.shutting_down:
         return
@@ -216,6 +220,8 @@ def _begin_shutdown(runtime: Runtime, engine: LocalEngine, readiness: Readiness)
 
 async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
     """Get ready for tasks: standby workers, or models in this process."""
+    if not runtime.runs_tasks:
+        return
     if runtime.subprocess_mode:
         await ensure_models_loaded(runtime)
         await runtime.pool.start()
@@ -230,10 +236,57 @@ async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
         readiness.models_pending = False
 
 
-async def _supervise_queue(engine: LocalEngine, readiness: Readiness) -> None:
+async def _supervise_queue(engine: Engine, readiness: Readiness) -> None:
     """Run the queue; its death is visible to the probes."""
     try:
         await engine.process_queue()
     except Exception:  # noqa: BLE001 - whatever it was, the probes must see it
         _log.exception("the queue stopped")
         readiness.queue_failed = True
+
+
+# ---- the worker of the rq engine ----------------------------------------------------------
+
+
+def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
+    """Run the jobs that gateways put into Redis, until told to stop; returns the exit code.
+
+    Raises:
+        ConnectionError: Redis cannot be reached.
+    """
+    settings = settings or shared.docling_serve_settings
+    configure_logging(log_level(settings), settings.log_format.value)
+    for unknown in find_unknown_settings(settings):
+        _log.warning("%s", unknown)
+    require_redis(settings.eng_rq_redis_url)
+    runtime = Runtime.decide(settings)
+    if runtime.subprocess_mode:
+        runtime.settings = _with_one_worker(settings)
+    _enter_mode(runtime)
+    from docling_serve.api.services import Readiness  # noqa: PLC0415
+    from docling_serve.engines.rq_worker import RqWorkerProcess, WorkerParts  # noqa: PLC0415
+
+    async def close() -> None:
+        if runtime.subprocess_mode:
+            await close_worker_pool()
+        runtime.converters.close()
+
+    parts = WorkerParts(
+        gate=functools.partial(process_task_with_vram_management, runtime=runtime),
+        isolated=runtime.subprocess_mode,
+        prepare=lambda: _start_mode(runtime, Readiness()),
+        clear=lambda: clear_models(runtime),
+        close=close,
+        kill=runtime.pool.kill_all if runtime.subprocess_mode else lambda: None,
+        guardian=runtime.guardian,
+    )
+    return RqWorkerProcess(settings, parts).run()
+
+
+def _with_one_worker(settings: DoclingServeSettings) -> DoclingServeSettings:
+    """An rq-worker has one task at a time. Its pool does not see that another waits in Redis, so
+    the worker process stays for the moment that taking the next job takes."""
+    changes: dict[str, object] = {"subprocess_max_workers": 1}
+    if settings.frees_vram_on_idle(True):
+        changes |= {"free_vram_on_idle": False, "subprocess_idle_timeout": _BETWEEN_JOBS_S}
+    return settings.model_copy(update=changes)

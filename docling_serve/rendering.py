@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgpack
 from docling.datamodel.service.responses import (
     ChunkDocumentResponse,
     ChunkedDocumentResult,
@@ -24,11 +25,13 @@ from docling.datamodel.service.responses import (
     TaskFailureResult,
     ZipArchiveResult,
 )
+from docling_jobkit.orchestrators.serialization import make_msgpack_safe
 
 from docling_serve.errors import Failure
 
 JSON = "application/json"
 ZIP = "application/zip"
+MSGPACK = "application/msgpack"
 ZIP_NAME = "converted_docs.zip"  # contract: behaviour F58
 
 DocumentProjection = Callable[[Any], dict[str, Any] | None]
@@ -69,6 +72,12 @@ def render(outcome: DoclingTaskResult, project: DocumentProjection | None = None
         presigned = PresignedUrlConvertResponse(documents=result.documents, **counts)
         return Rendered(_json(presigned), JSON)
     return Rendered(_json(PresignedUrlConvertDocumentResponse(**counts)), JSON)
+
+
+def pack(outcome: DoclingTaskResult) -> Rendered:
+    """``outcome`` as docling-jobkit's rq workers store it, for whoever renders it later."""
+    packed: bytes = msgpack.packb(make_msgpack_safe(outcome.model_dump()), use_bin_type=True)
+    return Rendered(packed, MSGPACK)
 
 
 def render_failure(failure: Failure) -> Rendered:

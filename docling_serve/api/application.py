@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.staticfiles import StaticFiles
 
 from docling_serve.api import (
     batch,
@@ -14,31 +18,51 @@ from docling_serve.api import (
     chunk,
     clear,
     convert,
+    docs_pages,
     error_handlers,
     health,
     management,
+    metrics,
     tasks,
     websocket,
 )
 from docling_serve.api.openapi import describe_with
+from docling_serve.observability.request_fields import RequestFields
+from docling_serve.observability.telemetry import Telemetry
 from docling_serve.policy import ServicePolicy
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.versions import component_versions
+
+_log = logging.getLogger(__name__)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 """Must put :class:`docling_serve.api.services.Services` into ``app.state.services``."""
 
 
 def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Lifespan) -> FastAPI:
-    """The app with everything that ``settings`` open; what they close is not there at all."""
+    """The app with everything that ``settings`` open; what they close is not there at all.
+
+    Raises:
+        ValueError: an exporter that the settings ask for is not installed.
+    """
+    telemetry = Telemetry(settings)
+
+    @asynccontextmanager
+    async def measured(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app), metrics.measuring(app, telemetry.metrics):
+            yield
+        await asyncio.to_thread(telemetry.close)
+
     app = FastAPI(
         title="Docling Serve",
         version=component_versions()["docling-serve"],
-        lifespan=lifespan,
+        lifespan=measured,
         openapi_url="/openapi.json" if settings.enable_api_docs else None,
         docs_url=None,
         redoc_url=None,
     )
+    if settings.log_header_prefix:
+        app.add_middleware(RequestFields, prefix=settings.log_header_prefix)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
@@ -47,12 +71,33 @@ def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Li
         allow_methods=settings.cors_methods,
         allow_headers=settings.cors_headers,
     )
+    _add_routes(app, settings, policy)
+    if settings.otel_enable_prometheus:
+        app.include_router(metrics.make_router(telemetry.metrics))
+    error_handlers.install(app)
+    telemetry.instrument(app)
+    app.openapi = describe_with(app, settings, policy)  # type: ignore[method-assign]
+    return app
+
+
+def _add_routes(app: FastAPI, settings: DoclingServeSettings, policy: ServicePolicy) -> None:
     app.include_router(health.router)
     if settings.enable_capabilities_endpoint:
         app.include_router(health.capabilities_router)
     app.include_router(batch.make_router(policy))
     for module in (convert, chunk, tasks, callback, clear, management, websocket):
         app.include_router(module.router)
-    error_handlers.install(app)
-    app.openapi = describe_with(app, settings, policy)  # type: ignore[method-assign]
-    return app
+    app.include_router(docs_pages.icon_router)
+    static = _static_folder(settings)
+    if static is not None:
+        app.mount("/static", StaticFiles(directory=static))
+    if settings.enable_api_docs:
+        app.include_router(docs_pages.make_router(app, static))
+
+
+def _static_folder(settings: DoclingServeSettings) -> Path | None:
+    path = settings.static_path
+    if path is None or path.is_dir():
+        return path
+    _log.warning("static_path %s is no folder; pages load their scripts from public CDNs", path)
+    return None

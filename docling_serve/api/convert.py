@@ -9,7 +9,6 @@ from docling.datamodel.service.responses import (
     ConvertDocumentResponse,
     PresignedUrlConvertDocumentResponse,
     PresignedUrlConvertResponse,
-    TaskStatusResponse,
 )
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -17,6 +16,7 @@ from fastapi.responses import Response
 from docling_serve.api import submissions, task_flow
 from docling_serve.api.dependencies import DocumentVersionHeader, RequireApiKey, ServicesDep, Tenant
 from docling_serve.api.forms import CallbacksForm, ConvertOptionsForm, FilesForm, TargetTypeForm
+from docling_serve.api.task_models import TaskStatusResponse
 from docling_serve.engines.base import Submission
 
 router = APIRouter(prefix="/v1/convert", tags=["convert"], dependencies=[RequireApiKey])

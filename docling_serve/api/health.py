@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from typing import Any
 
@@ -12,6 +13,8 @@ from docling_serve.api.dependencies import ServicesDep
 from docling_serve.api.services import Services
 from docling_serve.capabilities import CapabilitiesResponse, capabilities
 from docling_serve.versions import component_versions
+
+_log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
@@ -33,7 +36,12 @@ async def readiness(services: ServicesDep) -> ReadinessResponse:
     if state.models_pending:
         raise HTTPException(503, "Models not yet loaded")
     _require_queue(services)
-    await services.engine.check_connection()
+    try:
+        await services.engine.check_connection()
+    except Exception as exc:
+        _log.warning("readiness: %s", exc)
+        shown = str(exc) if services.settings.debug_error_details else "Readiness check failed"
+        raise HTTPException(503, shown) from exc  # contract: behaviour B11
     return ReadinessResponse()
 
 

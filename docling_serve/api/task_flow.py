@@ -73,12 +73,20 @@ async def _result(services: Services, view: TaskView, tenant: str) -> Response:
     reply = await services.engine.reply(view.task_id, tenant)
     if reply is None:
         raise HTTPException(404, _NOT_YET)
+    headers = {"X-Docling-Task-Id": view.task_id}
+    fetched = _fetched(services, view.task_id)
+    if reply.path is None:
+        if reply.download_name is not None:
+            headers["Content-Disposition"] = f'attachment; filename="{reply.download_name}"'
+        return Response(
+            reply.content, headers=headers, media_type=reply.media_type, background=fetched
+        )
     return FileResponse(
         reply.path,
         media_type=reply.media_type,
         filename=reply.download_name,
-        headers={"X-Docling-Task-Id": view.task_id},
-        background=_fetched(services, view.task_id),
+        headers=headers,
+        background=fetched,
     )
 
 

@@ -24,3 +24,9 @@ class TaskStatusResponse(responses.TaskStatusResponse):
     """Where a task stands."""
 
     task_meta: TaskProcessingMeta | None = None
+
+
+class WebsocketMessage(responses.WebsocketMessage):
+    """One message of the status websocket."""
+
+    task: TaskStatusResponse | None = None

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from typing import Annotated
 
-from docling.datamodel.service.responses import MessageKind, WebsocketMessage
+from docling.datamodel.service.responses import MessageKind
 from docling_jobkit.orchestrators.base_orchestrator import RedisBackpressureError, TaskNotFoundError
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from docling_serve.api.dependencies import ServicesDep, is_right_key
 from docling_serve.api.error_handlers import BUSY, NO_TASK
 from docling_serve.api.task_flow import status_response
+from docling_serve.api.task_models import WebsocketMessage
 from docling_serve.engines.base import DEFAULT_TENANT, TaskView
 from docling_serve.engines.watch import Watch
 

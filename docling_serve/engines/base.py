@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.tasks import TaskType
+from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.serialization import dump_model_with_secrets
 from pydantic import BaseModel
 
 from docling_serve.engines.watch import Watch
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobProgress, JobResult
+from docling_serve.jobs import JobProgress, JobResult, TaskFolder
 
 DEFAULT_TENANT = "default"  # contract: behaviour G74
 
@@ -71,12 +72,42 @@ class TaskView:
 
 @dataclass(frozen=True)
 class Reply:
-    """The body that answers for a finished task: a file to stream."""
+    """The body that answers for a finished task: a file to stream, or the ``content`` itself."""
 
-    path: Path
     media_type: str
+    path: Path | None = None
+    content: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     download_name: str | None = None
+
+
+class TaskHost(Protocol):
+    """What the gate asks of whoever has a task run."""
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait behind this one."""
+        ...
+
+    def folder(self, task: Task) -> TaskFolder:
+        """The scratch folder of the task."""
+        ...
+
+    def task_dict(self, task: Task) -> dict[str, Any]:
+        """The task as plain data for a worker."""
+        ...
+
+    def mark_started(self, task: Task) -> None:
+        """The work on the task begins."""
+        ...
+
+    def report_progress(self, task: Task, progress: JobProgress) -> None:
+        """The task is at ``progress``."""
+        ...
+
+    def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
+        """The client's callbacks are due an event."""
+        ...
 
 
 class TaskEngine(Protocol):
@@ -120,6 +151,10 @@ class TaskEngine(Protocol):
         """Somebody outside tells how a task goes. Raises ``ProgressInvalid`` when it cannot be."""
         ...
 
+    async def queue_size(self) -> int:
+        """How many tasks wait."""
+        ...
+
     async def clear_results(self, older_than: float = 0.0) -> None:
         """Remove finished tasks that ended more than ``older_than`` seconds ago."""
         ...
@@ -131,6 +166,13 @@ class TaskEngine(Protocol):
     async def check_connection(self) -> None:
         """Raise if the engine cannot be reached."""
         ...
+
+
+@runtime_checkable
+class TellsEnds(Protocol):
+    """An engine whose tasks end in this process: it says so."""
+
+    on_ended: Callable[[Task], None]
 
 
 def plain(model: BaseModel) -> dict[str, Any]:

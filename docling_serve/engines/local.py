@@ -7,6 +7,7 @@ waits on an event; nothing polls.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,7 +15,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
+from docling.datamodel.service.callbacks import (
+    CallbackSpec,
+    ProgressCallbackRequest,
+    ProgressTaskCompleted,
+)
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.targets import InBodyTarget
 from docling.datamodel.service.tasks import TaskType
@@ -91,6 +96,7 @@ class LocalEngine(BaseOrchestrator):
         self._lines = {False: _Line(hand_over), True: _Line(hand_over_light)}
         self._running: set[asyncio.Task[None]] = set()
         self._accepting = True
+        self.on_ended: Callable[[Task], None] = lambda _: None
 
     # ---- what the API asks ------------------------------------------------------------------
 
@@ -218,11 +224,9 @@ class LocalEngine(BaseOrchestrator):
     def report_progress(self, task: Task, progress: JobProgress) -> None:
         """The task is at ``progress``."""
         record = self._records.get(task.task_id)
-        if record is None:
-            return
-        before, record.progress = record.progress, progress
-        record.changed()
-        if before is None or before.document != progress.document:
+        if record is not None:
+            record.progress = progress
+            record.changed()
             self._tell(record)
 
     def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
@@ -243,7 +247,15 @@ class LocalEngine(BaseOrchestrator):
                 line.hands.release()
                 continue
             record.runner = self._background(self._run(record))
-            record.runner.add_done_callback(lambda _: line.hands.release())
+            record.runner.add_done_callback(functools.partial(self._let_go, line, record))
+
+    def _let_go(self, line: _Line, record: TaskRecord, _: asyncio.Task[None]) -> None:
+        line.hands.release()
+        if not record.finished:  # it was cancelled before its first step, or while it cleaned up
+            record.failure = record.failure or record.cancelled_with or SHUT_DOWN
+            record.result = None
+            self._move(record, TaskStatus.FAILURE)
+            self._background(asyncio.to_thread(record.folder.remove))
 
     def drain(self) -> None:
         """Accept nothing more and give up what waits; what runs may finish."""
@@ -322,9 +334,18 @@ class LocalEngine(BaseOrchestrator):
         )
         record.changed()
         self._tell(record)
+        if record.finished:
+            self._tell_end(record)
         if waited is not None:
             for other in self._pending.values():  # whoever waited behind it moves up
                 self._tell(other)
+
+    def _tell_end(self, record: TaskRecord) -> None:
+        """A failed task's callbacks hear of it; a successful one's have its documents already."""
+        self.on_ended(record.task)
+        if record.failure is not None and record.task.callbacks:
+            ended = ProgressTaskCompleted(task_status="failure", failure=record.task.failure)
+            self.relay_callback(record.task, ended.model_dump(mode="json"))
 
     def _tell(self, record: TaskRecord) -> None:
         """Tell the watchers of ``record`` how it stands."""

@@ -27,6 +27,11 @@ class Watch:
         self._told = asyncio.Event()
         self._ended = False
 
+    @property
+    def latest(self) -> TaskView:
+        """The newest state, read or not."""
+        return self._latest
+
     def tell(self, state: TaskView) -> None:
         """The task has come to ``state``."""
         self._latest = state

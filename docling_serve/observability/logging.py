@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,12 +17,17 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _QUIET = ("httpx", "httpcore", "botocore", "urllib3", "RapidOCR", "docling_jobkit.connectors")
 
 
+#: What the client of the request at hand wants to find in its log lines, by field name.
+request_fields: ContextVar[Mapping[str, str]] = ContextVar("request_fields", default={})  # noqa: B039
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: timestamp, level, logger, message and extra fields
-    (contract: behaviour L97)."""
+    """One JSON object per line: timestamp, level, logger, message, extra fields and those of the
+    request (contract: behaviour L97)."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
+            **request_fields.get(),
             "timestamp": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
             "level": record.levelname,
             "logger": record.name,

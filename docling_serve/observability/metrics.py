@@ -1,0 +1,195 @@
+"""Metrics of the server: requests, tasks, workers, and the process.
+
+Requests are measured by OpenTelemetry's own instrumentation, so names and units are those that
+dashboards of docling-serve know (contract: behaviour L94). What is read at a scrape is read on the
+server's event loop, whoever asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent import futures
+from dataclasses import dataclass, field
+
+import prometheus_client
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import View
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from docling_serve.observability.otlp import otlp_metric_exporter
+from docling_serve.settings import DoclingServeSettings
+
+_log = logging.getLogger(__name__)
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+#: What a request is told apart by. The Host header is left out: with it, clients would decide how
+#: many series there are (better than contract: behaviour L96).
+_REQUEST_LABELS = {
+    "http.flavor",
+    "http.host",
+    "http.method",
+    "http.scheme",
+    "http.status_code",
+    "http.target",
+    "net.host.port",
+}
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
+_READ_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What there is at one moment: tasks in the queue, workers by state, and their memory."""
+
+    waiting: int = 0
+    workers: Mapping[str, int] = field(default_factory=dict)
+    rss_bytes: int = 0
+    vram_bytes: int = 0
+
+
+class Metrics:
+    """The metrics of one server process.
+
+    ``provider`` is None where ``otel_enable_metrics`` is off; the page then tells of the process
+    only.
+    """
+
+    def __init__(self, settings: DoclingServeSettings) -> None:
+        self._registry = prometheus_client.CollectorRegistry()
+        for collector in (
+            prometheus_client.GC_COLLECTOR,
+            prometheus_client.PLATFORM_COLLECTOR,
+            prometheus_client.PROCESS_COLLECTOR,
+        ):
+            self._registry.register(collector)
+        self._port = settings.metrics_port if settings.otel_enable_metrics else None
+        self._read: Callable[[], Awaitable[Load]] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.provider: MeterProvider | None = None
+        if settings.otel_enable_metrics:
+            self.provider = self._make_provider(settings)
+            self._make_instruments(self.provider)
+
+    def page(self) -> bytes:
+        """Everything in Prometheus' text format. Not to be called on the event loop."""
+        return prometheus_client.generate_latest(self._registry)
+
+    def task_ended(self, task_type: str, outcome: str, waited_s: float, worked_s: float) -> None:
+        """Count a task: ``outcome`` is ``success`` or the category of its failure."""
+        if self.provider is None:
+            return
+        labels = {"task_type": task_type, "outcome": outcome}
+        self._tasks.add(1, labels)
+        self._waits.record(waited_s, {"task_type": task_type})
+        self._works.record(worked_s, labels)
+
+    @contextlib.contextmanager
+    def observing(self, read: Callable[[], Awaitable[Load]]) -> Iterator[None]:
+        """While the server runs: read its load at every scrape, and listen on ``metrics_port``.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._read, self._loop = read, asyncio.get_running_loop()
+        listener = None
+        if self._port is not None:
+            listener = prometheus_client.start_http_server(self._port, registry=self._registry)
+            _log.info("metrics are also served on port %d", self._port)
+        try:
+            yield
+        finally:
+            self._read = self._loop = None
+            if listener is not None:
+                listener[0].shutdown()
+                listener[0].server_close()
+                listener[1].join()
+
+    def close(self) -> None:
+        """Send what is left to send. Not to be called on the event loop."""
+        if self.provider is not None:
+            self.provider.shutdown()
+
+    def _make_provider(self, settings: DoclingServeSettings) -> MeterProvider:
+        readers: list[MetricReader] = [PrometheusMetricReader(registry=self._registry)]
+        if settings.otel_enable_otlp_metrics:
+            readers.append(PeriodicExportingMetricReader(otlp_metric_exporter()))
+        return MeterProvider(
+            metric_readers=readers,
+            resource=Resource({SERVICE_NAME: settings.otel_service_name}),
+            views=[View(instrument_name="http.server.*", attribute_keys=_REQUEST_LABELS)],
+            shutdown_on_exit=False,
+        )
+
+    def _make_instruments(self, provider: MeterProvider) -> None:
+        meter = provider.get_meter("docling_serve")
+        self._tasks = meter.create_counter("docling_serve.tasks", description="Tasks that ended.")
+        self._waits = meter.create_histogram(
+            "docling_serve.task.wait",
+            unit="s",
+            description="From submission to start.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._works = meter.create_histogram(
+            "docling_serve.task.duration",
+            unit="s",
+            description="From start to end.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        gauges: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
+            "docling_serve.tasks.waiting": (
+                "",
+                "Tasks that have not started.",
+                lambda load: [Observation(load.waiting)],
+            ),
+            "docling_serve.workers": (
+                "",
+                "Worker processes by state.",
+                lambda load: [Observation(n, {"state": s}) for s, n in load.workers.items()],
+            ),
+            "docling_serve.workers.memory": (
+                "By",
+                "Resident memory of the worker processes.",
+                lambda load: [Observation(load.rss_bytes)],
+            ),
+            "docling_serve.workers.gpu_memory": (
+                "By",
+                "GPU memory of the worker processes.",
+                lambda load: [Observation(load.vram_bytes)],
+            ),
+        }
+        for name, (unit, description, observe) in gauges.items():
+            meter.create_observable_gauge(
+                name, callbacks=[self._observer(observe)], unit=unit, description=description
+            )
+
+    def _observer(
+        self, observe: Callable[[Load], list[Observation]]
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def callback(_: CallbackOptions) -> Iterable[Observation]:
+            load = self._load()
+            return [] if load is None else observe(load)
+
+        return callback
+
+    def _load(self) -> Load | None:
+        """Read on the event loop, from another thread; None where there is nothing to read."""
+        loop, read = self._loop, self._read
+        if loop is None or read is None or loop.is_closed():
+            return None
+
+        async def ask() -> Load:
+            return await read()
+
+        try:
+            return asyncio.run_coroutine_threadsafe(ask(), loop).result(_READ_LIMIT_S)
+        except (TimeoutError, futures.TimeoutError, futures.CancelledError) as exc:
+            _log.warning("the load cannot be read for metrics: %s", type(exc).__name__)
+            return None
