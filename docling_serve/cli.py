@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import docling_serve.settings as shared
+from docling_serve.orchestrator_factory import EngineUnavailable, require_engine
 from docling_serve.settings import UvicornSettings, describe_settings_error
 from docling_serve.versions import component_versions
 
@@ -174,6 +175,20 @@ def dev(
     _console.print("For production use: docling-serve run")
 
 
+@app.command(name="rq-worker")
+def rq_worker() -> None:
+    """Run the tasks that servers with eng_kind=rq put into Redis. Set up by the settings alone."""
+    from docling_serve.app import run_rq_worker  # noqa: PLC0415 - not needed for --help
+
+    try:
+        code = run_rq_worker()
+    except ValidationError as exc:
+        _refuse(exc)
+    except ConnectionError as exc:
+        _end(str(exc))
+    raise typer.Exit(code)
+
+
 def _hand_down(artifacts_path: Path | None, enable_ui: bool | None) -> None:
     """Flags win over the environment, also in processes that uvicorn starts."""
     if artifacts_path is not None:
@@ -187,8 +202,11 @@ def _serve(kind: str, **options: Any) -> None:
 
     try:
         settings = shared.docling_serve_settings
+        require_engine(settings)
     except ValidationError as exc:
         _refuse(exc)
+    except (EngineUnavailable, ConnectionError) as exc:
+        _end(str(exc))
     secure = options["ssl_certfile"] and options["ssl_keyfile"]
     url = f"{'https' if secure else 'http'}://{options['host']}:{options['port']}"
     _console.print(f"Starting {kind} server 🚀")
@@ -206,5 +224,9 @@ def _serve(kind: str, **options: Any) -> None:
 
 def _refuse(exc: ValidationError) -> NoReturn:
     """End with one line per wrong setting."""
-    print(describe_settings_error(exc), file=sys.stderr)
+    _end(describe_settings_error(exc))
+
+
+def _end(why: str) -> NoReturn:
+    print(why, file=sys.stderr)
     raise typer.Exit(_SETTINGS_ERROR)

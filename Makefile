@@ -1,0 +1,48 @@
+# Every target does its own set-up: the first run makes .venv, later ones find it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+HOST   ?= 127.0.0.1
+PORT   ?= 5001
+CONFIG ?= examples/ocr-only.yaml
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test serve check venv clean
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## Convert the bundled documents in both modes, and draw the memory (2 to 5 min)
+	$(BIN)/python -m examples.demo
+
+test: $(STAMP)  ## The tests
+	$(BIN)/python -m pytest
+
+serve: $(STAMP)  ## The server in the foreground, subprocess mode on (HOST=, PORT=, CONFIG=)
+	DOCLING_SERVE_USE_SUBPROCESS=$${DOCLING_SERVE_USE_SUBPROCESS:-true} \
+	DOCLING_SERVE_CONFIG_FILE=$(CONFIG) \
+	$(BIN)/docling-serve run --host $(HOST) --port $(PORT)
+
+check: $(STAMP)  ## Format, lint, types, then the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p docling_serve -p examples.demo
+	$(MAKE) --no-print-directory test
+
+venv: $(STAMP)  ## The virtual environment .venv
+
+clean:  ## Remove .venv, caches, and what the demo wrote
+	rm -rf $(VENV) demo-output dist build .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "Python 3.10 or newer is needed (make PYTHON=python3.11 ...)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@

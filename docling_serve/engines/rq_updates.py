@@ -1,0 +1,167 @@
+"""News of tasks from Redis, for those who wait in this process.
+
+A message only says that there is something new to read, so one that got lost does no harm for
+long: after every (re)connection, and now and then without any reason, all is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from docling_jobkit.datamodel.task_meta import TaskStatus
+from pydantic import ValidationError
+from redis import RedisError
+from redis.asyncio import Redis as AsyncRedis
+
+from docling_serve.engines.base import TaskView
+from docling_serve.engines.rq_wire import TaskUpdate
+from docling_serve.engines.watch import Watch
+
+_log = logging.getLogger(__name__)
+
+_FIRST_BACKOFF_S = 0.1
+_MAX_BACKOFF_S = 5.0
+_READ_ALL_EVERY_S = 30.0
+
+Look = Callable[[str], Awaitable["TaskView | None"]]
+"""Reads a task; None when it is there no more. May raise ``RedisError``."""
+
+
+class Watchers:
+    """Those who watch tasks, told of every new state that ``look`` finds.
+
+    ``gone`` makes the last state of a task that has vanished meanwhile from the one before.
+    """
+
+    def __init__(self, look: Look, gone: Callable[[TaskView], TaskView]) -> None:
+        self._look = look
+        self._gone = gone
+        self._watches: dict[str, set[Watch]] = {}
+        self._stale: set[str] = set()
+        self._something_stale = asyncio.Event()
+
+    @asynccontextmanager
+    async def watch(
+        self, task_id: str, read: Callable[[], Awaitable[TaskView]]
+    ) -> AsyncIterator[Watch]:
+        """Watch a task; ``read`` is called once, and what it raises is raised here."""
+        watch = Watch(await read())
+        watches = self._watches.setdefault(task_id, set())
+        watches.add(watch)
+        # What happened between the reading and now would be missed.
+        self.is_stale(task_id)
+        try:
+            yield watch
+        finally:
+            watches.discard(watch)
+            if not watches and self._watches.get(task_id) is watches:
+                del self._watches[task_id]
+
+    def is_stale(self, task_id: str) -> None:
+        """There is news of a task."""
+        if task_id in self._watches:
+            self._stale.add(task_id)
+            self._something_stale.set()
+
+    def all_stale(self) -> None:
+        """There may be news of any task."""
+        for task_id in self._watches:
+            self.is_stale(task_id)
+
+    def moved_up(self) -> None:
+        """A task has left the queue, so those that wait behind it have moved."""
+        for task_id, watches in self._watches.items():
+            if any(watch.latest.status is TaskStatus.PENDING for watch in watches):
+                self.is_stale(task_id)
+
+    async def keep_told(self) -> None:
+        """Read what is stale and tell it, for as long as this process runs."""
+        while True:
+            await self._something_stale.wait()
+            self._something_stale.clear()
+            stale, self._stale = self._stale, set()
+            for task_id in stale:
+                try:
+                    await self._tell(task_id)
+                except (RedisError, OSError) as exc:
+                    _log.warning("task %s cannot be read: %s; trying again", task_id, exc)
+                    await asyncio.sleep(_FIRST_BACKOFF_S)
+                    self.is_stale(task_id)
+
+    async def _tell(self, task_id: str) -> None:
+        found = await self._look(task_id)
+        for watch in self._watches.get(task_id, ()):
+            if watch.latest.finished:
+                continue
+            state = found or self._gone(watch.latest)
+            if state != watch.latest:
+                watch.tell(state)
+
+
+class UpdateListener:
+    """Listens to the workers' channel, and goes on listening when Redis has been away."""
+
+    def __init__(
+        self,
+        connection: AsyncRedis,
+        channel: str,
+        watchers: Watchers,
+        on_update: Callable[[TaskUpdate], Awaitable[None]],
+    ) -> None:
+        self._redis = connection
+        self._channel = channel
+        self._watchers = watchers
+        self._on_update = on_update
+        self.listening = asyncio.Event()
+
+    async def run(self) -> None:
+        """Listen for as long as this process runs."""
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError) as exc:
+                if self.listening.is_set():
+                    backoff_s = _FIRST_BACKOFF_S
+                self.listening.clear()
+                _log.warning("lost the channel of updates: %s; back in %g s", exc, backoff_s)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+
+    async def _listen(self) -> None:
+        pubsub = self._redis.pubsub()
+        try:
+            await pubsub.subscribe(self._channel)
+            read_all_at = 0.0
+            while True:
+                now = time.monotonic()
+                if now >= read_all_at:
+                    read_all_at = now + _READ_ALL_EVERY_S
+                    self._watchers.all_stale()
+                message = await pubsub.get_message(timeout=read_all_at - now)
+                if message is None:
+                    continue
+                if message["type"] == "subscribe":
+                    # The client subscribes anew by itself after a short loss.
+                    self.listening.set()
+                    self._watchers.all_stale()
+                elif message["type"] == "message":
+                    await self._heard(message["data"])
+        finally:
+            with suppress(RedisError, OSError):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _heard(self, data: bytes) -> None:
+        try:
+            update = TaskUpdate.model_validate_json(data)
+        except ValidationError:
+            _log.warning("a message on %s was not an update: %r", self._channel, data[:200])
+            return
+        await self._on_update(update)
+        self._watchers.is_stale(update.task_id)
+        if update.progress is None:
+            self._watchers.moved_up()

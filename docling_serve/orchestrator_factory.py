@@ -1,0 +1,129 @@
+"""Which engine runs the tasks: chosen here, from the settings, and nowhere else.
+
+Importing this module is cheap; making an engine imports docling.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docling_serve.settings as shared
+from docling_serve.errors import Failure, TaskFailed
+from docling_serve.jobs import JobResult, may_need_models
+from docling_serve.settings import AsyncEngine, DoclingServeSettings
+
+if TYPE_CHECKING:
+    from docling_jobkit.datamodel.task import Task
+
+    from docling_serve.engines.local import LocalEngine, OnCallback, Runner
+    from docling_serve.engines.rq import RqEngine
+
+    Engine = LocalEngine | RqEngine
+
+
+@dataclass(frozen=True)
+class LocalParts:
+    """What the local engine is made of besides settings."""
+
+    runner: Runner
+    subprocess_mode: bool
+    folders: Path
+    on_callback: OnCallback
+    clear_converters: Callable[[], Awaitable[None]]
+
+
+class EngineUnavailable(ValueError):
+    """The settings ask for an engine that this server does not have."""
+
+
+def require_engine(settings: DoclingServeSettings) -> None:
+    """Find out at the start whether the chosen engine can work.
+
+    Raises:
+        EngineUnavailable: there is no such engine here.
+        ConnectionError: what it works with cannot be reached (contract: behaviour M105).
+    """
+    if settings.eng_kind is AsyncEngine.RAY:
+        raise EngineUnavailable(
+            f"eng_kind={settings.eng_kind.value} is not available in this version; "
+            "use eng_kind=local or rq (DOCLING_SERVE_ENG_KIND)"
+        )
+    if settings.eng_kind is AsyncEngine.RQ:
+        from docling_serve.engines.rq_reach import require_redis  # noqa: PLC0415
+
+        require_redis(settings.eng_rq_redis_url)
+
+
+def make_engine(settings: DoclingServeSettings, parts: Callable[[], LocalParts]) -> Engine:
+    """The engine for ``settings``; ``parts`` is called if it is the local one."""
+    if settings.eng_kind is AsyncEngine.RQ:
+        from docling_serve.engines.rq import RqEngine  # noqa: PLC0415
+
+        return RqEngine(settings)
+    return _local_engine(settings, parts())
+
+
+@functools.lru_cache(maxsize=1)
+def get_async_orchestrator() -> Engine:
+    """The engine of this process for the shared settings, for code outside the server.
+
+    In a server process it is the server's own. Elsewhere a local engine refuses to run tasks,
+    since nothing there has its queue worked on.
+    """
+    settings = shared.docling_serve_settings
+    require_engine(settings)
+    return _Current.engine or make_engine(settings, _no_parts)
+
+
+def set_current_engine(engine: Engine | None) -> None:
+    """Tell which engine the server of this process works with."""
+    _Current.engine = engine
+    get_async_orchestrator.cache_clear()
+
+
+def _no_parts() -> LocalParts:
+    from docling_serve.storage import get_scratch  # noqa: PLC0415
+
+    async def refuse(engine: LocalEngine, task: Task) -> JobResult:
+        del engine, task
+        raise TaskFailed(Failure("internal", "No server runs in this process."))
+
+    async def nothing() -> None:
+        return None
+
+    return LocalParts(refuse, False, get_scratch(), lambda *_: None, nothing)
+
+
+class _Current:
+    """A holder, so that the server can put its engine here and take it away again."""
+
+    engine: Engine | None = None
+
+
+def _local_engine(settings: DoclingServeSettings, parts: LocalParts) -> LocalEngine:
+    from docling_serve.engines.converter_config import converter_config  # noqa: PLC0415
+    from docling_serve.engines.local import LocalEngine  # noqa: PLC0415
+
+    light = settings.subprocess_light_workers
+    return LocalEngine(
+        runner=parts.runner,
+        # One more than can run: the workers then know that a task waits, and stay for it.
+        hand_over=(
+            settings.subprocess_max_workers + 1
+            if parts.subprocess_mode
+            else settings.eng_loc_num_workers
+        ),
+        hand_over_light=light + 1 if parts.subprocess_mode and light else 0,
+        is_light=lambda spec: not may_need_models(spec),
+        folders=parts.folders,
+        converter_config=converter_config(settings),
+        result_removal_delay_s=settings.result_removal_delay,
+        single_use_results=settings.single_use_results,
+        debug_error_details=settings.debug_error_details,
+        on_callback=parts.on_callback,
+        clear_converters=parts.clear_converters,
+    )

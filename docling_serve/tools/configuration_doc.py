@@ -1,0 +1,93 @@
+"""Write `docs/configuration.md` from the settings, or check that it still agrees with them.
+
+python -m docling_serve.tools.configuration_doc [--check] [--path docs/configuration.md]
+"""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ByteSize
+
+from docling_serve.settings import GROUPS, SECRET_FIELDS, SettingsGroup, env_names
+from docling_serve.tools.env_example import format_env_value
+
+_HEADER = """\
+# Configuration
+
+<!-- Generated from the settings, do not edit: python -m docling_serve.tools.configuration_doc -->
+
+Every setting, in the groups of `.env.example`. From strong to weak a value comes from:
+
+1. the options of `docling-serve run` (address, TLS, `--artifacts-path`, `--enable-ui`),
+2. a variable of the process environment,
+3. a line in `.env` in the working directory,
+4. the config file named by `DOCLING_SERVE_CONFIG_FILE` (YAML or JSON, a mapping of the names in
+   the first column),
+5. the default.
+
+- An empty variable counts as not set, except where a description gives it a meaning.
+- Booleans are `true` or `false`. Lists are written as the description says.
+- Sizes are bytes, or a number with a unit: `4GB` is 4,000,000,000 bytes, `4GiB` is 4,294,967,296.
+- The variables with the prefix `UVICORN_` are not read from the config file.
+- An unknown `DOCLING_SERVE_` variable is reported at start, with the nearest known name.
+- (secret) marks a value that is never shown in logs or errors.
+"""
+_COLUMNS = ("Setting", "Variable", "Default", "What it does")
+
+
+def render_configuration() -> str:
+    """The text of `docs/configuration.md`: one table per group, one row per setting."""
+    return _HEADER + "".join(_render_group(group) for group in GROUPS)
+
+
+def _render_group(group: SettingsGroup) -> str:
+    intro = " ".join((inspect.getdoc(group.model) or "").split("\n\n")[0].split())
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
+    rows += [_cells(group, name) for name in group.model.model_fields]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"\n## {group.title}\n\n{intro}\n\n{table}"
+
+
+def _cells(group: SettingsGroup, field_name: str) -> tuple[str, str, str, str]:
+    field = group.model.model_fields[field_name]
+    variables = "<br>".join(f"`{name}`" for name in env_names(field_name, group.owner))
+    secret = " (secret)" if field_name in SECRET_FIELDS else ""
+    text = " ".join((field.description or "").split()) + secret
+    return f"`{field_name}`", variables, _default(field.get_default()), text.replace("|", "\\|")
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, ByteSize) and value:
+        return f"`{value.human_readable()}`"
+    text = format_env_value(value)
+    return f"`{text}`" if text else "empty"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page, or with ``--check`` compare it; 1 when it differs or is missing."""
+    parser = argparse.ArgumentParser(description="Write docs/configuration.md from the settings.")
+    parser.add_argument("--check", action="store_true", help="compare only, write nothing")
+    parser.add_argument("--path", type=Path, default=Path("docs/configuration.md"), help="the page")
+    options = parser.parse_args(argv)
+    path: Path = options.path
+    wanted = render_configuration()
+    if not options.check:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted, encoding="utf-8")
+        return 0
+    if path.is_file() and path.read_text(encoding="utf-8") == wanted:
+        return 0
+    print(
+        f"{path} differs from the settings; run: python -m docling_serve.tools.configuration_doc",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
