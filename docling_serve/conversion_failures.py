@@ -15,6 +15,10 @@ from docling_serve.errors import CUDA_OUT_OF_MEMORY, Failure, TaskNotTransferabl
 _MODEL_NAME = re.compile(r"\b([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]+)\b")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w:/])/(?:[\w.@+-]+/)+[\w.@+-]*")
 _DETAIL_LIMIT = 4000
+_NOTHING_TO_SEND = (
+    "There is no result: none of the documents could be converted, or none of the formats asked "
+    "for can be written to this target."
+)
 _NOTHING_EXPORTED = "No documents were exported."  # jobkit's words, for all documents failing
 
 MODEL_HELP = (
@@ -47,7 +51,7 @@ def _classify(exc: BaseException) -> Failure:
     if isinstance(exc, ValidationError | TaskNotTransferable | NotImplementedError):
         return Failure("policy", f"The request cannot be converted: {_safe_text(exc)}")
     if isinstance(exc, RuntimeError) and str(exc) == _NOTHING_EXPORTED:
-        return Failure("backend_failure", "None of the documents could be converted.")
+        return Failure("backend_failure", _NOTHING_TO_SEND)
     if isinstance(exc, ConversionError):
         return Failure("backend_failure", _safe_text(exc))
     if _is_cuda_out_of_memory(exc):

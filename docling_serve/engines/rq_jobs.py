@@ -13,6 +13,7 @@ from rq import Queue, worker_registration
 from rq.command import send_command
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
+from rq.results import Result
 from rq.utils import as_text
 from rq.worker import SimpleWorker
 
@@ -82,6 +83,7 @@ class Jobs:
         """Remove a job, with its documents, from Redis."""
         job = self._without_data(task_id)
         if job is not None:
+            Result.delete_all(job)
             job.delete()
 
     def ask_to_clear(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from docling.datamodel.service.callbacks import CallbackSpec
 from docling_jobkit.datamodel.task import Task
@@ -40,6 +40,8 @@ from docling_serve.jobs import (
 )
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Gate = Callable[[TaskHost, Task], Awaitable[JobResult]]
 """Has one task run. Raises ``TaskFailed``; cancelling it stops the work."""
@@ -128,8 +130,9 @@ class TaskRunner:
             self._running.cancel()
 
     async def _run(self, task_id: str, task_data: dict[str, Any]) -> str:
-        await self._refuse_if_ended(task_id)
-        await self._publish(wire.TaskUpdate(task_id=task_id, task_status=TaskStatus.STARTED))
+        await _insist(lambda: self._refuse_if_ended(task_id))
+        begun = wire.TaskUpdate(task_id=task_id, task_status=TaskStatus.STARTED)
+        await _insist(lambda: self._publish(begun))
         folder = TaskFolder.create(self._setup.folders, task_id)
         try:
             spec = await asyncio.to_thread(stage_job, task_data, folder, self._setup)
@@ -140,7 +143,7 @@ class TaskRunner:
             finally:
                 voice.cancel()
             packed = await asyncio.to_thread(folder.result_file(result).read_bytes)
-            await self._refuse_if_ended(task_id)
+            await _insist(lambda: self._refuse_if_ended(task_id))
             return await _insist(lambda: self._succeed(task_id, result, packed))
         finally:
             await asyncio.to_thread(folder.remove)
@@ -314,7 +317,7 @@ def _stage_source(source: dict[str, Any], index: int, folder: TaskFolder) -> Job
     return ConnectorSource(config=source)
 
 
-async def _insist(act: Callable[[], Awaitable[Any]]) -> Any:
+async def _insist(act: Callable[[], Awaitable[T]]) -> T:
     """Do it, again and again for a minute while Redis is away: work is not lost to a restart."""
     deadline = time.monotonic() + _INSIST_S
     while True:
@@ -323,5 +326,5 @@ async def _insist(act: Callable[[], Awaitable[Any]]) -> Any:
         except (RedisError, OSError) as exc:
             if time.monotonic() > deadline:
                 raise
-            _log.warning("Redis does not take the outcome of a task: %s; trying again", exc)
+            _log.warning("Redis does not answer: %s; trying again", exc)
             await asyncio.sleep(_INSIST_PAUSE_S)

@@ -13,6 +13,9 @@ from typing import Any
 _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
+_PLUGIN_LOADER = "docling.models.factories.base_factory"
+_OWN_PLUGIN = "plugin docling_serve_ocr_only will not be loaded"
+
 #: Libraries whose INFO lines describe their own workings, not a task.
 _QUIET = ("httpx", "httpcore", "botocore", "urllib3", "RapidOCR", "docling_jobkit.connectors")
 
@@ -48,3 +51,10 @@ def configure_logging(level: str = "INFO", log_format: str = "text") -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger(_PLUGIN_LOADER).addFilter(_not_our_own_plugin)
+
+
+def _not_our_own_plugin(record: logging.LogRecord) -> bool:
+    """docling warns of every plugin it leaves out. Ours is left out on purpose wherever the OCR
+    profile is not chosen, which is no news."""
+    return _OWN_PLUGIN not in record.getMessage()
