@@ -1,7 +1,7 @@
 """Convert the documents of one job with docling and leave the reply in the task's folder.
 
-The only module that touches docling's converters and models. It runs in a worker process, or in
-a thread of the server when subprocess mode is off; it does not know which.
+With ``converters``, the only module that touches docling's converters and models. It runs in a
+worker process, or in a thread of the server when subprocess mode is off; it does not know which.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from docling.datamodel.progress import (
     PhaseStartedProgress,
 )
 from docling.datamodel.service.options import ConvertDocumentsOptions
+from docling_jobkit.config.target_config import PresignedConfig
 from docling_jobkit.connectors.connector_factory import get_source_connector_factory
 from docling_jobkit.connectors.source_processor_factory import get_source_processor
 from docling_jobkit.convert.chunking import DocumentChunkerManager, process_chunkable_results
@@ -28,6 +29,7 @@ from docling_jobkit.convert.manager import DoclingConverterManagerConfig
 from docling_jobkit.convert.results import process_exportable_results
 from docling_jobkit.datamodel.exportable_document import ExportableDocument, project_document_dict
 from docling_jobkit.datamodel.task import Task, validate_task
+from pydantic import TypeAdapter
 
 from docling_serve.conversion_failures import ModelsNotReady, describe_failure
 from docling_serve.converters import ConverterManager, Converters
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from docling_jobkit.datamodel.result import DoclingTaskResult
 
 _log = logging.getLogger(__name__)
+
+_PRESIGNED: TypeAdapter[PresignedConfig | None] = TypeAdapter(PresignedConfig | None)
 
 OnProgress = Callable[[JobProgress], None]
 OnCallback = Callable[[dict[str, Any]], None]
@@ -141,7 +145,7 @@ class Conversion:
                 task=task,
                 exportable_documents=documents,
                 work_dir=folder.work,
-                presigned_config=None,
+                presigned_config=_PRESIGNED.validate_python(spec.presigned_config),
                 callback_invoker=relay,  # type: ignore[arg-type]
                 debug_error_details=spec.debug_error_details,
                 expected_doc_count=len(sources),

@@ -139,9 +139,11 @@ class Converters:
         return _RequestConverter(_format_options(self._defaults, pdf), self._sets)
 
     def warm_up(self) -> None:
-        """Load what a PDF with default options needs."""
-        # A request that names no OCR preset says "auto", which may be a custom one.
-        named = "auto" if "auto" in self._manager.config.custom_ocr_presets else "default"
+        """Load what a PDF needs whose request names no options."""
+        config, known = self._manager.config, self._manager.ocr_preset_registry
+        # The server fills in its default preset, unless "auto", docling's own, is redefined.
+        first = () if "auto" in config.custom_ocr_presets else (config.default_ocr_preset,)
+        named = next((preset for preset in (*first, "auto", *known) if preset in known), "auto")
         options = ConvertDocumentsOptions(ocr_preset=named)
         self.converter(options).initialize_pipeline(InputFormat.PDF)
 

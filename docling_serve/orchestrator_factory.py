@@ -105,7 +105,10 @@ class _Current:
 
 
 def _local_engine(settings: DoclingServeSettings, parts: LocalParts) -> LocalEngine:
-    from docling_serve.engines.converter_config import converter_config  # noqa: PLC0415
+    from docling_serve.engines.converter_config import (  # noqa: PLC0415
+        converter_config,
+        presigned_config,
+    )
     from docling_serve.engines.local import LocalEngine  # noqa: PLC0415
 
     light = settings.subprocess_light_workers
@@ -121,6 +124,7 @@ def _local_engine(settings: DoclingServeSettings, parts: LocalParts) -> LocalEng
         is_light=lambda spec: not may_need_models(spec),
         folders=parts.folders,
         converter_config=converter_config(settings),
+        presigned_config=presigned_config(settings),
         result_removal_delay_s=settings.result_removal_delay,
         single_use_results=settings.single_use_results,
         debug_error_details=settings.debug_error_details,

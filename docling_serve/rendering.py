@@ -76,7 +76,8 @@ def render(outcome: DoclingTaskResult, project: DocumentProjection | None = None
 
 def pack(outcome: DoclingTaskResult) -> Rendered:
     """``outcome`` as docling-jobkit's rq workers store it, for whoever renders it later."""
-    packed: bytes = msgpack.packb(make_msgpack_safe(outcome.model_dump()), use_bin_type=True)
+    safe = make_msgpack_safe(outcome.model_dump())  # type: ignore[no-untyped-call]
+    packed: bytes = msgpack.packb(safe, use_bin_type=True)
     return Rendered(packed, MSGPACK)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +53,11 @@ class CallbackDelivery:
 
     async def _deliver(self, callback: CallbackSpec, body: dict[str, Any]) -> None:
         task_id = body["task_id"]
-        verify: Any = callback.ca_cert or True
+        try:
+            verify = _trust(callback.ca_cert)
+        except (OSError, ValueError) as exc:
+            _log.error("task %s: callback not sent, its ca_cert cannot be used: %s", task_id, exc)
+            return
         async with httpx.AsyncClient(verify=verify, timeout=_TIMEOUT_S) as client:
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
@@ -72,3 +77,12 @@ class CallbackDelivery:
                         await asyncio.sleep(attempt * _RETRY_DELAY_S)
                 else:
                     return
+
+
+def _trust(ca_cert: str | None) -> ssl.SSLContext | bool:
+    """Whom to trust: the usual authorities, or ``ca_cert``, a path or the certificate itself."""
+    if not ca_cert:
+        return True
+    if ca_cert.lstrip().startswith("-----BEGIN"):
+        return ssl.create_default_context(cadata=ca_cert)
+    return ssl.create_default_context(cafile=ca_cert)

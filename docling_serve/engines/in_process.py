@@ -81,9 +81,10 @@ class InProcessConverters:
         """
         idle = [self._places.get_nowait() for _ in range(self._places.qsize())]
         conversions = [self._conversions[place] for place in idle if place in self._conversions]
-        await asyncio.to_thread(_release, conversions)
-        for place in idle:
-            self._places.put_nowait(place)
+        release = asyncio.ensure_future(asyncio.to_thread(_release, conversions))
+        # Cancelled or not, the places are free again when the thread is done with them.
+        release.add_done_callback(lambda _: [self._places.put_nowait(place) for place in idle])
+        await asyncio.shield(release)
 
     def close(self) -> None:
         """Take no more work; a thread that converts is not waited for."""

@@ -17,20 +17,14 @@ from typing import Any
 
 from docling.datamodel.service.callbacks import (
     CallbackSpec,
-    ProgressCallbackRequest,
     ProgressTaskCompleted,
 )
-from docling.datamodel.service.options import ConvertDocumentsOptions
-from docling.datamodel.service.targets import InBodyTarget
-from docling.datamodel.service.tasks import TaskType
-from docling_jobkit.datamodel.chunking import ChunkingExportOptions
-from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
-from docling_jobkit.orchestrators.base_orchestrator import BaseOrchestrator, TaskNotFoundError
-from pydantic import BaseModel
+from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
 from docling_serve.engines.base import DEFAULT_TENANT, Reply, Submission, TaskView
+from docling_serve.engines.jobkit_interface import JobkitInterface
 from docling_serve.engines.staging import stage
 from docling_serve.engines.task_record import TaskRecord
 from docling_serve.engines.watch import Watch
@@ -57,7 +51,7 @@ class _Line:
         self.hands = asyncio.Semaphore(hand_over)
 
 
-class LocalEngine(BaseOrchestrator):
+class LocalEngine(JobkitInterface):
     """Tasks of this process; they and their results end with it.
 
     ``hand_over`` is how many tasks may be in the hands of ``runner`` at a time. A task counts as
@@ -75,6 +69,7 @@ class LocalEngine(BaseOrchestrator):
         is_light: Callable[[JobSpec], bool] = lambda _: False,
         folders: Path,
         converter_config: dict[str, Any],
+        presigned_config: dict[str, Any] | None = None,
         result_removal_delay_s: float = 300.0,
         single_use_results: bool = True,
         debug_error_details: bool = False,
@@ -82,7 +77,8 @@ class LocalEngine(BaseOrchestrator):
         clear_converters: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # jobkit's is not annotated
-        self.converter_config = converter_config
+        self._converter_config = converter_config
+        self._presigned_config = presigned_config
         self._runner = runner
         self._folders = folders
         self._result_removal_delay_s = result_removal_delay_s
@@ -113,6 +109,8 @@ class LocalEngine(BaseOrchestrator):
         folder = TaskFolder(self._folders / task_id)
         try:
             spec = await asyncio.to_thread(self._stage, submission, task_id)
+            if not self._accepting:  # the end came meanwhile
+                raise ShuttingDown("the server is shutting down")
         except BaseException:
             await asyncio.to_thread(folder.remove)
             raise
@@ -356,7 +354,14 @@ class LocalEngine(BaseOrchestrator):
 
     def _stage(self, submission: Submission, task_id: str) -> JobSpec:
         folder = TaskFolder.create(self._folders, task_id)
-        return stage(submission, task_id, folder, self.converter_config, self._debug)
+        return stage(
+            submission,
+            task_id,
+            folder,
+            self._converter_config,
+            self._debug,
+            self._presigned_config,
+        )
 
     def _find(self, task_id: str, tenant: str) -> TaskRecord:
         record = self._records.get(task_id)
@@ -386,38 +391,6 @@ class LocalEngine(BaseOrchestrator):
 
     # ---- the rest of jobkit's interface -----------------------------------------------------
 
-    async def enqueue(
-        self,
-        sources: list[Any],
-        target: Any = None,
-        task_type: TaskType = TaskType.CONVERT,
-        options: ConvertDocumentsOptions | None = None,
-        convert_options: ConvertDocumentsOptions | None = None,
-        chunking_options: Any = None,
-        chunking_export_options: ChunkingExportOptions | None = None,
-        callbacks: list[CallbackSpec] | None = None,
-        metadata: dict[str, Any] | None = None,
-        targets: list[Any] | None = None,
-        target_document_version: str | None = None,
-    ) -> Task:
-        """jobkit's spelling of :meth:`submit`. ``metadata["tenant_id"]`` names the tenant."""
-        chosen: list[BaseModel] = targets or [target or InBodyTarget()]
-        export = chunking_export_options or ChunkingExportOptions()
-        view = await self.submit(
-            Submission(
-                sources=sources,
-                options=convert_options or options or ConvertDocumentsOptions(),
-                targets=chosen,
-                task_type=task_type,
-                chunking_options=chunking_options,
-                include_converted_doc=export.include_converted_doc,
-                callbacks=callbacks or [],
-                target_document_version=target_document_version,
-                tenant=(metadata or {}).get("tenant_id", DEFAULT_TENANT),
-            )
-        )
-        return self._records[view.task_id].task
-
     async def queue_size(self) -> int:
         return len(self._pending)
 
@@ -430,21 +403,6 @@ class LocalEngine(BaseOrchestrator):
         await self._records[task_id].wait_finished(wait)
         return task
 
-    async def task_result(self, task_id: str) -> DoclingTaskResult | None:
-        """Always None: results of this engine are files, see :meth:`reply`."""
-        await self.get_raw_task(task_id)
-        return None
-
-    async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
-        """Nothing to learn: the tasks of this engine run here, and the runner tells of them."""
-        await self.get_raw_task(request.task_id)
-
-    async def warm_up_caches(self) -> None:
-        """Nothing: the runner decides what is loaded, and when."""
-
     async def clear_converters(self) -> None:
         """Give back what loaded converters hold, through the function the engine was handed."""
         await self._clear_converters()
-
-    async def check_connection(self) -> None:
-        """Never fails: there is nothing to connect to (contract: behaviour B11)."""

@@ -29,6 +29,8 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 )
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestrator
 from redis import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from rq import Queue
 from rq.job import JobStatus
 
@@ -63,6 +65,8 @@ class RqEngine(RQOrchestrator):
         self, settings: DoclingServeSettings, watchdog_times: WatchdogTimes | None = None
     ) -> None:
         super().__init__(wire.orchestrator_config(settings))
+        # A connection that Redis has closed since looks usable until it is used once.
+        self._async_redis_conn.set_retry(Retry(NoBackoff(), 1))
         self._single_use_results = settings.single_use_results
         self._accepting = True
         self._closing = asyncio.Event()

@@ -125,7 +125,7 @@ class JobTaker(SimpleWorker):
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         self._host.begin_shutdown()
-        super().request_stop(signum, frame)
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def abandon(self) -> None:
         """End the thread that hears commands, after :meth:`work` has ended in an error."""

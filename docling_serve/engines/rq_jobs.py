@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from docling_jobkit.datamodel.task import Task
@@ -11,7 +12,7 @@ from docling_jobkit.orchestrators.serialization import dump_model_with_secrets
 from redis import Redis
 from rq import Queue, worker_registration
 from rq.command import send_command
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.utils import as_text
@@ -73,18 +74,18 @@ class Jobs:
         job.cleanup(self._config.failure_ttl, remove_from_queue=False)
         # RQ's way is to ask the job for its executions, whose record may have expired by now.
         started = job.started_job_registry.key
-        entries = [
-            e for e in self._redis.zrange(started, 0, -1) if as_text(e).startswith(f"{task_id}:")
-        ]
-        if entries:
-            self._redis.zrem(started, *entries)
+        members: list[Any] = list(self._redis.zrange(started, 0, -1))
+        ours = [member for member in members if as_text(member).startswith(f"{task_id}:")]
+        if ours:
+            self._redis.zrem(started, *ours)
 
     def delete(self, task_id: str) -> None:
         """Remove a job, with its documents, from Redis."""
         job = self._without_data(task_id)
         if job is not None:
             Result.delete_all(job)
-            job.delete()
+            with suppress(InvalidJobOperation):  # somebody else has just done the same
+                job.delete()
 
     def ask_to_clear(self) -> None:
         """Tell every worker to give back what loaded converters hold."""

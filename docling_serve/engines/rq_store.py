@@ -231,8 +231,8 @@ class TaskStore:
 
     async def packed_result(self, task_id: str) -> bytes | None:
         """The result as a worker stored it."""
-        packed: bytes | None = await self._redis.get(wire.result_key(self._config, task_id))
-        return packed
+        packed: Any = await self._redis.get(wire.result_key(self._config, task_id))
+        return bytes(packed) if packed is not None else None
 
     async def all_ids(self) -> AsyncIterator[str]:
         """Every task that has metadata."""

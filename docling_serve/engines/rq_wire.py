@@ -92,7 +92,7 @@ def dump_failure(failure: Failure) -> str:
     return json.dumps(dataclasses.asdict(failure))
 
 
-def load_failure(text: bytes) -> Failure:
+def load_failure(text: bytes | str) -> Failure:
     """The failure that :func:`dump_failure` wrote."""
     return _FAILURES.validate_json(text)
 
@@ -102,7 +102,7 @@ def dump_counts(result: JobResult) -> str:
     return result.model_dump_json()
 
 
-def load_counts(text: bytes) -> JobResult:
+def load_counts(text: bytes | str) -> JobResult:
     """What :func:`dump_counts` wrote."""
     return JobResult.model_validate_json(text)
 

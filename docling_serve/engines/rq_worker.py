@@ -27,7 +27,7 @@ from rq.timeouts import JobTimeoutException
 
 from docling_serve.engines import rq_wire as wire
 from docling_serve.engines.callbacks import CallbackDelivery
-from docling_serve.engines.converter_config import converter_config
+from docling_serve.engines.converter_config import converter_config, presigned_config
 from docling_serve.engines.rq_job_taker import JobTaker
 from docling_serve.engines.rq_jobs import Jobs
 from docling_serve.engines.rq_loop_thread import LoopThread
@@ -196,6 +196,7 @@ class RqWorkerProcess:
                 config=self._config,
                 folders=scratch.path,
                 converter_config=converter_config(self._settings),
+                presigned_config=presigned_config(self._settings),
                 liveness=self._parts.liveness or default,
                 waiting=lambda: sum(queue.count for queue in self._queues),
             ),

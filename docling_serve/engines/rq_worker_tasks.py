@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from docling.datamodel.service.callbacks import CallbackSpec
+from docling.datamodel.service.callbacks import CallbackSpec, ProgressTaskCompleted
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
@@ -38,6 +38,7 @@ from docling_serve.jobs import (
     StagedFile,
     TaskFolder,
 )
+from docling_serve.rendering import public_failure
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class TaskSetup:
     config: RQOrchestratorConfig
     folders: Path
     converter_config: dict[str, Any]
+    presigned_config: dict[str, Any] | None
     liveness: Liveness
     waiting: Callable[[], int]
 
@@ -121,6 +123,7 @@ class TaskRunner:
             self._running = None
             beat.cancel()
         await _insist(lambda: self._fail(task_id, failure))
+        self._call_back(task_id, task_data, failure)
         raise TaskFailed(failure)
 
     def stop(self, failure: Failure) -> None:
@@ -213,6 +216,13 @@ class TaskRunner:
             )
         )
 
+    def _call_back(self, task_id: str, task_data: dict[str, Any], failure: Failure) -> None:
+        """A failed task's callbacks hear of it; a successful one's have its documents already."""
+        callbacks = _callbacks(task_data.get("callbacks"))
+        if callbacks:
+            ended = ProgressTaskCompleted(task_status="failure", failure=public_failure(failure))
+            self.relay(task_id, callbacks, ended.model_dump(mode="json"))
+
     async def _publish(self, update: wire.TaskUpdate) -> None:
         await self._redis.publish(self._setup.config.sub_channel, update.model_dump_json())
 
@@ -235,7 +245,7 @@ class _Host:
         self.spec = spec
         self._runner = runner
         self._folder = folder
-        self._callbacks = [CallbackSpec.model_validate(one) for one in spec.callbacks]
+        self._callbacks = _callbacks(spec.callbacks)
         self._progress: JobProgress | None = None
         self._news = asyncio.Event()
 
@@ -270,6 +280,10 @@ class _Host:
         return self._progress
 
 
+def _callbacks(callbacks: list[dict[str, Any]] | None) -> list[CallbackSpec]:
+    return [CallbackSpec.model_validate(callback) for callback in callbacks or []]
+
+
 def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -> JobSpec:
     """The job of a task that a gateway queued, its documents written into ``folder``. Blocks.
 
@@ -293,6 +307,7 @@ def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -
         callbacks=task_data.get("callbacks") or [],
         target_document_version=task_data.get("target_document_version"),
         converter_config=setup.converter_config,
+        presigned_config=setup.presigned_config,
         debug_error_details=setup.config.debug_error_details,
         output="task_result",
     )

@@ -28,6 +28,7 @@ def stage(
     folder: TaskFolder,
     converter_config: dict[str, Any],
     debug_error_details: bool,
+    presigned_config: dict[str, Any] | None = None,
 ) -> JobSpec:
     """Write the documents and ``job.json`` of ``submission`` into ``folder``.
 
@@ -51,6 +52,7 @@ def stage(
         callbacks=[plain(callback) for callback in submission.callbacks],
         target_document_version=submission.target_document_version,
         converter_config=converter_config,
+        presigned_config=presigned_config,
         debug_error_details=debug_error_details,
     )
     folder.write_job(spec)
@@ -59,7 +61,9 @@ def stage(
 
 def display_name(name: str) -> str:
     """The last part of a client's file name; directories are dropped (contract: behaviour E49)."""
-    return PurePosixPath(name.replace("\\", "/")).name or "document"
+    text = name.encode("utf-8", "replace").decode()  # JSON may carry half a surrogate pair
+    last = PurePosixPath(text.replace("\\", "/")).name
+    return last if last not in ("", ".", "..") else "document"
 
 
 def _stage_source(source: Source, index: int, folder: TaskFolder) -> JobSource:

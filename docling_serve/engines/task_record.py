@@ -40,10 +40,6 @@ class TaskRecord:
         self._change.set()
         self._change = asyncio.Event()
 
-    async def next_change(self) -> None:
-        """Wait for the next change of state or progress."""
-        await self._change.wait()
-
     async def wait_finished(self, wait_s: float | None) -> None:
         """Wait until the task has finished; at most ``wait_s`` seconds, None for no limit."""
         deadline = None if wait_s is None else time.monotonic() + wait_s
@@ -52,6 +48,8 @@ class TaskRecord:
             if left is not None and left <= 0:
                 return
             try:
-                await asyncio.wait_for(self.next_change(), left)
+                # This very event, taken before anything else can run: the next change sets it and
+                # puts another in its place.
+                await asyncio.wait_for(self._change.wait(), left)
             except asyncio.TimeoutError:
                 return

@@ -46,7 +46,8 @@ class ServerSettings(BaseModel):
     )
     enable_management_endpoints: bool = Field(
         default=False,
-        description="Serve the memory diagnostics under /v1/memory; no API key is asked there.",
+        description="Serve memory diagnostics and worker states (/v1/memory, /v1/workers); behind"
+        " the API key, if there is one.",
     )
     show_version_info: bool = Field(
         default=True,
