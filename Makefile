@@ -24,9 +24,9 @@ test: $(STAMP)  ## The tests
 	$(BIN)/python -m pytest
 
 serve: $(STAMP)  ## The server in the foreground, subprocess mode on (HOST=, PORT=, CONFIG=)
-	DOCLING_SERVE_USE_SUBPROCESS=$${DOCLING_SERVE_USE_SUBPROCESS:-true} \
-	DOCLING_SERVE_CONFIG_FILE=$(CONFIG) \
-	$(BIN)/docling-serve run --host $(HOST) --port $(PORT)
+	exec env DOCLING_SERVE_USE_SUBPROCESS=$${DOCLING_SERVE_USE_SUBPROCESS:-true} \
+		DOCLING_SERVE_CONFIG_FILE=$(CONFIG) \
+		$(BIN)/docling-serve run --host $(HOST) --port $(PORT)
 
 check: $(STAMP)  ## Format, lint, types, then the tests
 	$(BIN)/ruff format --check .

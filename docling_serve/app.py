@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import docling_serve.settings as shared
-from docling_serve.engines.rq_reach import require_redis
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobResult, JobSpec, may_need_models
 from docling_serve.light_imports import leave_out_torch
@@ -254,6 +253,8 @@ def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
     Raises:
         ConnectionError: Redis cannot be reached.
     """
+    from docling_serve.engines.rq_reach import require_redis  # noqa: PLC0415 - not for others
+
     settings = settings or shared.docling_serve_settings
     configure_logging(log_level(settings), settings.log_format.value)
     for unknown in find_unknown_settings(settings):

@@ -82,8 +82,12 @@ class InProcessConverters:
         idle = [self._places.get_nowait() for _ in range(self._places.qsize())]
         conversions = [self._conversions[place] for place in idle if place in self._conversions]
         release = asyncio.ensure_future(asyncio.to_thread(_release, conversions))
-        # Cancelled or not, the places are free again when the thread is done with them.
-        release.add_done_callback(lambda _: [self._places.put_nowait(place) for place in idle])
+
+        def free(_: object) -> None:
+            for place in idle:
+                self._places.put_nowait(place)
+
+        release.add_done_callback(free)  # cancelled or not, when the thread is done with them
         await asyncio.shield(release)
 
     def close(self) -> None:

@@ -47,7 +47,6 @@ from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)
 
-CANCELLED = Failure("policy", "The task was cancelled.", details={"reason": "cancelled"})
 DELETED = Failure("policy", "The task was deleted.", details={"reason": "deleted"})
 WORKER_LOST = Failure(
     "internal",
@@ -147,19 +146,11 @@ class RqEngine(RQOrchestrator):
         return await asyncio.to_thread(rq_tasks.rendered, packed, stored.document_version)
 
     async def cancel(self, task_id: str, tenant: str, failure: Failure) -> TaskView:
-        stored = await self._find(task_id, tenant)
-        return await self._cancel(stored, failure)
+        view, _ = await self._end(await self._find(task_id, tenant), failure)
+        return view
 
     async def delete(self, task_id: str, tenant: str) -> TaskView:
-        stored = await self._find(task_id, tenant)
-        view = await self._cancel(stored, CANCELLED)
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
-            if stored.status is TaskStatus.STARTED:
-                await self._store.mark_deleted(task_id)
-            else:
-                await self._store.delete(stored)
-        self._watchers.is_stale(task_id)
-        return view
+        return await self._delete(await self._find(task_id, tenant))
 
     async def on_result_fetched(self, task_id: str) -> None:
         if not self._single_use_results:
@@ -263,19 +254,31 @@ class RqEngine(RQOrchestrator):
         stored = await self._store.read(task_id)
         return stored.view() if stored else None
 
-    async def _cancel(self, stored: StoredTask, failure: Failure) -> TaskView:
+    async def _delete(self, stored: StoredTask) -> TaskView:
+        view, with_worker = await self._end(stored, wire.CANCELLED)
+        async with self._at_redis(self.config.redis_gate_wait_timeout):
+            if with_worker:
+                await self._store.mark_deleted(stored.task_id)
+            else:
+                await self._store.delete(stored)
+        self._watchers.is_stale(stored.task_id)
+        return view
+
+    async def _end(self, stored: StoredTask, failure: Failure) -> tuple[TaskView, bool]:
+        """End a task that has not finished; also says whether a worker has it."""
         if stored.finished:
-            return stored.view()
+            return stored.view(), False
         async with self._at_redis(self.config.redis_gate_wait_timeout):
             # First of all: a worker looks for this before it begins, and while it works.
             await self._store.fail(stored.task_id, failure)
-            if not await self._store.withdraw(stored):
+            with_worker = not await self._store.withdraw(stored)
+            if with_worker:
                 await asyncio.to_thread(self._jobs.stop, stored.task_id)
             ended = await self._store.read(stored.task_id) or stored
             await self._store.close_metadata(ended)
             await self._publish_failure(stored.task_id, failure)
         _log.info("task %s: cancelled: %s", stored.task_id, failure.message)
-        return _failed(ended.view(), ended.failure or failure)
+        return _failed(ended.view(), ended.failure or failure), with_worker
 
     async def _publish_failure(self, task_id: str, failure: Failure) -> None:
         update = wire.TaskUpdate(

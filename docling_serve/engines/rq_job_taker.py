@@ -19,8 +19,6 @@ from docling_serve.errors import Failure
 
 _log = logging.getLogger(__name__)
 
-CANCELLED = Failure("policy", "The task was cancelled.", details={"reason": "cancelled"})
-
 
 class JobHost(Protocol):
     """The process that a :class:`JobTaker` works for."""
@@ -115,7 +113,7 @@ class JobTaker(SimpleWorker):
         """RQ's word for stopping a job, called in the thread that hears commands."""
         del sig
         self._stopped_job_id = None  # gateways of another make take "stopped" for "waiting"
-        self._host.stop_task(CANCELLED)
+        self._host.stop_task(wire.CANCELLED)
 
     def handle_payload(self, message: dict[str, Any]) -> None:
         if parse_payload(message).get("command") == wire.CLEAR_COMMAND:

@@ -12,7 +12,7 @@ from docling_jobkit.orchestrators.serialization import dump_model_with_secrets
 from redis import Redis
 from rq import Queue, worker_registration
 from rq.command import send_command
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.exceptions import DeserializationError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.utils import as_text
@@ -55,7 +55,7 @@ class Jobs:
         """What :meth:`put` queued, documents and keys included; None if there is no such task."""
         try:
             data = Job.fetch(task_id, connection=self._redis).kwargs.get("task_data")
-        except NoSuchJobError:
+        except (NoSuchJobError, DeserializationError):  # gone, or only RQ's last words on it left
             return None
         return data if isinstance(data, dict) else None
 

@@ -16,6 +16,7 @@ from docling.datamodel.service.tasks import TaskProcessingMeta, TaskType
 from docling_jobkit.datamodel.task import Task, validate_task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
+from redis import ResponseError
 from redis.asyncio import Redis as AsyncRedis
 from rq import Queue
 from rq.job import Job
@@ -261,7 +262,10 @@ class TaskStore:
         return data
 
     async def _position(self, task_id: str, queue: str) -> int | None:
-        index = await self._redis.lpos(f"{Queue.redis_queue_namespace_prefix}{queue}", task_id)
+        try:
+            index = await self._redis.lpos(f"{Queue.redis_queue_namespace_prefix}{queue}", task_id)
+        except ResponseError:  # Redis before 6.0.6 cannot tell
+            return None
         return index + 1 if isinstance(index, int) else None
 
 

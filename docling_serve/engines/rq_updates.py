@@ -91,6 +91,8 @@ class Watchers:
                     _log.warning("task %s cannot be read: %s; trying again", task_id, exc)
                     await asyncio.sleep(_FIRST_BACKOFF_S)
                     self.is_stale(task_id)
+                except Exception:  # noqa: BLE001 - one unreadable task is no reason to stop
+                    _log.exception("task %s: what Redis has of it cannot be read", task_id)
 
     async def _tell(self, task_id: str) -> None:
         found = await self._look(task_id)
@@ -161,7 +163,12 @@ class UpdateListener:
         except ValidationError:
             _log.warning("a message on %s was not an update: %r", self._channel, data[:200])
             return
-        await self._on_update(update)
+        try:
+            await self._on_update(update)
+        except (RedisError, OSError):
+            raise
+        except Exception:  # noqa: BLE001 - nothing that somebody publishes may end the listening
+            _log.exception("task %s: an update could not be taken in", update.task_id)
         self._watchers.is_stale(update.task_id)
         if update.progress is None:
             self._watchers.moved_up()

@@ -62,6 +62,8 @@ class Watchdog:
             except (RedisError, OSError) as exc:
                 _log.warning("cannot look for lost workers: %s", exc)
                 self._missing_since.clear()
+            except Exception:  # noqa: BLE001 - one task that cannot be ended must not save the rest
+                _log.exception("the search for lost workers failed; it goes on")
 
     async def look(self) -> None:
         """Look once. Raises ``redis.RedisError`` when Redis cannot be asked."""

@@ -42,6 +42,8 @@ FETCHED, DELETED = "fetched", "deleted"
 #: A command to one worker on RQ's own channel of it; RQ's workers ignore what they do not know.
 CLEAR_COMMAND = "clear-converters"
 
+CANCELLED = Failure("policy", "The task was cancelled.", details={"reason": "cancelled"})
+
 _FAILURES: TypeAdapter[Failure] = TypeAdapter(Failure)
 
 

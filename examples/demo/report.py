@@ -1,0 +1,135 @@
+"""What the demonstration says on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .checks import MB
+from .memory import Sample
+from .plan import Mode, Step
+from .runs import Run, TaskRecord
+
+HEAD_LINES = 3
+HEAD_WIDTH = 96
+PLAIN_WIDTH = 110
+
+_Figure = Callable[[Sample], int]
+_FIGURES: dict[str, _Figure] = {
+    "gateway RSS": lambda sample: sample.gateway_rss,
+    "worker RSS": lambda sample: sample.worker_rss,
+}
+
+
+def make_console() -> Console:
+    """A console; where output is no terminal, one that does not break tables at 80 columns."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+class ConsoleWatcher:
+    """A line per document, with a spinner while it is converted; without a terminal, plain lines.
+
+    ``heads`` also prints the beginning of each text.
+    """
+
+    def __init__(self, console: Console, heads: bool) -> None:
+        self._console = console
+        self._heads = heads
+        self._progress: Progress | None = None
+        self._label = ""
+
+    def server_starting(self, mode: Mode) -> None:
+        """Announce the run."""
+        self._console.print(f"\n[bold]Subprocess mode {mode}[/bold]")
+        self._begin("the server starts")
+
+    def server_ready(self, ready_s: float) -> None:
+        """The server takes tasks."""
+        self._end()
+        self._console.print(f"server ready after {ready_s:.1f} s")
+
+    def task_started(self, number: int, step: Step) -> None:
+        """Task ``number`` is about to be sent."""
+        self._begin(f"{number} {step.document:<12} {step.way:<14}")
+
+    def task_state(self, state: str) -> None:
+        """Where the running task stands."""
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], description=f"{self._label} {state}")
+
+    def task_done(self, task: TaskRecord) -> None:
+        """The answer is there, right or wrong."""
+        self._end()
+        if task.problem:
+            verdict = f"[bold red]WRONG[/bold red] {escape(task.problem)}"
+        else:
+            verdict = f"[green]ok[/green]  {task.phrases} of {task.phrases} expected phrases"
+        self._console.print(f"{self._label} {task.seconds:5.1f} s  {verdict}")
+        if self._heads:
+            for line in _head(task.text):
+                self._console.print(f"    │ {escape(line)}", style="dim")
+
+    def _begin(self, label: str) -> None:
+        self._label = label
+        if self._console.is_terminal:
+            self._progress = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._progress.start()
+            self._progress.add_task(label)
+
+    def _end(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def memory_table(run: Run) -> Table:
+    """Memory before, at the peak of and after each task, in MB."""
+    figures = dict(_FIGURES)
+    has_gpu = run.idle.gpu_used is not None
+    if has_gpu:
+        figures["GPU, all programs"] = lambda sample: sample.gpu_used or 0
+    table = Table(title=f"Memory with subprocess mode {run.mode}, MB", box=SIMPLE_HEAD)
+    table.add_column("task", no_wrap=True)
+    table.add_column("seconds", justify="right")
+    for name in figures:
+        table.add_column(f"{name}\nbefore    peak   after", justify="right", no_wrap=True)
+    if not has_gpu:
+        table.add_column("GPU")
+    for number, task in enumerate(run.tasks, start=1):
+        moments = (task.before, task.peak, task.after)
+        cells = [
+            " ".join(f"{figure(sample) / MB:>7,.0f}" for sample in moments)
+            for figure in figures.values()
+        ]
+        name = f"{number} {task.step.document}"
+        table.add_row(name, f"{task.seconds:.1f}", *cells, *([] if has_gpu else ["no GPU"]))
+    return table
+
+
+def comparison(on: Run, off: Run) -> str:
+    """What each mode holds at rest after the same work, in one sentence."""
+    kept_on, kept_off = on.final.total / MB, off.final.total / MB
+    return (
+        f"After the last task the server holds {kept_on:,.0f} MB with the mode on "
+        f"and {kept_off:,.0f} MB with it off."
+    )
+
+
+def _head(text: str) -> list[str]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    shown = [
+        line if len(line) <= HEAD_WIDTH else f"{line[:HEAD_WIDTH]}…" for line in lines[:HEAD_LINES]
+    ]
+    return [*shown, *(["…"] if len(lines) > HEAD_LINES else [])]

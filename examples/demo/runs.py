@@ -1,0 +1,147 @@
+"""One run: all documents through one server, with what it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from .client import Client
+from .memory import MemorySampler, Sample, peak
+from .plan import STEPS, Mode, Step, expected_phrases, missing_phrases
+from .server import DemoError, DemoServer
+
+# Between tasks the server is left alone, so that what stays can be seen.
+PAUSE_S = 2.0
+WORKER_GONE_WITHIN_S = 15.0
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """One task: when it ran (seconds since the server's start), its text, the memory it took.
+
+    ``problem`` says what is wrong with the answer; empty if nothing is.
+    """
+
+    step: Step
+    started_s: float
+    ended_s: float
+    text: str
+    phrases: int
+    problem: str
+    before: Sample
+    peak: Sample
+    after: Sample
+
+    @property
+    def seconds(self) -> float:
+        """From request to answer."""
+        return self.ended_s - self.started_s
+
+
+@dataclass(frozen=True)
+class Run:
+    """All tasks of one mode. ``idle`` is the sample before the first task."""
+
+    mode: Mode
+    ready_s: float
+    idle: Sample
+    tasks: list[TaskRecord]
+    samples: list[Sample]
+
+    @property
+    def final(self) -> Sample:
+        """Memory after the last task, at rest."""
+        return self.tasks[-1].after
+
+
+class Watcher(Protocol):
+    """Is told how a run goes."""
+
+    def server_starting(self, mode: Mode) -> None:
+        """The server process has been started."""
+
+    def server_ready(self, ready_s: float) -> None:
+        """It takes tasks."""
+
+    def task_started(self, number: int, step: Step) -> None:
+        """Task ``number``, from 1, is about to be sent."""
+
+    def task_state(self, state: str) -> None:
+        """Where the running task stands."""
+
+    def task_done(self, task: TaskRecord) -> None:
+        """It was answered, and memory has come to rest."""
+
+
+def run(mode: Mode, log_file: Path, watcher: Watcher) -> Run:
+    """Start a server in ``mode``, convert every document, stop it.
+
+    Raises:
+        DemoError: the server did not start, or went away.
+    """
+    watcher.server_starting(mode)
+    try:
+        return _run(mode, log_file, watcher)
+    except psutil.NoSuchProcess as exc:
+        raise DemoError(f"the server went away; its log is {log_file}") from exc
+
+
+def _run(mode: Mode, log_file: Path, watcher: Watcher) -> Run:
+    with DemoServer(mode, log_file) as server, MemorySampler(server.pid) as sampler:
+        server.wait_ready()
+        watcher.server_ready(sampler.now_s())
+        ready_s = sampler.now_s()
+        time.sleep(PAUSE_S)
+        idle = sampler.take()
+        tasks = []
+        with closing(Client(server.url)) as client:
+            for number, step in enumerate(STEPS, start=1):
+                watcher.task_started(number, step)
+                task = _convert(client, step, sampler, watcher.task_state)
+                tasks.append(task)
+                watcher.task_done(task)
+        samples = list(sampler.samples)
+    return Run(mode, ready_s, idle, tasks, samples)
+
+
+def _convert(
+    client: Client, step: Step, sampler: MemorySampler, on_state: Callable[[str], None]
+) -> TaskRecord:
+    phrases = expected_phrases()[step.document]
+    before = sampler.take()
+    text, problem = "", ""
+    try:
+        text = client.convert(step, on_state)
+    except DemoError as exc:
+        problem = str(exc)
+    ended_s = sampler.now_s()
+    if not problem and (missing := missing_phrases(text, phrases)):
+        problem = f"the text lacks {', '.join(map(repr, missing))}"
+    on_state("answered, memory settles")
+    _settle(sampler)
+    during = sampler.since(before.time_s)
+    return TaskRecord(
+        step=step,
+        started_s=before.time_s,
+        ended_s=ended_s,
+        text=text,
+        phrases=len(phrases),
+        problem=problem,
+        before=before,
+        peak=peak(during),
+        after=during[-1],
+    )
+
+
+def _settle(sampler: MemorySampler) -> None:
+    """Give a worker time to end, then the server some time at rest."""
+    deadline = time.monotonic() + WORKER_GONE_WITHIN_S
+    while sampler.take().workers and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(PAUSE_S)

@@ -1,0 +1,134 @@
+"""Servers for tests of the whole: started once where tests do not disturb each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.server import (
+    IN_PROCESS_MODE,
+    SUBPROCESS_MODE,
+    RunningServer,
+    new_folder,
+)
+
+StartServer = Callable[..., RunningServer]
+
+_LOG_LINES = 60
+_servers = pytest.StashKey[list[RunningServer]]()
+_offsets = pytest.StashKey[dict[str, int]]()
+
+#: Limits of the shared servers, far below their defaults so that tests can reach them.
+MAX_FILE_SIZE = 1_000_000
+RESULT_REMOVAL_DELAY_S = 2
+
+_SHARED = {
+    "DOCLING_SERVE_MAX_FILE_SIZE": str(MAX_FILE_SIZE),
+    "DOCLING_SERVE_RESULT_REMOVAL_DELAY": str(RESULT_REMOVAL_DELAY_S),
+    # Lets tests serve documents from this machine; a worker fetches them.
+    "DOCLINGCORE_ALLOWED_PRIVATE_IPS": '["127.0.0.1"]',
+}
+#: Workers stay between tasks: a test pays for a conversion, not for 8 s of imports.
+KEEP_WORKERS = {
+    "DOCLING_SERVE_FREE_VRAM_ON_IDLE": "false",
+    "DOCLING_SERVE_SUBPROCESS_IDLE_TIMEOUT": "600",
+}
+FORKED = {"DOCLING_SERVE_SUBPROCESS_START_METHOD": "forkserver"}
+MODES = {
+    "subprocess": SUBPROCESS_MODE | KEEP_WORKERS,
+    "in-process": IN_PROCESS_MODE | {"DOCLING_SERVE_LOAD_MODELS_AT_BOOT": "false"},
+}
+
+
+@pytest.fixture(scope="session")
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes a folder for one server; removed with the other temporary folders of pytest."""
+    base = tmp_path_factory.mktemp("servers")
+    return lambda: new_folder(base)
+
+
+@pytest.fixture(scope="session")
+def known_servers(request: pytest.FixtureRequest) -> list[RunningServer]:
+    """Every server of this run; a failing test shows what they logged meanwhile."""
+    return request.session.stash.setdefault(_servers, [])
+
+
+@pytest.fixture(scope="session")
+def serve(
+    server_folder: Callable[[], Path], known_servers: list[RunningServer]
+) -> Callable[..., RunningServer]:
+    """Makes a server, not started yet, for a ``with`` statement."""
+
+    def make(env: dict[str, str] | None = None, **options: Any) -> RunningServer:
+        server = RunningServer(server_folder(), env, **options)
+        known_servers.append(server)
+        return server
+
+    return make
+
+
+@pytest.fixture(scope="session", params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """Subprocess mode on, then off."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def server(mode: str, serve: StartServer) -> Iterator[RunningServer]:
+    """The shared server of conversions: one in each mode, and the API must answer the same."""
+    with serve(_SHARED | MODES[mode]) as running:
+        yield running
+
+
+@pytest.fixture
+def start_server(serve: StartServer, leak_check: list[RunningServer]) -> Iterator[StartServer]:
+    """Starts a server for one test, with settings as given. What still runs is stopped after."""
+
+    def start(env: dict[str, str] | None = None, **options: Any) -> RunningServer:
+        server = serve(env, **options)
+        leak_check.append(server)
+        return server.start()
+
+    yield start
+    for server in leak_check:
+        if server.running:
+            server.stop()
+
+
+@pytest.fixture(autouse=True)
+def leak_check() -> Iterator[list[RunningServer]]:
+    """After each test: of the servers it started, no process, no file, no port is left."""
+    started: list[RunningServer] = []
+    yield started
+    try:
+        for server in started:
+            server.assert_nothing_left()
+    finally:
+        for server in started:
+            server.sweep()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note where the logs of running servers end."""
+    servers = item.session.stash.get(_servers, [])
+    item.stash[_offsets] = {server.mark: len(server.log()) for server in servers}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what the servers logged during the test."""
+    report = yield
+    if report.failed:
+        before = item.stash.get(_offsets, {})
+        for server in item.session.stash.get(_servers, []):
+            news = server.log()[before.get(server.mark, 0) :].splitlines()
+            if news:
+                text = "\n".join(news[-_LOG_LINES:])
+                report.sections.append((f"log of the server on port {server.port}", text))
+    return report

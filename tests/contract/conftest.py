@@ -1,0 +1,40 @@
+"""Servers that answer recorded requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import MODES, StartServer
+from tests.contract.receiver import Receiver, receiver
+from tests.helpers.server import RunningServer
+
+#: As the recordings were made; the limits are those of recording 14, the delay of recording 04.
+RECORDED_WITH = {
+    "DOCLING_SERVE_ALLOW_EXTERNAL_PLUGINS": "true",
+    "DOCLING_SERVE_ALLOW_CUSTOM_LAYOUT_CONFIG": "true",
+    "DOCLING_SERVE_ALLOW_CUSTOM_OCR_CONFIG": "true",
+    "DOCLING_SERVE_LOAD_MODELS_AT_BOOT": "false",
+    "DOCLING_SERVE_RESULT_REMOVAL_DELAY": "2",
+    "DOCLING_SERVE_MAX_FILE_SIZE": "200000",
+    "DOCLING_SERVE_MAX_NUM_PAGES": "2",
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def recorded_server(mode: str, serve: StartServer) -> Iterator[RunningServer]:
+    """A server without model weights, set up like the recorded one; in both modes."""
+    with serve(MODES[mode] | RECORDED_WITH, config=None) as server:
+        yield server
+
+
+@pytest.fixture(name="receiver")
+def _receiver() -> Iterator[Receiver]:
+    with receiver() as listening:
+        yield listening

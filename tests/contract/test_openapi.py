@@ -1,0 +1,79 @@
+"""Our OpenAPI document says what that of docling-serve 1.38.2 says (contract: openapi)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docling_serve.api import make_app
+from docling_serve.policy import ServicePolicy
+from tests.contract.documented import is_documented
+from tests.contract.openapi_facts import Facts, differences, facts
+from tests.helpers.rest_server import everything_installed, no_lifespan, settings_of
+
+THEIRS: Facts = json.loads((Path(__file__).parent / "data" / "openapi_facts.json").read_text())
+
+_META = "schemas|TaskProcessingMeta|properties"
+#: Where something differs, and the row of docs/differences.md that tells of it.
+LISTED = {
+    "operations|DELETE /v1/tasks/{task_id}": "F57",
+    "operations|GET /v1/memory/counts|security": "B19",
+    "operations|GET /v1/memory/stats|security": "B19",
+    "operations|GET /v1/workers": "workers",
+    f"{_META}|completed_pages": "progress",
+    f"{_META}|document": "progress",
+    f"{_META}|phase": "progress",
+    f"{_META}|total_pages": "progress",
+}
+
+
+def document(**values: Any) -> Facts:
+    settings = settings_of(**values)
+    policy = ServicePolicy.from_settings(settings, everything_installed())
+    return make_app(settings, policy, no_lifespan).openapi()
+
+
+@pytest.fixture(scope="module")
+def default() -> Facts:
+    return document()
+
+
+def test_differs_only_where_listed(default: Facts) -> None:
+    found = {where: (theirs, ours) for where, theirs, ours in differences(THEIRS, facts(default))}
+    assert {where: pair for where, pair in found.items() if where not in LISTED} == {}
+    assert found.keys() == LISTED.keys()
+    assert {theirs for theirs, _ in found.values()} == {None}, "nothing of theirs is gone"
+
+
+def test_what_is_listed_is_documented() -> None:
+    assert [row for row in LISTED.values() if not is_documented(row)] == []
+
+
+def test_tenant_header_goes_by_its_configured_name() -> None:
+    ours = facts(document(eng_ray_tenant_id_header="X-Customer"))
+    parameters = ours["operations"]["GET /v1/result/{task_id}"]["parameters"]
+    assert set(parameters) == {"path task_id", "header X-Customer"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "default_target"),
+    [
+        ({"artifact_storage_enabled": True}, {"kind": "presigned_url"}),
+        ({"allowed_target_types": ["zip"]}, {"kind": "zip"}),
+        ({"allowed_target_types": ["s3"]}, None),
+    ],
+)
+def test_default_target_is_that_of_the_deployment(
+    settings: dict[str, Any], default_target: Any
+) -> None:
+    schemas = facts(document(**settings))["schemas"]
+    target = schemas["ConvertSourcesRequest"]["properties"]["target"]
+    assert target.get("default") == default_target
+
+
+def test_closed_routes_are_not_described() -> None:
+    operations = facts(document(enable_capabilities_endpoint=False))["operations"]
+    assert THEIRS["operations"].keys() - operations.keys() == {"GET /v1/capabilities"}

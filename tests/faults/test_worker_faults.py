@@ -1,0 +1,155 @@
+"""A worker dies or hangs, at each point of its life: its task gets a clear answer, everything else
+goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.conftest import FORKED, StartServer
+from tests.helpers import server_processes as processes
+from tests.helpers.api import missing_phrases, upload
+from tests.helpers.eventually import eventually
+from tests.helpers.server import ORPHAN_LIMIT_S, START_LIMIT_S, SUBPROCESS_MODE, RunningServer
+
+NO_RETRIES = {"DOCLING_SERVE_SUBPROCESS_RETRIES": "0"}
+
+
+@pytest.mark.parametrize(
+    ("start_method", "number", "category", "text"),
+    [
+        ({}, signal.SIGKILL, "capacity", "killed from outside (SIGKILL)"),
+        (FORKED, signal.SIGSEGV, "backend_failure", "crashed (SIGSEGV)"),
+    ],
+    ids=["spawned-SIGKILL", "forked-SIGSEGV"],
+)
+def test_the_task_of_a_worker_that_dies_fails_and_the_next_one_works(
+    start_server: StartServer,
+    start_method: dict[str, str],
+    number: signal.Signals,
+    category: str,
+    text: str,
+) -> None:
+    server = start_server(SUBPROCESS_MODE | NO_RETRIES | start_method)
+    task, waiting = server.api.submit(upload("scan.pdf")), server.api.submit(upload("scan.png"))
+    os.kill(server.worker_of(task), number)
+
+    status = server.api.finish(task)
+    assert status["task_status"] == "failure"
+    assert status["failure"]["category"] == category
+    assert text in status["error_message"]
+    assert status["failure"]["details"]["exit"] == number.name
+    assert server.api.result(task).json()["failure"] == status["failure"]
+    assert not any(name.startswith(task) for name in server.scratch_files())
+    assert server.api.get("/ready").status_code == 200
+
+    after = server.api.succeed(waiting)
+    assert missing_phrases("scan.png", after["document"]["md_content"]) == []
+    server.wait_for_no_workers()
+
+
+def test_a_worker_killed_at_its_start_is_replaced(start_server: StartServer) -> None:
+    server = start_server(SUBPROCESS_MODE)
+    task = server.api.submit(upload("notes.md"))
+    (starting,) = eventually(server.workers, within_s=START_LIMIT_S, what="a worker starts")
+    starting.kill()
+
+    body = server.api.succeed(task)
+
+    assert missing_phrases("notes.md", body["document"]["md_content"]) == []
+    handed = server.handed_over(task)
+    assert handed is not None
+    assert handed.pid != starting.pid
+
+
+def test_a_conversion_that_hangs_is_stopped_at_the_limit(start_server: StartServer) -> None:
+    limit_s = 3
+    server = start_server(SUBPROCESS_MODE | {"DOCLING_SERVE_SUBPROCESS_TIMEOUT": str(limit_s)})
+    task = server.api.submit(upload("scan.pdf"))
+    worker = server.worker_of(task)
+    os.kill(worker, signal.SIGSTOP)  # it will not even answer SIGTERM
+
+    status = server.api.finish(task)
+    assert status["task_status"] == "failure"
+    assert status["failure"]["category"] == "timeout"
+    assert f"{limit_s} s (subprocess_timeout)" in status["error_message"]
+    assert not processes.alive(worker), "a task has ended only when its worker has"
+    assert server.scratch_files() == []
+    assert server.api.get("/ready").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def forking(serve: StartServer) -> Iterator[RunningServer]:
+    """Default retries; a fork server and a standby process, so that a worker is there at once."""
+    with serve(SUBPROCESS_MODE | FORKED | {"DOCLING_SERVE_SUBPROCESS_PREWARM": "1"}) as running:
+        yield running
+
+
+def worker_of_attempt(server: RunningServer, task: str, attempt: int) -> int:
+    """Wait until a task is handed over for the ``attempt``-th time; returns the worker's pid."""
+
+    def handed() -> int | None:
+        pids = [one.pid for one in server.all_handed_over() if one.task_id == task]
+        return pids[attempt - 1] if len(pids) >= attempt else None
+
+    pid = eventually(handed, within_s=START_LIMIT_S, what=f"attempt {attempt} of {task}")
+    assert pid is not None
+    return pid
+
+
+def test_a_task_whose_worker_was_lost_is_tried_again(forking: RunningServer) -> None:
+    task = forking.api.submit(upload("scan.png"))
+    os.kill(worker_of_attempt(forking, task, 1), signal.SIGKILL)
+
+    body = forking.api.succeed(task)
+
+    assert missing_phrases("scan.png", body["document"]["md_content"]) == []
+    first, second = (one.pid for one in forking.all_handed_over() if one.task_id == task)
+    assert first != second
+
+
+def test_a_task_that_takes_two_workers_down_is_not_tried_again(forking: RunningServer) -> None:
+    task = forking.api.submit(upload("scan.pdf"))
+    for attempt in (1, 2):
+        os.kill(worker_of_attempt(forking, task, attempt), signal.SIGSEGV)
+
+    status = forking.api.finish(task)
+    assert status["task_status"] == "failure"
+    assert status["failure"]["details"]["attempts"] == "2"
+
+    again = forking.api.finish(forking.api.submit(upload("scan.pdf")))
+    assert again["task_status"] == "failure"
+    assert "not tried again" in again["error_message"]
+    other = forking.api.convert(upload("scan.png"))
+    assert missing_phrases("scan.png", other.json()["document"]["md_content"]) == []
+
+
+def test_a_standby_process_that_is_killed_is_replaced(forking: RunningServer) -> None:
+    first = forking.standby()
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: not processes.alive(first), within_s=ORPHAN_LIMIT_S)
+
+    second = forking.standby()
+    task = forking.api.submit(upload("notes.md"))
+
+    assert forking.api.finish(task)["task_status"] == "success"
+    assert worker_of_attempt(forking, task, 1) == second
+
+
+def test_a_fork_server_that_is_killed_is_replaced(forking: RunningServer) -> None:
+    forking.standby()
+    template = next(
+        process
+        for process in psutil.Process(forking.pid).children()
+        if "multiprocessing.forkserver" in " ".join(process.cmdline())
+    )
+    template.kill()
+    eventually(lambda: not processes.alive(template.pid), within_s=ORPHAN_LIMIT_S)
+
+    body = forking.api.succeed(forking.api.submit(upload("notes.md")))
+
+    assert missing_phrases("notes.md", body["document"]["md_content"]) == []

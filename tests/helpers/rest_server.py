@@ -1,0 +1,148 @@
+"""The real app and the real local engine, with a scripted runner where conversions would run."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from docling_jobkit.datamodel.task import Task
+from fastapi import FastAPI
+
+from docling_serve.api import make_app
+from docling_serve.api.services import Services
+from docling_serve.engines.local import LocalEngine
+from docling_serve.errors import Failure, TaskFailed
+from docling_serve.jobs import JobResult, JobSpec
+from docling_serve.ocr_only.options import FullPageLayoutOptions
+from docling_serve.policy import Registry, ServicePolicy
+from docling_serve.settings import DoclingServeSettings
+
+STORAGES = ("s3", "azure_blob", "google_cloud_storage", "google_drive")
+
+
+@dataclass
+class ScriptedRunner:
+    """Answers every task with the job it was given, as JSON, or fails it with ``failure``.
+
+    A closed ``gate`` holds tasks that have started; ``begun`` gets their ids.
+    """
+
+    failure: Failure | None = None
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    jobs: list[JobSpec] = field(default_factory=list)
+    begun: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    documents: list[bytes] = field(default_factory=list)
+
+    async def __call__(self, engine: LocalEngine, task: Task) -> JobResult:
+        spec = JobSpec.from_task_dict(engine.task_dict(task))
+        folder = engine.folder(task)
+        engine.mark_started(task)
+        self.jobs.append(spec)
+        self.begun.put_nowait(spec.task_id)
+        self.documents += [folder.input(n).read_bytes() for n in _staged(spec)]
+        await self.gate.wait()
+        if self.failure is not None:
+            raise TaskFailed(self.failure)
+        folder.body.write_text(json.dumps({"job": spec.model_dump(mode="json")}))
+        count = len(spec.sources)
+        return JobResult(
+            body=folder.body.name,
+            media_type="application/json",
+            processing_time=0.5,
+            num_converted=count,
+            num_succeeded=count,
+        )
+
+
+def _staged(spec: JobSpec) -> list[int]:
+    return [n for n, source in enumerate(spec.sources) if source.kind == "file"]
+
+
+@dataclass(frozen=True)
+class RestServer:
+    """A running server; ``client`` speaks to it through its ASGI interface."""
+
+    app: FastAPI
+    engine: LocalEngine
+    services: Services
+    runner: ScriptedRunner
+    client: httpx.AsyncClient
+    #: Events for callbacks: task id, and what would be sent.
+    events: list[tuple[str, dict[str, Any]]]
+
+
+@functools.cache
+def everything_installed() -> Registry:
+    """What docling declares, the layout of our plugin, every OCR engine, every connector."""
+    declared = Registry.discover()
+    return Registry(
+        ocr=declared.ocr,
+        layout={**declared.layout, FullPageLayoutOptions.kind: FullPageLayoutOptions},
+        table_structure=declared.table_structure,
+        storage_kinds=STORAGES,
+    )
+
+
+def settings_of(**values: Any) -> DoclingServeSettings:
+    """Default settings except for ``values``, without reading any environment."""
+    return DoclingServeSettings.model_construct(**values)
+
+
+@asynccontextmanager
+async def no_lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """For an app that is looked at and not run."""
+    yield
+
+
+@asynccontextmanager
+async def rest_server(
+    folder: Path, *, closed: bool = False, failure: Failure | None = None, **settings: Any
+) -> AsyncIterator[RestServer]:
+    """Serve with ``settings``; tasks stay in ``started`` if the gate is ``closed``."""
+    config = settings_of(**settings)
+    policy = ServicePolicy.from_settings(config, everything_installed())
+    runner = ScriptedRunner(failure)
+    if not closed:
+        runner.gate.set()
+    events: list[tuple[str, dict[str, Any]]] = []
+    engine = LocalEngine(
+        runner=runner,
+        hand_over=1,
+        folders=folder,
+        converter_config={},
+        result_removal_delay_s=config.result_removal_delay,
+        single_use_results=config.single_use_results,
+        on_callback=lambda task_id, _, event: events.append((task_id, event)),
+        clear_converters=_nothing,
+    )
+
+    services = Services(config, policy, engine)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.services = services
+        queue = asyncio.create_task(engine.process_queue())
+        try:
+            yield
+        finally:
+            await engine.close()
+            queue.cancel()
+
+    app = make_app(config, policy, lifespan)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://server:8000"
+        ) as client,
+    ):
+        yield RestServer(app, engine, services, runner, client, events)
+
+
+async def _nothing() -> None: ...

@@ -1,0 +1,61 @@
+"""What stays in the server process, and around it, after conversions.
+
+The two servers here have default settings apart from the mode: a worker ends as soon as no task
+waits. A one-page scan takes some 1.7 s on two cores, so this file takes about a minute.
+"""
+
+from __future__ import annotations
+
+from tests.conftest import StartServer
+from tests.helpers.api import missing_phrases, upload
+from tests.helpers.eventually import eventually
+from tests.helpers.server import (
+    IN_PROCESS_MODE,
+    ORPHAN_LIMIT_S,
+    SUBPROCESS_MODE,
+    RunningServer,
+)
+
+MIB = 1024 * 1024
+_HEAVY = ("libtorch", "onnxruntime", "libcuda", "libcudart")
+
+
+def convert_scans(server: RunningServer, count: int) -> None:
+    """Submit all tasks at once, so that one worker goes from one to the next; check each text."""
+    tasks = [server.api.submit(upload("scan.png")) for _ in range(count)]
+    for task in tasks:
+        text = server.api.succeed(task)["document"]["md_content"]
+        assert missing_phrases("scan.png", text) == []
+
+
+def test_twenty_ocr_tasks_leave_the_gateway_as_it_was(start_server: StartServer) -> None:
+    server = start_server(SUBPROCESS_MODE)
+    rss_before, tree_before = server.rss(), server.idle_tree()
+    assert server.workers() == [], "nothing is warmed up"
+    assert not any(name in server.maps() for name in _HEAVY)
+
+    convert_scans(server, count=20)
+
+    eventually(
+        lambda: server.tree() == tree_before,
+        within_s=ORPHAN_LIMIT_S,
+        what=lambda: f"back to the processes {tree_before}; there are {server.commands()}",
+    )
+    assert server.workers() == []
+    assert server.rss() - rss_before < 20 * MIB
+    assert not any(name in server.maps() for name in _HEAVY)
+    pids = {handed.pid for handed in server.all_handed_over()}
+    assert len(pids) == 1, "a task that waits is taken up by the worker that is there"
+
+
+def test_without_the_mode_the_memory_stays(start_server: StartServer) -> None:
+    """The reason for the mode: hundreds of megabytes stay in the server, cleared or not."""
+    server = start_server(IN_PROCESS_MODE)
+    rss_before = server.rss()
+
+    convert_scans(server, count=6)
+    assert server.api.get("/v1/clear/converters").json() == {"status": "ok"}
+
+    assert server.rss() - rss_before > 200 * MIB
+    assert "libtorch" in server.maps()
+    assert server.workers() == []

@@ -1,0 +1,369 @@
+"""The rq engine as users run it: gateways and workers in processes of their own, a real Redis.
+
+The shared worker keeps its conversion process, so that a test pays for a conversion only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+
+import pytest
+
+from docling_serve.engines import rq_wire as wire
+from docling_serve.engines.rq_watchdog import WatchdogTimes
+from tests.conftest import KEEP_WORKERS, StartServer
+from tests.helpers.api import document, missing_phrases, upload
+from tests.helpers.documents import scanned_pdf
+from tests.helpers.eventually import eventually
+from tests.helpers.loops import run
+from tests.helpers.process_ends import has_ended
+from tests.helpers.redis_server import RedisServer
+from tests.helpers.rq_engines import (
+    TENANT,
+    JobkitWorker,
+    gateway,
+    markdown,
+    rq_settings,
+    uploaded,
+)
+from tests.helpers.rq_worker import RunningRqWorker
+from tests.helpers.server import (
+    IN_PROCESS_MODE,
+    ORPHAN_LIMIT_S,
+    STOP_LIMIT_S,
+    SUBPROCESS_MODE,
+    RunningServer,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+_HEAVY = ("libtorch", "onnxruntime", "libcuda", "libcudart")
+_FINISHES_S = 120.0
+
+StartWorker = Callable[..., RunningRqWorker]
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def env(redis_server: RedisServer) -> dict[str, str]:
+    return SUBPROCESS_MODE | {
+        "DOCLING_SERVE_ENG_KIND": "rq",
+        "DOCLING_SERVE_ENG_RQ_REDIS_URL": redis_server.url,
+        "DOCLING_SERVE_SUBPROCESS_RETRIES": "0",
+    }
+
+
+@pytest.fixture(scope="module")
+def here(serve: StartServer, env: dict[str, str]) -> Iterator[RunningServer]:
+    """A gateway."""
+    with serve(env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def there(serve: StartServer, env: dict[str, str]) -> Iterator[RunningServer]:
+    """Another one."""
+    with serve(env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def worker(
+    server_folder: Callable[[], Path], known_servers: list[RunningServer], env: dict[str, str]
+) -> Iterator[RunningRqWorker]:
+    """The worker of both gateways."""
+    running = RunningRqWorker(server_folder(), env | KEEP_WORKERS)
+    known_servers.append(running)
+    with running:
+        yield running
+
+
+@pytest.fixture
+def start_worker(
+    server_folder: Callable[[], Path],
+    known_servers: list[RunningServer],
+    leak_check: list[RunningServer],
+    env: dict[str, str],
+) -> Iterator[StartWorker]:
+    """Starts a worker for one test, on a queue that is not the gateways'."""
+    started: list[RunningRqWorker] = []
+
+    def start(queue: str, **changes: str) -> RunningRqWorker:
+        settings = env | {"DOCLING_SERVE_ENG_RQ_QUEUE_NAME": queue} | changes
+        running = RunningRqWorker(server_folder(), settings)
+        known_servers.append(running)
+        leak_check.append(running)
+        started.append(running)
+        running.start()
+        return running
+
+    yield start
+    for running in started:
+        if running.running:
+            running.stop()
+
+
+@cache
+def long_pdf() -> bytes:
+    """About 40 s of work on an idle machine."""
+    return scanned_pdf(pages=40)
+
+
+def text_of(server: RunningServer, task_id: str) -> str:
+    """The Markdown of a task that must succeed."""
+    return str(server.api.succeed(task_id)["document"]["md_content"])
+
+
+# ---- gateways and workers ---------------------------------------------------------------------
+
+
+def test_what_one_gateway_accepts_another_answers(
+    here: RunningServer, there: RunningServer, worker: RunningRqWorker
+) -> None:
+    scan, notes = (here.api.submit(upload(name)) for name in ("scan.png", "notes.md"))
+
+    assert missing_phrases("scan.png", text_of(there, scan)) == []
+    assert missing_phrases("notes.md", text_of(there, notes)) == []
+    assert text_of(here, notes) == text_of(there, notes)
+    assert here.api.poll(scan)["task_meta"]["num_succeeded"] == 1
+
+    for process in (here, there, worker):
+        assert not any(name in process.maps() for name in _HEAVY)
+    assert here.workers() == [], "a gateway converts nothing"
+
+
+def test_synchronous_requests(here: RunningServer, worker: RunningRqWorker) -> None:
+    reply = here.api.convert(upload("notes.md"))
+    assert reply.status_code == 200, reply.text
+    assert missing_phrases("notes.md", reply.json()["document"]["md_content"]) == []
+
+    zipped = here.api.convert(upload("notes.md"), upload("page.html"), form={"target_type": "zip"})
+    assert zipped.headers["content-type"] == "application/zip"
+    assert zipped.headers["content-disposition"] == 'attachment; filename="converted_docs.zip"'
+    with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
+        assert sorted(archive.namelist()) == ["notes.md", "page.md"]
+
+    chunks = here.api.http.post("/v1/chunk/hierarchical/file", files=[upload("notes.md")])
+    assert chunks.status_code == 200, chunks.text
+    assert chunks.json()["chunks"]
+
+
+def test_a_failure_is_told_whole_by_every_gateway(
+    here: RunningServer, there: RunningServer, worker: RunningRqWorker
+) -> None:
+    bad = upload("bad.pdf", b"%PDF-1.7 nothing")
+    task = here.api.submit(bad, form={"abort_on_error": "true"})
+    told = [here.api.finish(task), there.api.finish(task)]
+    assert told[0] == told[1]
+    assert told[0]["task_status"] == "failure"
+    assert told[0]["failure"]["category"] == "backend_failure"
+    assert there.api.result(task).json()["kind"] == "TaskFailureResult"
+
+
+def test_a_fetched_result_is_forgotten(
+    redis_server: RedisServer, here: RunningServer, worker: RunningRqWorker
+) -> None:
+    task = here.api.submit(upload("notes.md"))
+    here.api.succeed(task)
+    with redis_server.client() as client:
+        eventually(
+            lambda: not client.exists(f"rq:job:{task}"), within_s=10, what="the document is gone"
+        )
+        assert 0 < client.ttl(wire.metadata_key(task)) <= 300
+
+
+# ---- things that go wrong ---------------------------------------------------------------------
+
+
+def test_a_lost_conversion_process_costs_one_job(
+    here: RunningServer, worker: RunningRqWorker
+) -> None:
+    long = here.api.submit(upload("long.pdf", long_pdf()))
+    after = here.api.submit(upload("notes.md"))
+    pid = worker.wait_for(long)
+    assert here.api.poll(long)["task_status"] == "started"
+    assert here.api.poll(after)["task_position"] == 1
+    next(process for process in worker.workers() if process.pid == pid).kill()
+
+    failed = here.api.finish(long)
+    assert failed["task_status"] == "failure"
+    assert "killed from outside" in failed["error_message"]
+    assert failed["failure"]["details"]["exit"] == "SIGKILL"
+    assert missing_phrases("notes.md", text_of(here, after)) == []
+
+
+def test_a_running_task_is_cancelled_from_another_gateway(
+    here: RunningServer, there: RunningServer, worker: RunningRqWorker
+) -> None:
+    task = here.api.submit(upload("long.pdf", long_pdf()))
+    pid = worker.wait_for(task)
+
+    deleted = there.api.http.delete(f"/v1/tasks/{task}")
+    assert deleted.json()["failure"]["details"]["reason"] == "cancelled"
+
+    assert has_ended(pid)
+    assert here.api.get(f"/v1/status/poll/{task}").status_code == 404
+    assert missing_phrases("notes.md", text_of(here, here.api.submit(upload("notes.md")))) == []
+
+
+def test_all_go_on_after_a_restart_of_redis(
+    redis_server: RedisServer, here: RunningServer, there: RunningServer, worker: RunningRqWorker
+) -> None:
+    running = here.api.submit(upload("scan.pdf"))
+    waiting = here.api.submit(upload("notes.md"))
+    worker.wait_for(running)
+
+    redis_server.stop()
+    refused = there.api.get(f"/v1/status/poll/{running}")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert there.api.get("/ready").status_code == 503
+    assert there.api.get("/livez").status_code == 200
+    redis_server.start()
+
+    assert missing_phrases("scan.pdf", text_of(there, running)) == []
+    assert missing_phrases("notes.md", text_of(there, waiting)) == []
+    assert there.api.get("/ready").status_code == 200
+
+
+def test_a_killed_worker_costs_one_job(
+    redis_server: RedisServer, here: RunningServer, start_worker: StartWorker
+) -> None:
+    """One of two workers is killed in mid-job. The test makes its sign of life expire, and looks
+    for lost workers more often than a server does. The other one is interrupted at the end, in
+    the middle of a job that its grace is too short for."""
+    hasty = {"DOCLING_SERVE_SHUTDOWN_GRACE": "0.5"}
+    workers = [start_worker("two", **hasty), start_worker("two", **hasty)]
+
+    async def scenario() -> None:
+        times = WatchdogTimes(look_every_s=0.2, missing_for_s=0.5)
+        queue = {"eng_rq_queue_name": "two"}
+        async with gateway(redis_server.url, times, **queue) as engine:
+            long = [
+                (await engine.submit(uploaded("long.pdf", long_pdf()))).task_id for _ in range(2)
+            ]
+            small = (await engine.submit(markdown())).task_id
+            had = {task: await asyncio.to_thread(_who_has, workers, task) for task in long}
+            assert set(had.values()) == set(workers), "both work at the same time"
+
+            lost, kept = long
+            conversion = had[lost].wait_for(lost)
+            had[lost].kill()
+            assert has_ended(conversion), "its conversion process ends with it"
+            with JobkitWorker(redis_server.url, rq_settings(redis_server.url)) as look:
+                look.redis.delete(wire.heartbeat_key(look.config, lost))
+            view = await engine.wait_finished(lost, TENANT, 60)
+            assert view.failure is not None
+            assert view.failure.details["reason"] == "worker_lost"
+            assert view.failure.retryable
+            told = await asyncio.to_thread(here.api.poll, lost)
+            assert told["error_message"] == view.failure.message
+
+            assert (await engine.view(kept)).status == "started"
+            await engine.cancel(kept, TENANT, view.failure)
+            assert (await engine.wait_finished(small, TENANT, _FINISHES_S)).status == "success"
+
+            last = (await engine.submit(uploaded("long.pdf", long_pdf()))).task_id
+            await asyncio.to_thread(had[kept].wait_for, last)
+            had[kept].press_ctrl_c()
+            failure = (await engine.wait_finished(last, TENANT, 60)).failure
+            assert failure is not None
+            assert "shut down before the task ended" in failure.message
+            assert await asyncio.to_thread(had[kept].wait, STOP_LIMIT_S) == 0
+
+    run(scenario(), within_s=240)
+
+
+# ---- the end of a worker ----------------------------------------------------------------------
+
+
+def test_a_worker_gives_memory_back_and_finishes_its_job_before_it_ends(
+    redis_server: RedisServer, start_worker: StartWorker
+) -> None:
+    scan = document("scan.png")
+
+    async def scenario() -> None:
+        async with gateway(redis_server.url, eng_rq_queue_name="idle") as engine:
+            worker = await asyncio.to_thread(start_worker, "idle")
+            tasks = [(await engine.submit(uploaded("scan.png", scan))).task_id for _ in range(3)]
+            for task in tasks:
+                assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
+            pids = {handed.pid for handed in worker.all_handed_over()}
+            assert len(pids) == 1, "one conversion process did them all"
+            gone = partial(eventually, lambda: not worker.workers(), within_s=ORPHAN_LIMIT_S)
+            await asyncio.to_thread(gone)
+
+            last = (await engine.submit(uploaded("scan.png", scan))).task_id
+            await asyncio.to_thread(worker.wait_for, last)
+            worker.signal(signal.SIGTERM)
+            later = (await engine.submit(markdown())).task_id
+            assert (await engine.wait_finished(last, TENANT, _FINISHES_S)).status == "success"
+            assert await asyncio.to_thread(worker.wait, STOP_LIMIT_S) == 0
+            assert (await engine.view(later)).position == 1, "it took no other job"
+
+    run(scenario(), within_s=240)
+
+
+def test_without_the_mode_a_worker_converts_itself(
+    redis_server: RedisServer, start_worker: StartWorker
+) -> None:
+    async def scenario() -> None:
+        async with gateway(redis_server.url, eng_rq_queue_name="inside") as engine:
+            boot = {"DOCLING_SERVE_LOAD_MODELS_AT_BOOT": "false"}
+            worker = await asyncio.to_thread(
+                partial(start_worker, "inside", **IN_PROCESS_MODE, **boot)
+            )
+            task = (await engine.submit(uploaded("scan.png", document("scan.png")))).task_id
+            assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
+            reply = await engine.reply(task)
+            assert reply is not None
+            assert missing_phrases("scan.png", reply.content.decode()) == []
+            assert worker.workers() == []
+            assert "libtorch" in worker.maps()
+
+    run(scenario(), within_s=240)
+
+
+# ---- the start --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["run", "--port", "0"], ["rq-worker"]])
+def test_without_redis_nothing_starts(tmp_path: Path, command: list[str]) -> None:
+    settings = {
+        "DOCLING_SERVE_ENG_KIND": "rq",
+        "DOCLING_SERVE_ENG_RQ_REDIS_URL": "redis://:secret@127.0.0.1:1/",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "docling_serve", *command],
+        env={"PATH": "/usr/bin:/bin", **settings},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1  # contract: behaviour M105
+    assert "Redis at 127.0.0.1:1 cannot be reached" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "secret" not in ended.stderr + ended.stdout
+
+
+def _who_has(workers: list[RunningRqWorker], task: str) -> RunningRqWorker:
+    """Wait until one of the workers has the task."""
+    return eventually(
+        lambda: next((w for w in workers if w.handed_over(task)), None),
+        within_s=60,
+        what=lambda: "\n".join(w.log_tail() for w in workers),
+    )

@@ -1,0 +1,38 @@
+"""Both start methods of workers on asyncio's own event loop. All other tests of subprocess mode run
+on uvloop, most of them with spawn, those in tests/faults with both."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.helpers.api import missing_phrases, upload
+from tests.helpers.server import REPOSITORY, SUBPROCESS_MODE, RunningServer
+
+RUNNER = REPOSITORY / "tests" / "helpers" / "run_with_loop.py"
+
+
+def on_asyncio(port: int) -> list[str]:
+    """The command of a server that uvicorn runs on asyncio."""
+    return [str(RUNNER), "asyncio", str(port)]
+
+
+def test_uvloop_is_what_a_server_runs_on(server: RunningServer) -> None:
+    assert "uvloop/loop." in server.maps()
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+def test_documents_convert(start_server: StartServer, start_method: str) -> None:
+    settings = {"DOCLING_SERVE_SUBPROCESS_START_METHOD": start_method}
+    server = start_server(SUBPROCESS_MODE | settings, command=on_asyncio)
+    assert "uvloop/loop." not in server.maps()
+
+    tasks = {name: server.api.submit(upload(name)) for name in ("scan.png", "notes.md")}
+    for name, task in tasks.items():
+        text = server.api.succeed(task)["document"]["md_content"]
+        assert missing_phrases(name, text) == []
+
+    server.wait_for_no_workers()
+    assert "libtorch" not in server.maps()
+    forked = "multiprocessing.forkserver" in server.commands()
+    assert forked == (start_method == "forkserver")

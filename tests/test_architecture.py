@@ -1,0 +1,358 @@
+"""The rules of the source tree, read from its syntax: who may import whom, how large things are.
+
+An *area* is a module of ``docling_serve`` or one of its packages. ``MAY_IMPORT`` says for each
+which other areas, or which single modules of them, it may import; a name with a dot allows that
+module alone. Imports for type checkers count too, but for those in ``FOR_TYPES``; imports inside
+functions count, but for those in ``WHEN_NEEDED``, which are there because they are expensive.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "docling_serve"
+MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "": set(),
+    "__main__": set(),
+    # ---- know nothing of ours
+    "errors": set(),
+    "guardian": set(),
+    "light_imports": set(),
+    "model_sets": set(),
+    "ocr_only": set(),
+    "settings": set(),
+    "shared_weights": set(),
+    "shutdown": set(),
+    "versions": set(),
+    # ---- conversion: what runs in a worker, or in a thread
+    "jobs": {"errors"},
+    "rendering": {"errors"},
+    "conversion_failures": {"errors"},
+    "shared_pipelines": {"model_sets", "shared_weights"},
+    "converters": {"model_sets", "shared_pipelines", "shared_weights"},
+    "conversion": {
+        "conversion_failures",
+        "converters",
+        "errors",
+        "jobs",
+        "model_sets",
+        "rendering",
+        "shared_weights",
+    },
+    "conversion_imports": {"conversion", "converters", "shared_weights"},
+    # ---- worker processes, and what they are given
+    "observability": {"settings", "errors"},
+    "subprocess_worker": {"errors", "guardian", "jobs", "observability.logging"},
+    "vram": {"subprocess_worker.admission"},
+    # ---- the server
+    "storage": {"guardian"},
+    "policy": {"errors", "settings"},
+    "capabilities": {"policy", "settings", "versions"},
+    "engines": {"errors", "guardian", "jobs", "rendering", "settings", "storage"},
+    "api": {
+        "capabilities",
+        "engines.base",
+        "engines.watch",
+        "errors",
+        "observability",
+        "policy",
+        "rendering",
+        "settings",
+        "versions",
+    },
+    "orchestrator_factory": {"errors", "jobs", "settings", "storage"},
+    "runtime": {
+        "engines.converter_config",
+        "engines.in_process",
+        "guardian",
+        "settings",
+        "subprocess_worker",
+        "vram",
+    },
+    "app": {
+        "engines.rq_reach",
+        "errors",
+        "jobs",
+        "light_imports",
+        "observability",
+        "orchestrator_factory",
+        "runtime",
+        "settings",
+        "shutdown",
+        "storage",
+        "subprocess_worker",
+        "vram.neighbours",
+    },
+    "cli": {"orchestrator_factory", "settings", "versions"},
+    "tools": {"settings"},
+}
+"""What an area may import when it is itself imported."""
+
+WHEN_NEEDED: dict[str, set[str]] = {
+    "__main__": {"cli"},
+    "app": {"api", "engines", "policy"},
+    "cli": {"app", "engines.rq_reach"},
+    "engines.in_process": {"conversion"},
+    "orchestrator_factory": {"engines"},
+    "storage": {"settings"},
+    "subprocess_worker.child": {"conversion", "conversion_imports", "shared_weights"},
+    "subprocess_worker.template": {"conversion_imports", "shared_weights"},
+}
+"""And what it, or one module of it, may import inside functions besides."""
+
+FOR_TYPES: dict[str, set[str]] = {
+    "app": {"api.services", "engines.base", "policy"},
+    "engines.in_process": {"conversion"},
+    "orchestrator_factory": {"engines"},
+    "subprocess_worker.child": {"conversion"},
+}
+"""And what it may name in annotations besides."""
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "ray",
+    "onnxruntime",
+    "rapidocr",
+    "docling.document_converter",
+    "docling.models",
+    "docling.pipeline",
+    "docling_jobkit.convert",
+)
+"""Take seconds and hundreds of megabytes; only workers, and threads that convert, need them."""
+
+MAY_BE_HEAVY = {
+    "conversion",
+    "conversion_imports",
+    "converters",
+    "model_sets",
+    "ocr_only.stages",
+    "shared_pipelines",
+    "shared_weights",
+}
+
+REDIS = ("redis", "rq", "docling_jobkit.orchestrators.rq")
+
+MODULE_LINES = 400
+FUNCTION_LINES = 60
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, and where it stands: ``top``, ``function`` or ``types``."""
+
+    module: str
+    where: str
+    line: int
+
+
+def dotted(path: Path) -> str:
+    """``docling_serve/a/b.py`` as ``docling_serve.a.b``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def inner(module: str) -> str:
+    """A module of ours without the package's name in front; empty for the package itself."""
+    return module.removeprefix(PACKAGE).lstrip(".")
+
+
+def area(module: str) -> str:
+    return inner(module).partition(".")[0]
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _within(kind: tuple[type[ast.AST], ...], path: Path, *, types: bool = False) -> set[ast.AST]:
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, kind) and (
+            not types or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        ):
+            found |= set(ast.walk(node))
+    return found
+
+
+@cache
+def imports(path: Path) -> tuple[Import, ...]:
+    """Every import of a file; ``from a import b`` counts as ``a.b`` where that is a module."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[Import]:
+    in_functions = _within((ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda), path)
+    for_types = _within((ast.If,), path, types=True)
+    for node in ast.walk(tree(path)):
+        where = "types" if node in for_types else "function" if node in in_functions else "top"
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, where, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(path, node)
+            for alias in node.names:
+                module = f"{base}.{alias.name}"
+                yield Import(module if _is_ours(module) else base, where, node.lineno)
+
+
+def _absolute(path: Path, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = dotted(path).split(".")
+    if path.name != "__init__.py":
+        package.pop()
+    package = package[: len(package) - node.level + 1]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+@cache
+def _is_ours(module: str) -> bool:
+    path = ROOT.joinpath(*module.split("."))
+    return module.startswith(PACKAGE) and (path.with_suffix(".py").exists() or path.is_dir())
+
+
+def _allowed(importer: str, imported: str, table: dict[str, set[str]]) -> bool:
+    names = table.get(area(importer), set()) | table.get(inner(importer), set())
+    return any(inner(imported) == name or inner(imported).startswith(f"{name}.") for name in names)
+
+
+def _starts(module: str, prefixes: tuple[str, ...]) -> bool:
+    return any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def in_short(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# ---- who imports whom ----------------------------------------------------------------------------
+
+
+def test_the_table_names_every_area_and_no_other() -> None:
+    assert {area(dotted(path)) for path in MODULES} == set(MAY_IMPORT)
+
+
+def test_the_table_has_no_circle() -> None:
+    """With imports inside functions left out, imports go one way."""
+    above = {name: {other.partition(".")[0] for other in may} for name, may in MAY_IMPORT.items()}
+    while above:
+        lowest = {name for name, may in above.items() if not may & set(above)}
+        assert lowest, f"a circle among {sorted(above)}"
+        above = {name: may for name, may in above.items() if name not in lowest}
+
+
+def _may_not(importer: str, found: Import) -> bool:
+    return not (
+        found.module.partition(".")[0] != PACKAGE
+        or area(found.module) in ("", area(importer))
+        or _allowed(importer, found.module, MAY_IMPORT)
+        or (found.where != "top" and _allowed(importer, found.module, WHEN_NEEDED))
+        or (found.where == "types" and _allowed(importer, found.module, FOR_TYPES))
+    )
+
+
+def test_a_module_imports_only_what_its_area_may() -> None:
+    wrong = [
+        f"{in_short(path)}:{found.line}: {found.module} ({found.where})"
+        for path in MODULES
+        for found in imports(path)
+        if _may_not(dotted(path), found)
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("MAY_IMPORT", MAY_IMPORT), ("WHEN_NEEDED", WHEN_NEEDED), ("FOR_TYPES", FOR_TYPES)],
+)
+def test_the_tables_name_what_is_there(name: str, table: dict[str, set[str]]) -> None:
+    named = set(table) | set().union(*table.values())
+
+    assert [each for each in sorted(named) if each and not _is_ours(f"{PACKAGE}.{each}")] == []
+
+
+def test_the_http_side_knows_no_process() -> None:
+    """``api`` asks an engine; whether there are workers is not its business."""
+    known = {
+        found.module for path in MODULES if area(dotted(path)) == "api" for found in imports(path)
+    }
+
+    assert not [m for m in known if _starts(m, (f"{PACKAGE}.subprocess_worker", f"{PACKAGE}.vram"))]
+    assert not known & {"multiprocessing", "subprocess"}
+
+
+def test_what_is_heavy_is_imported_where_it_is_used() -> None:
+    heavy = [
+        f"{in_short(path)}:{found.line}: {found.module}"
+        for path in MODULES
+        if inner(dotted(path)) not in MAY_BE_HEAVY
+        for found in imports(path)
+        if found.where == "top" and _starts(found.module, HEAVY)
+    ]
+
+    assert heavy == []
+
+
+def test_redis_belongs_to_its_engine() -> None:
+    strays = [
+        f"{in_short(path)}:{found.line}: {found.module}"
+        for path in MODULES
+        if not inner(dotted(path)).startswith("engines.rq")
+        for found in imports(path)
+        if _starts(found.module, REDIS)
+    ]
+
+    assert strays == []
+
+
+# ---- how large things are ------------------------------------------------------------------------
+
+
+def test_a_module_can_be_read_in_one_sitting() -> None:
+    sizes = {in_short(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+
+    assert {path: lines for path, lines in sizes.items() if lines > MODULE_LINES} == {}
+
+
+def _functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            yield f"{in_short(path)}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    sizes = dict(size for path in MODULES for size in _functions(path))
+
+    assert {name: lines for name, lines in sizes.items() if lines > FUNCTION_LINES} == {}
+
+
+# ---- nobody waits for a clock --------------------------------------------------------------------
+
+
+def _sleeps(path: Path) -> Iterator[int]:
+    has_time = any(found.module == "time" for found in imports(path))
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            if any(alias.name == "sleep" for alias in node.names):
+                yield node.lineno
+        elif has_time and isinstance(node, ast.Attribute) and ast.unparse(node) == "time.sleep":
+            yield node.lineno
+
+
+def test_nobody_sleeps() -> None:
+    """The server waits on its loop, tests wait for what they wait for."""
+    found = [f"{in_short(path)}:{line}" for path in [*MODULES, *TESTS] for line in _sleeps(path)]
+
+    assert found == []

@@ -1,0 +1,131 @@
+"""The convert routes: what a request becomes, and in which order it is judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docling_serve.errors import Failure
+from tests.helpers.rest_server import rest_server
+
+pytestmark = pytest.mark.anyio
+
+UPLOAD = [("files", ("a.md", b"# T"))]
+SOURCE = {"kind": "file", "filename": "a.md", "base64_string": "IyBU"}
+HTTP = {"kind": "http", "url": "https://example.com/a.pdf"}
+OLD = {"Accept-Docling-Document-Version": "1.6.0"}
+BAD = {"Accept-Docling-Document-Version": "new"}
+
+
+async def test_file_and_source_become_the_same_job(tmp_path: Path) -> None:
+    async with rest_server(tmp_path) as server:
+        await server.client.post(
+            "/v1/convert/file", files=UPLOAD, data={"do_ocr": "false"}, headers=OLD
+        )
+        body = {"sources": [SOURCE], "options": {"do_ocr": False}}
+        await server.client.post("/v1/convert/source", json=body, headers=OLD)
+        one, other = [
+            job.model_dump(mode="json", exclude={"task_id"}) for job in server.runner.jobs
+        ]
+        assert server.runner.documents == [b"# T", b"# T"]
+    assert one == other
+    assert one["target_document_version"] == "1.6.0"
+    assert one["targets"] == [{"kind": "inbody"}]
+
+
+async def test_headers_stay_with_their_source(tmp_path: Path) -> None:
+    sources = [{**HTTP, "headers": {"X-A": str(number)}} for number in (1, 2)]
+    async with rest_server(tmp_path) as server:
+        await server.client.post("/v1/convert/source", json={"sources": sources})
+        (job,) = server.runner.jobs
+    assert [source.model_dump()["headers"] for source in job.sources] == [
+        {"X-A": "1"},
+        {"X-A": "2"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "target"),
+    [({}, "inbody"), ({"allowed_target_types": ["zip", "put"]}, "zip")],
+)
+async def test_request_without_a_target_gets_the_one_that_is_open(
+    tmp_path: Path, settings: dict[str, Any], target: str
+) -> None:
+    async with rest_server(tmp_path, **settings) as server:
+        await server.client.post("/v1/convert/source", json={"sources": [SOURCE]})
+        await server.client.post("/v1/convert/file", files=UPLOAD)
+        assert [job.targets for job in server.runner.jobs] == [[{"kind": target}]] * 2
+
+
+async def test_broken_base64_is_named(tmp_path: Path) -> None:
+    sources = [SOURCE, {**SOURCE, "base64_string": "!!!"}]
+    async with rest_server(tmp_path) as server:
+        reply = await server.client.post("/v1/convert/source", json={"sources": sources})
+        assert server.runner.jobs == []
+    (error,) = reply.json()["detail"]
+    assert (reply.status_code, error["loc"]) == (
+        422,
+        ["body", "sources", 1, "file", "base64_string"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ({"options": {"images_scale": 9}}, "images_scale exceeds"),
+        ({"target": {"kind": "presigned_url"}}, "Presigned URL target requires"),
+        ({"sources": [SOURCE] * 4}, "Too many sources: 4"),
+        ({}, "unparseable Accept-Docling-Document-Version"),
+    ],
+)
+async def test_first_fault_is_told(tmp_path: Path, fault: dict[str, Any], text: str) -> None:
+    """Later faults are there too (contract: behaviour A9)."""
+    later = {
+        "options": {},
+        "target": {"kind": "presigned_url"},
+        "sources": [SOURCE] * 4,
+    }
+    order = ["options", "target", "sources"]
+    known = [key for key in order if key in fault]
+    keep = order[order.index(known[0]) :] if known else []
+    body = {"sources": [SOURCE], **{key: later[key] for key in keep}, **fault}
+    async with rest_server(tmp_path) as server:
+        reply = await server.client.post("/v1/convert/source", json=body, headers=BAD)
+    assert reply.status_code == 422
+    assert reply.json()["detail"].startswith(text)
+
+
+async def test_failure_answers_with_its_cause_and_its_task(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, failure=Failure("source_unavailable", "gone")) as server:
+        reply = await server.client.post("/v1/convert/file", files=UPLOAD)
+        task_id = reply.json()["task_id"]
+        result = await server.client.get(f"/v1/result/{task_id}")
+        status = await server.client.get(f"/v1/status/poll/{task_id}")
+    assert (reply.status_code, reply.json()["detail"]) == (424, "gone")
+    assert result.status_code == 200
+    assert result.json()["kind"] == "TaskFailureResult"
+    assert result.json()["failure"]["message"] == "gone"
+    assert status.json()["error_message"] == "gone"
+    assert status.json()["failure"]["category"] == "source_unavailable"
+
+
+async def test_callbacks_hear_of_a_failed_task(tmp_path: Path) -> None:
+    data = {"callbacks": "https://example.com/cb"}
+    async with rest_server(tmp_path, failure=Failure("timeout", "too slow")) as server:
+        reply = await server.client.post("/v1/convert/file", files=UPLOAD, data=data)
+        await server.client.post("/v1/convert/file", files=UPLOAD)
+        ((task_id, event),) = server.events
+    assert task_id == reply.json()["task_id"]
+    assert (event["kind"], event["task_status"]) == ("task_completed", "failure")
+    assert event["failure"]["message"] == "too slow"
+
+
+async def test_closed_capabilities_are_not_there(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, enable_capabilities_endpoint=False) as server:
+        assert (await server.client.get("/v1/capabilities")).status_code == 404
+    async with rest_server(tmp_path / "open", api_key="secret") as server:
+        reply = await server.client.get("/v1/capabilities")
+    assert reply.status_code == 200
+    assert reply.json()["features"]["api_key_required"] is True

@@ -1,0 +1,88 @@
+"""The demonstration's verdicts: what counts as a wrong text, and as memory that did not return."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from examples.demo.checks import GATEWAY_GROWTH_LIMIT, memory_kept, wrong_texts
+from examples.demo.memory import MemorySampler, Sample, peak
+from examples.demo.plan import STEPS, expected_phrases, missing_phrases
+from examples.demo.runs import Run, TaskRecord
+
+IDLE = Sample(1.0, 100, 10, 0, 0, None)
+BUSY = Sample(2.0, 105, 10, 900, 1, None)
+REST = Sample(3.0, 104, 10, 0, 0, None)
+
+
+def a_run(*, after: Sample = REST, busiest: Sample = BUSY, problem: str = "") -> Run:
+    task = TaskRecord(STEPS[0], 1.0, 2.0, "text", 1, problem, IDLE, busiest, after)
+    return Run("on", 0.5, IDLE, [task], [IDLE, busiest, after])
+
+
+def test_a_run_that_gave_everything_back_passes() -> None:
+    run = a_run()
+    assert memory_kept(run) == []
+    assert wrong_texts(run) == []
+
+
+def test_a_worker_that_is_left_is_reported() -> None:
+    assert memory_kept(a_run(after=replace(REST, workers=2))) == [
+        "2 worker process(es) are still there"
+    ]
+
+
+def test_a_gateway_that_grew_is_reported() -> None:
+    grown = replace(REST, gateway_rss=IDLE.gateway_rss + GATEWAY_GROWTH_LIMIT)
+    assert memory_kept(a_run(after=grown)) == ["the gateway grew by 20 MB"]
+
+
+def test_a_task_without_a_worker_is_reported() -> None:
+    assert memory_kept(a_run(busiest=replace(BUSY, workers=0))) == [
+        "a task did not run in a worker process"
+    ]
+
+
+def test_gpu_memory_that_stays_is_reported() -> None:
+    run = a_run(after=replace(REST, gpu_used=700_000_000))
+    run = replace(run, idle=replace(IDLE, gpu_used=18_000_000))
+    assert memory_kept(run) == ["682 MB of GPU memory did not come back"]
+
+
+def test_a_wrong_text_names_mode_document_and_way() -> None:
+    (line,) = wrong_texts(a_run(problem="the text lacks 'ferry'"))
+    assert line == "mode on, scan.pdf (upload, sync): the text lacks 'ferry'"
+
+
+def test_phrases_are_found_across_line_breaks() -> None:
+    assert missing_phrases("the reading\nroom  is open", ["reading room", "harbour"]) == ["harbour"]
+
+
+@pytest.mark.parametrize("way", ["upload, sync", "upload, async", "base64, sync", "base64, async"])
+def test_scans_travel_in_every_way(way: str) -> None:
+    assert way in {step.way for step in STEPS if step.document.startswith("scan")}
+
+
+def test_every_bundled_document_is_converted() -> None:
+    assert {step.document for step in STEPS} == set(expected_phrases())
+    assert all(step.path.is_file() for step in STEPS)
+
+
+def test_peak_takes_each_figure_by_itself() -> None:
+    highest = peak([replace(BUSY, gateway_rss=1), replace(REST, gpu_used=7)])
+    assert (highest.gateway_rss, highest.worker_rss, highest.gpu_used) == (104, 900, 7)
+
+
+def test_the_sampler_reads_a_real_process_and_ends_with_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        sampler = MemorySampler(process.pid)
+        sample = sampler.take()
+        assert sample.gateway_rss > 0
+        assert (sample.worker_rss, sample.workers) == (0, 0)
+        process.communicate()
+    with pytest.raises(psutil.NoSuchProcess):
+        sampler.take()

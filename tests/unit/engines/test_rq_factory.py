@@ -1,0 +1,79 @@
+"""Which engine the settings choose, and what an rq-worker makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docling_serve import orchestrator_factory as factory
+from docling_serve.app import _with_one_worker
+from docling_serve.engines.local import LocalEngine
+from docling_serve.engines.rq import RqEngine
+from docling_serve.engines.rq_reach import RedisUnreachable
+from docling_serve.settings import AsyncEngine
+from tests.helpers.loops import run
+from tests.helpers.rest_server import settings_of
+from tests.helpers.rq_engines import rq_settings
+
+RQ = {"eng_kind": AsyncEngine.RQ}
+
+
+@pytest.fixture(autouse=True)
+def no_current_engine() -> Iterator[None]:
+    yield
+    factory.set_current_engine(None)
+
+
+def parts() -> factory.LocalParts:
+    made = factory._no_parts()
+    assert isinstance(made.folders, Path)
+    return made
+
+
+def test_the_local_engine(tmp_path: Path) -> None:
+    assert isinstance(factory.make_engine(settings_of(), parts), LocalEngine)
+
+
+def test_the_rq_engine_needs_no_parts_and_no_redis_to_be_made() -> None:
+    def no_parts() -> factory.LocalParts:
+        raise AssertionError("not asked for")
+
+    async def scenario() -> None:
+        settings = rq_settings("redis://127.0.0.1:1/").model_copy(update=RQ)
+        engine = factory.make_engine(settings, no_parts)
+        assert isinstance(engine, RqEngine)
+        await engine.close()
+
+    run(scenario())
+
+
+def test_ray_is_refused() -> None:
+    with pytest.raises(factory.EngineUnavailable, match="eng_kind=ray is not available"):
+        factory.require_engine(settings_of(eng_kind=AsyncEngine.RAY))
+
+
+def test_rq_without_redis_is_refused() -> None:
+    with pytest.raises(RedisUnreachable):
+        factory.require_engine(rq_settings("redis://127.0.0.1:1/").model_copy(update=RQ))
+
+
+def test_outside_code_gets_the_engine_of_the_server() -> None:
+    engine = factory.make_engine(settings_of(), parts)
+    factory.set_current_engine(engine)
+    assert factory.get_async_orchestrator() is engine
+    factory.set_current_engine(None)
+    assert factory.get_async_orchestrator() is not engine
+    assert factory.get_async_orchestrator() is factory.get_async_orchestrator()
+
+
+def test_an_rq_worker_has_one_process_that_stays_while_the_next_job_is_taken() -> None:
+    changed = _with_one_worker(settings_of(subprocess_max_workers=4))
+    assert changed.subprocess_max_workers == 1
+    assert 0 < changed.worker_idle_timeout_s() <= 2
+
+
+def test_an_rq_worker_keeps_models_for_as_long_as_it_is_told() -> None:
+    settings = settings_of(free_vram_on_idle=False, subprocess_idle_timeout=600.0)
+    assert _with_one_worker(settings).worker_idle_timeout_s() == 600.0

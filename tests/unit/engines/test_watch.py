@@ -1,0 +1,61 @@
+"""What a watcher of a task reads, fast or slow."""
+
+from __future__ import annotations
+
+import asyncio
+
+from docling.datamodel.service.tasks import TaskType
+from docling_jobkit.datamodel.task_meta import TaskStatus
+
+from docling_serve.engines.base import TaskView
+from docling_serve.engines.watch import Watch
+
+
+def state(status: TaskStatus, position: int | None = None) -> TaskView:
+    return TaskView("t", TaskType.CONVERT, status, position)
+
+
+STARTED, SUCCESS = state(TaskStatus.STARTED), state(TaskStatus.SUCCESS)
+
+
+async def read(watch: Watch) -> list[TaskView]:
+    return [view async for view in watch]
+
+
+def test_reader_gets_every_state_and_then_the_end() -> None:
+    async def scenario() -> list[TaskView]:
+        watch = Watch(state(TaskStatus.PENDING, 1))
+        reader = asyncio.ensure_future(read(watch))
+        await asyncio.sleep(0)
+        watch.tell(STARTED)
+        await asyncio.sleep(0)
+        watch.tell(SUCCESS)
+        watch.tell(SUCCESS)
+        return await reader
+
+    told = asyncio.run(scenario())
+    assert [view.status for view in told] == ["pending", "started", "success"]
+
+
+def test_slow_reader_loses_the_oldest_states_only() -> None:
+    async def scenario() -> list[TaskView]:
+        watch = Watch(state(TaskStatus.PENDING, 1001))
+        for position in range(1000, 0, -1):
+            watch.tell(state(TaskStatus.PENDING, position))
+        watch.tell(SUCCESS)
+        return await read(watch)
+
+    told = asyncio.run(scenario())
+    assert len(told) < 100
+    assert told[-1] is SUCCESS
+    assert [view.position for view in told[:-1]] == list(range(len(told) - 1, 0, -1))
+
+
+def test_repeat_gives_the_newest_state_again() -> None:
+    async def scenario() -> list[TaskView]:
+        watch = Watch(STARTED)
+        first = await anext(watch)
+        watch.repeat()
+        return [first, await anext(watch)]
+
+    assert asyncio.run(scenario()) == [STARTED, STARTED]

@@ -1,0 +1,198 @@
+"""What /metrics tells, under which names, and what it must not be made to tell."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from docling_serve.errors import Failure
+from tests.helpers.rest_server import RestServer, rest_server
+
+pytestmark = pytest.mark.anyio
+
+UPLOAD = [("files", ("a.md", b"# T"))]
+#: Names of docling-serve 1.38.2 (contract: behaviour L94).
+PROCESS = {
+    "python_gc_objects_collected_total",
+    "python_gc_objects_uncollectable_total",
+    "python_gc_collections_total",
+    "python_info",
+    "process_virtual_memory_bytes",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_cpu_seconds_total",
+    "process_open_fds",
+    "process_max_fds",
+}
+REQUESTS = {
+    "http_server_active_requests",
+    "http_server_duration_milliseconds_count",
+    "http_server_request_size_bytes_count",
+    "http_server_response_size_bytes_count",
+}
+
+
+async def page(server: RestServer) -> str:
+    reply = await server.client.get("/metrics")
+    assert reply.status_code == 200
+    return reply.text
+
+
+def names(text: str) -> set[str]:
+    return set(re.findall(r"^([a-z_]+)[{ ]", text, re.MULTILINE))
+
+
+def samples(text: str, name: str) -> dict[str, float]:
+    """Values of one metric by their labels, those of the instrumentation left out."""
+    found = {}
+    for labels, value in re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE):
+        own = [label for label in labels.split(",") if not label.startswith("otel_scope_")]
+        found[",".join(sorted(own))] = float(value)
+    return found
+
+
+async def test_names_are_those_that_dashboards_know(tmp_path: Path) -> None:
+    async with rest_server(tmp_path) as server:
+        await server.client.post("/v1/convert/file", files=UPLOAD)
+        reply = await server.client.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert names(reply.text) >= PROCESS | REQUESTS | {"target_info"}
+    assert samples(reply.text, "target_info") == {'service_name="docling-serve"': 1.0}
+    assert 'otel_scope_name="opentelemetry.instrumentation.fastapi"' in reply.text
+
+
+async def test_requests_are_told_apart_by_route_method_and_status(tmp_path: Path) -> None:
+    async with rest_server(tmp_path) as server:
+        for task in ("x", "y"):
+            await server.client.get(f"/v1/status/poll/{task}")
+        await server.client.get("/no/such/page")
+        counts = samples(await page(server), "http_server_duration_milliseconds_count")
+    (polls,) = [
+        (labels, count) for labels, count in counts.items() if "status/poll/{task_id}" in labels
+    ]
+    assert polls[1] == 2
+    assert {label.split("=")[0] for label in polls[0].split(",")} == {
+        "http_flavor",
+        "http_host",
+        "http_method",
+        "http_scheme",
+        "http_status_code",
+        "http_target",
+        "net_host_port",
+    }
+    assert "no/such/page" not in " ".join(counts)
+
+
+async def test_clients_cannot_make_series(tmp_path: Path) -> None:
+    pages = []
+    async with rest_server(tmp_path) as server:
+        for number in range(20):
+            await server.client.get("/version", headers={"Host": f"host-{number}.example"})
+            await server.client.request(f"ODD{number}", "/version")
+            await server.client.get(f"/made-up/{number}")
+            pages.append(await page(server))
+    first, *_, last = [re.sub(r" \S+$", "", text, flags=re.MULTILINE) for text in pages]
+    assert first == last
+    assert not {"host-1", "ODD1", "made-up"} & set(re.split(r"[^\w-]+", last))
+
+
+async def test_probes_and_scrapes_are_not_counted(tmp_path: Path) -> None:
+    async with rest_server(tmp_path) as server:
+        for path in ("/health", "/ready", "/readyz", "/livez", "/api", "/metrics"):
+            await server.client.get(path)
+        assert samples(await page(server), "http_server_duration_milliseconds_count") == {}
+
+
+async def test_tasks_are_counted_by_type_and_outcome(tmp_path: Path) -> None:
+    async with rest_server(tmp_path) as server:
+        await server.client.post("/v1/convert/file", files=UPLOAD)
+        await server.client.post("/v1/chunk/hybrid/file", files=UPLOAD)
+        server.runner.failure = Failure("timeout", "too slow")
+        await server.client.post("/v1/convert/file", files=UPLOAD)
+        text = await page(server)
+    assert samples(text, "docling_serve_tasks_total") == {
+        'outcome="success",task_type="convert"': 1,
+        'outcome="success",task_type="chunk"': 1,
+        'outcome="timeout",task_type="convert"': 1,
+    }
+    assert samples(text, "docling_serve_task_wait_seconds_count") == {
+        'task_type="chunk"': 1,
+        'task_type="convert"': 2,
+    }
+    assert sum(samples(text, "docling_serve_task_duration_seconds_count").values()) == 3
+
+
+async def test_load_is_read_at_the_scrape(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, closed=True) as server:
+        server.services.describe_workers = lambda: {
+            "workers": [
+                {"state": "busy", "rss_bytes": 100, "vram_bytes": 7},
+                {"state": "busy", "rss_bytes": 20, "vram_bytes": None},
+                {"state": "idle", "rss_bytes": 3, "vram_bytes": None},
+            ]
+        }
+        for _ in range(3):
+            await server.client.post("/v1/convert/file/async", files=UPLOAD)
+        await server.runner.begun.get()
+        text = await page(server)
+    assert samples(text, "docling_serve_tasks_waiting") == {"": 2}
+    assert samples(text, "docling_serve_workers") == {'state="busy"': 2, 'state="idle"': 1}
+    assert samples(text, "docling_serve_workers_memory_bytes") == {"": 123}
+    assert samples(text, "docling_serve_workers_gpu_memory_bytes") == {"": 7}
+
+
+async def test_without_request_metrics_the_process_still_tells_of_itself(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, otel_enable_metrics=False) as server:
+        await server.client.post("/v1/convert/file", files=UPLOAD)
+        assert names(await page(server)) >= PROCESS
+        assert not [name for name in names(await page(server)) if name.startswith(("http", "doc"))]
+
+
+async def test_page_is_gone_without_prometheus(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, otel_enable_prometheus=False) as server:
+        assert (await server.client.get("/metrics")).status_code == 404
+
+
+async def test_service_name_is_configured(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, otel_service_name="ours") as server:
+        assert samples(await page(server), "target_info") == {'service_name="ours"': 1.0}
+
+
+async def test_no_key_is_asked(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, api_key="secret") as server:
+        assert REQUESTS - names(await page(server)) == REQUESTS
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_additional_port(tmp_path: Path) -> None:
+    port = free_port()
+    async with rest_server(tmp_path, metrics_port=port) as server:
+        await server.client.post("/v1/convert/file", files=UPLOAD)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            elsewhere = await client.get(f"http://127.0.0.1:{port}/metrics")
+        assert samples(elsewhere.text, "docling_serve_tasks_total") == samples(
+            await page(server), "docling_serve_tasks_total"
+        )
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+async def test_taken_port_stops_the_start(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        settings: dict[str, Any] = {"metrics_port": taken.getsockname()[1]}
+        with pytest.raises(OSError, match="in use"):
+            async with rest_server(tmp_path, **settings):
+                pytest.fail("it started")

@@ -1,0 +1,42 @@
+"""What tests of real worker processes share: a fork server of scripted workers, a look back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
+
+import psutil
+import pytest
+
+from tests.helpers.process_ends import descendants
+
+
+@pytest.fixture(scope="module")
+def fork_server() -> Iterator[None]:
+    """A fork server for this module alone, which has the scripted worker imported."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # multiprocessing's own tests' way
+    forkserver.set_forkserver_preload(["tests.helpers.scriptable_child"])
+    forkserver.ensure_running()
+    resource_tracker.ensure_running()
+    yield
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    forkserver.set_forkserver_preload(["__main__"])
+
+
+@pytest.fixture
+def nothing_is_left(fork_server: None) -> Iterator[None]:
+    """A test leaves no process and no thread of a pool."""
+    before = descendants()
+    yield
+    left = [psutil.Process(pid) for pid in descendants() - before if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(left, timeout=5)
+    for process in alive:
+        process.kill()
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("worker-")]
+    for thread in threads:
+        thread.join(timeout=5)
+    assert not alive, f"processes left: {alive}"
+    assert not [thread for thread in threads if thread.is_alive()]
+    assert not multiprocessing.active_children()

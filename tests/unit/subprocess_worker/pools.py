@@ -1,0 +1,114 @@
+"""Pools of scripted workers, and the jobs they are given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from docling_serve.errors import Failure, TaskFailed
+from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.subprocess_worker import SubprocessWorkerPool, WorkerPoolConfig
+from docling_serve.subprocess_worker.memory import DeviceMemory
+from docling_serve.subprocess_worker.starter import ChildMain, Starter
+from tests.helpers import scriptable_child
+
+_numbers = itertools.count(1)
+
+
+def pool_config(**limits: Any) -> WorkerPoolConfig:
+    """Limits that are short where a test has to wait for them. Workers are forked unless a test
+    says otherwise: that takes milliseconds."""
+    return WorkerPoolConfig(
+        **{
+            "start_method": "forkserver",
+            "start_timeout_s": 20.0,
+            "stop_grace_s": 5.0,
+            "term_grace_s": 0.2,
+            "kill_wait_s": 5.0,
+            **limits,
+        }
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_pool(
+    *,
+    main: ChildMain = scriptable_child.main,
+    device: DeviceMemory | None = None,
+    **limits: Any,
+) -> AsyncIterator[SubprocessWorkerPool]:
+    """A pool of scripted workers, closed at the end."""
+    config = pool_config(**limits)
+    pool = SubprocessWorkerPool(config=config, starter=Starter(config, main), device=device)
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), 10)
+        finally:
+            pool.kill_all()
+
+
+@dataclass
+class ScriptedJob:
+    """A job, and what the pool said of it."""
+
+    folder: TaskFolder
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    introduced: asyncio.Event = field(default_factory=asyncio.Event)
+    progressed: asyncio.Event = field(default_factory=asyncio.Event)
+    facts: dict[str, int] = field(default_factory=dict)
+    progress: list[JobProgress] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, parent: Path, **options: Any) -> ScriptedJob:
+        """Write the job that ``options`` describe into a folder of its own."""
+        task_id = f"job-{next(_numbers)}"
+        folder = TaskFolder.create(parent, task_id)
+        folder.write_job(JobSpec(task_id=task_id, sources=[], options=options))
+        return cls(folder)
+
+    @property
+    def pid(self) -> int:
+        """The worker that has the job."""
+        return self.facts["pid"]
+
+    async def run(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> JobResult:
+        """Give it to ``pool`` and wait for its end."""
+        return await pool.run(
+            self.folder,
+            self.folder.root.name,
+            timeout_s,
+            on_started=self.started.set,
+            on_progress=self._note,
+            on_callback=self._introduce,
+        )
+
+    def begin(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> asyncio.Task[JobResult]:
+        """Give it to ``pool`` and do not wait."""
+        return asyncio.ensure_future(self.run(pool, timeout_s))
+
+    def note_end(self, running: asyncio.Task[JobResult], ended: list[ScriptedJob]) -> None:
+        """Put the job into ``ended`` when it has."""
+        running.add_done_callback(lambda _: ended.append(self))
+
+    async def failure(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> Failure:
+        """Give it to ``pool``; how it fails."""
+        try:
+            result = await self.run(pool, timeout_s)
+        except TaskFailed as exc:
+            return exc.failure
+        raise AssertionError(f"the job succeeded: {result}")
+
+    def _note(self, progress: JobProgress) -> None:
+        self.progress.append(progress)
+        self.progressed.set()
+
+    def _introduce(self, facts: dict[str, Any]) -> None:
+        self.facts = facts
+        self.introduced.set()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from docling_serve.subprocess_worker.channel import socket_pair
+from docling_serve.subprocess_worker.log_pipe import WorkerOutput
+from tests.helpers.loops import LOOP_KINDS, LoopKind, run_on
+from tests.helpers.process_ends import ROOT, python
+
+pytestmark = pytest.mark.parametrize("loop_kind", LOOP_KINDS)
+
+
+def followed(loop_kind: LoopKind, write: Callable[[socket.socket], None]) -> WorkerOutput:
+    """What became of the output that ``write`` sends."""
+
+    async def work() -> WorkerOutput:
+        ours, theirs = socket_pair()
+        theirs.setblocking(True)
+        output = WorkerOutput()
+        following = asyncio.create_task(output.follow(ours))
+        await asyncio.to_thread(write, theirs)
+        theirs.close()
+        await following
+        return output
+
+    return run_on(loop_kind, work())
+
+
+def test_output_is_passed_on_and_its_end_kept(
+    loop_kind: LoopKind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"line {number}" for number in range(100)]
+    output = followed(loop_kind, lambda end: end.sendall("\n".join(lines).encode() + b"\n"))
+
+    assert capsys.readouterr().err.splitlines() == lines
+    assert output.tail() == "\n".join(lines[-20:])
+    assert output.tail(2) == "line 98\nline 99"
+    assert len(output.tail(1000).splitlines()) == 40
+
+
+def test_a_last_line_without_an_end_is_kept(loop_kind: LoopKind) -> None:
+    assert followed(loop_kind, lambda end: end.sendall(b"a\nKilled")).tail() == "a\nKilled"
+
+
+def test_empty_lines_do_not_end_it(loop_kind: LoopKind) -> None:
+    assert followed(loop_kind, lambda end: end.sendall(b"a\n\n\nb\n")).tail() == "a\n\n\nb"
+
+
+def test_bytes_that_are_no_text_are_replaced(loop_kind: LoopKind) -> None:
+    assert (
+        followed(loop_kind, lambda end: end.sendall(b"\xff!\n")).tail()
+        == "\N{REPLACEMENT CHARACTER}!"
+    )
+
+
+def test_a_line_beyond_all_limits_is_passed_on_too(
+    loop_kind: LoopKind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    length = 300_000
+    output = followed(loop_kind, lambda end: end.sendall(b"x" * length + b"\nafter\n"))
+
+    assert output.tail().endswith("after")
+    passed_on = capsys.readouterr().err.count("x")
+    assert passed_on == length
+
+
+def test_nothing_at_all_is_fine(loop_kind: LoopKind) -> None:
+    assert followed(loop_kind, lambda _: None).tail() == ""
+
+
+SPEAKING = """
+import os, socket, subprocess, sys
+from docling_serve.subprocess_worker.log_pipe import redirect_output
+redirect_output(socket.socket(fileno=int(sys.argv[1])))
+print("printed", flush=True)
+os.write(2, b"by native code\\n")
+subprocess.run(["echo", "by a child"])
+"""
+
+
+def test_all_that_a_worker_and_its_children_print_is_redirected(loop_kind: LoopKind) -> None:
+    def speak(end: socket.socket) -> None:
+        subprocess.run(
+            python("-c", SPEAKING, str(end.fileno())),
+            cwd=ROOT,
+            pass_fds=[end.fileno()],
+            check=True,
+            timeout=30,
+        )
+
+    assert followed(loop_kind, speak).tail() == "printed\nby native code\nby a child"

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from docling_serve.subprocess_worker.config import threads_per_worker
+from docling_serve.subprocess_worker.memory import MemoryRecord, tree_rss
+from docling_serve.subprocess_worker.metrics import SubprocessMetrics
+
+
+def test_overhead_is_what_was_not_conversion() -> None:
+    metrics = SubprocessMetrics()
+    metrics.record(total_s=3.0, work_s=2.0)
+    metrics.record(total_s=2.5, work_s=2.0)
+
+    assert (metrics.tasks, metrics.task_seconds, metrics.overhead_seconds) == (2, 5.5, 1.5)
+    assert metrics.avg_overhead_pct == pytest.approx(37.5)
+
+
+def test_before_the_first_task_there_is_no_overhead() -> None:
+    assert SubprocessMetrics().avg_overhead_pct == 0.0
+
+
+def test_a_conversion_that_claims_more_than_its_task_took_costs_nothing() -> None:
+    metrics = SubprocessMetrics()
+    metrics.record(total_s=1.0, work_s=2.0)
+
+    assert metrics.overhead_seconds == 0.0
+
+
+def test_a_task_that_was_all_overhead_divides_by_nothing() -> None:
+    metrics = SubprocessMetrics()
+    metrics.record(total_s=1.0, work_s=0.0)
+
+    assert metrics.avg_overhead_pct == 0.0
+
+
+def test_all_figures_by_name() -> None:
+    metrics = SubprocessMetrics()
+    metrics.record(2.0, 1.0)
+    metrics.count_move("standby")
+    metrics.count_stop("idle")
+    metrics.count_loss("SIGSEGV")
+    metrics.count_loss("SIGSEGV")
+
+    assert metrics.as_dict() == {
+        "tasks": 1,
+        "task_seconds": 2.0,
+        "overhead_seconds": 1.0,
+        "avg_overhead_pct": 100.0,
+        "workers_started": 0,
+        "moves": {"standby": 1},
+        "stops": {"idle": 1},
+        "losses": {"SIGSEGV": 2},
+    }
+
+
+def test_memory_is_remembered_at_its_peak() -> None:
+    record = MemoryRecord()
+    for rss in (100, 300, 200):
+        record.note(rss)
+
+    assert (record.current, record.peak, record.growth) == (200, 300, 0)
+
+
+def test_growth_counts_from_the_end_of_the_first_job() -> None:
+    record = MemoryRecord()
+    record.note(100)
+    record.note_job_end(400)
+    assert record.growth == 0
+    record.note_job_end(450)
+    assert record.growth == 50
+    record.note_job_end(380)
+    assert record.growth == 0
+
+
+def test_memory_of_a_process_that_is_there_and_of_one_that_is_not() -> None:
+    assert tree_rss(os.getpid()) > 1_000_000
+    assert tree_rss(2**22 + 1) == 0
+
+
+def test_processors_are_divided_and_each_worker_gets_one() -> None:
+    available = len(os.sched_getaffinity(0))
+
+    assert threads_per_worker(1) == available
+    assert threads_per_worker(available * 4) == 1

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import importlib.util
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docling_serve.subprocess_worker.starter import Starter
+from docling_serve.subprocess_worker.template import TemplateReport, preload_module
+from tests.helpers import scriptable_child
+from tests.helpers.loops import run
+from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool, pool_config
+
+FIT = TemplateReport(loaded=True, threads=1, cuda=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        ({}, None),
+        ({"loaded": False}, "imports failed"),
+        ({"threads": 3}, "3 threads"),
+        ({"cuda": True}, "CUDA"),
+    ],
+)
+def test_what_makes_a_template_unfit(change: dict[str, Any], because: str | None) -> None:
+    report = TemplateReport(**{**asdict(FIT), **change})
+
+    if because is None:
+        assert report.unfit_because is None
+    else:
+        assert because in str(report.unfit_because)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"loaded": true}', b"[]"])
+def test_a_report_that_is_none_is_an_error(text: bytes) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        TemplateReport.from_wire(text)
+
+
+@pytest.mark.parametrize("plugins", [False, True])
+def test_the_template_modules_are_there(plugins: bool) -> None:
+    assert importlib.util.find_spec(preload_module(plugins)) is not None
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_an_unfit_template_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The fork server of these tests has nothing imported that converts."""
+
+    async def work() -> None:
+        async with open_pool(start_method="forkserver") as pool:
+            await pool.start()
+            await ScriptedJob.make(tmp_path).run(pool)
+            assert pool.snapshot().start_method == "spawn"
+
+    run(work(), within_s=30)
+    assert "workers are spawned: its imports failed" in caplog.text
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_every_process_is_started_from_one_thread_that_stays() -> None:
+    """The kernel's parent-death signal follows the thread that started a process."""
+
+    async def work() -> None:
+        before = set(threading.enumerate())
+        starter = Starter(pool_config(), scriptable_child.main)
+        for number in range(3):
+            started = await starter.start(number)
+            started.process.kill()
+            assert await starter.reap(started.process) == -9
+            started.channel.close()
+            started.output.close()
+        assert len(set(threading.enumerate()) - before) == 1
+        starter.close()
+
+    run(work())

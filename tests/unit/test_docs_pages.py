@@ -1,0 +1,77 @@
+"""The pages about the design say what the code says."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from docling_serve.settings import DoclingServeSettings, UvicornSettings, env_names
+from docling_serve.subprocess_worker.states import TRANSITIONS, StopReason
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("architecture.md", "worker-lifecycle.md", "troubleshooting.md")
+GROUPED = "alive"
+VARIABLE = re.compile(r"\b(?:DOCLING_SERVE|UVICORN)_[A-Z0-9_]+")
+SETTING = re.compile(r"`((?:subprocess|sync|unload|eng|free_vram|max|use_subprocess)_[a-z_]+)`")
+
+
+def _text(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def _first_column(text: str, heading: str) -> list[str]:
+    """The code words that begin the rows of the first table under ``heading``."""
+    part = text.split(f"\n## {heading}\n")[1].split("\n## ", maxsplit=1)[0]
+    return re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
+
+
+def _drawn_moves() -> set[tuple[str, str]]:
+    diagram = _text("worker-lifecycle.md").split("```mermaid\n")[1].split("```")[0]
+    grouped = set(re.findall(r"\w+", diagram.split("{")[1].split("}")[0])) & set(_states())
+    moves: set[tuple[str, str]] = set()
+    for origin, to in re.findall(r"(\S+) --> (\S+)", diagram):
+        if "[*]" not in (origin, to):
+            moves |= {(each, to) for each in (grouped if origin == GROUPED else {origin})}
+    return moves
+
+
+def _states() -> list[str]:
+    return [state.value for state in TRANSITIONS]
+
+
+def test_the_diagram_draws_the_legal_moves_and_no_other() -> None:
+    legal = {(state.value, to.value) for state, tos in TRANSITIONS.items() for to in tos}
+    assert _drawn_moves() == legal
+
+
+def test_every_state_and_every_reason_has_one_row() -> None:
+    text = _text("worker-lifecycle.md")
+    assert Counter(_first_column(text, "States")) == Counter(_states())
+    reasons = Counter(reason.value for reason in StopReason)
+    assert Counter(_first_column(text, "Why a worker ends")) == reasons
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_that_are_named_exist(page: str) -> None:
+    text = _text(page)
+    known = {
+        variable
+        for settings in (DoclingServeSettings, UvicornSettings)
+        for name in settings.model_fields
+        for variable in env_names(name, settings)
+    }
+    assert set(VARIABLE.findall(text)) <= known
+    names = set(SETTING.findall(text)) - {reason.value for reason in StopReason}
+    named = {f"DOCLING_SERVE_{name.upper()}" for name in names}
+    assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", _text(page)):
+        file, _, anchor = target.partition("#")
+        linked = _text(file or page)
+        headings = re.findall(r"^#+ (.*)$", linked, re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+        assert not anchor or anchor in anchors

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from docling_serve.errors import TaskNotTransferable
+from docling_serve.jobs import (
+    MODEL_FREE_SUFFIXES,
+    ConnectorSource,
+    JobResult,
+    JobSpec,
+    RemoteUrl,
+    StagedFile,
+    TaskFolder,
+    may_need_models,
+    model_kind,
+)
+
+TASK: dict[str, Any] = {
+    "task_id": "0b8e-1",
+    "sources": [
+        {"kind": "file", "path": "input/0", "filename": "名.pdf"},
+        {"kind": "http", "url": "https://example.com/a.pdf", "headers": {"X-A": "1"}},
+        {"kind": "connector", "config": {"kind": "s3", "bucket": "b"}},
+    ],
+    "options": {"to_formats": ["md"], "page_range": [1, 3], "images_scale": 2.0},
+}
+RESULT = JobResult(body="result.body", media_type="application/json", processing_time=1.0)
+
+
+class _Model(BaseModel):
+    value: int = 1
+
+
+# ---- JobSpec -------------------------------------------------------------------------------------
+
+
+def test_a_task_of_plain_data_becomes_a_job() -> None:
+    spec = JobSpec.from_task_dict(TASK)
+
+    assert spec.sources == [
+        StagedFile(path="input/0", filename="名.pdf"),
+        RemoteUrl(url="https://example.com/a.pdf", headers={"X-A": "1"}),
+        ConnectorSource(config={"kind": "s3", "bucket": "b"}),
+    ]
+    assert spec.targets == [{"kind": "inbody"}]
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_dumped_job_is_a_task_again() -> None:
+    spec = JobSpec.from_task_dict(TASK)
+
+    assert JobSpec.from_task_dict(spec.model_dump(mode="json")) == spec
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "reason"),
+    [
+        ({"sources": [io.BytesIO(b"x")]}, "sources.0", "BytesIO is not plain data"),
+        ({"options": {"a": [1, {"b": object()}]}}, "options.a.1.b", "object is not plain data"),
+        ({"options": {"raw": b"bytes"}}, "options.raw", "bytes is not plain data"),
+        ({"options": {"formats": {"md"}}}, "options.formats", "set is not plain data"),
+        ({"options": _Model()}, "options", "_Model is not plain data"),
+        ({"options": {"path": Path("/tmp")}}, "options.path", "PosixPath is not plain data"),
+        ({"options": {1: "one"}}, "options.1", "keys must be text"),
+        ({7: 1}, "task.7", "keys must be text"),
+        ({"unheard_of": 1}, "unheard_of", "Extra inputs"),
+        ({"task_type": "transmute"}, "task_type", "'convert' or 'chunk'"),
+        ({"task_id": ""}, "task_id", "at least 1 character"),
+        ({"task_id": "../up"}, "task_id", "pattern"),
+        ({"task_id": "a/b"}, "task_id", "pattern"),
+        ({"task_id": None}, "task_id", "valid string"),
+        ({"sources": "a.pdf"}, "sources", "valid list"),
+        ({"sources": [{"kind": "file", "path": "p"}]}, "sources.0.file.filename", "required"),
+        ({"sources": [{"kind": "carrier-pigeon"}]}, "sources.0", "expected tags"),
+        ({"sources": [{"path": "p"}]}, "sources.0", "discriminator"),
+        ({"include_converted_doc": "perhaps"}, "include_converted_doc", "boolean"),
+        (
+            {"sources": [{"kind": "file", "path": "p", "filename": "\udcff.pdf"}]},
+            "sources.0.file.filename",
+            "unicode",
+        ),
+    ],
+)
+def test_what_cannot_be_handed_over_is_refused_by_name(
+    change: dict[Any, Any], field: str, reason: str
+) -> None:
+    with pytest.raises(TaskNotTransferable) as refusal:
+        JobSpec.from_task_dict({**TASK, **change})
+
+    assert refusal.value.field == field
+    assert reason in refusal.value.reason
+    assert field in str(refusal.value)
+
+
+@pytest.mark.parametrize("missing", ["task_id", "sources"])
+def test_what_is_missing_is_named(missing: str) -> None:
+    with pytest.raises(TaskNotTransferable) as refusal:
+        JobSpec.from_task_dict({k: v for k, v in TASK.items() if k != missing})
+
+    assert refusal.value.field == missing
+
+
+def test_a_refusal_does_not_repeat_a_value() -> None:
+    with pytest.raises(TaskNotTransferable) as refusal:
+        JobSpec.from_task_dict({**TASK, "include_converted_doc": "s3cret"})
+
+    assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_have_is_not_turned_into_none(number: float) -> None:
+    """Either it is refused by name, or it comes back as it was."""
+    try:
+        spec = JobSpec.from_task_dict({**TASK, "options": {"images_scale": number}})
+    except TaskNotTransferable as refusal:
+        came_back = refusal.field
+    else:
+        came_back = str(JobSpec.model_validate_json(spec.model_dump_json()).options["images_scale"])
+
+    assert came_back in ("options.images_scale", str(number))
+
+
+def test_a_job_does_not_change() -> None:
+    spec = JobSpec.from_task_dict(TASK)
+    with pytest.raises(ValidationError):
+        spec.task_id = "other"  # type: ignore[misc]
+
+
+# ---- the result ----------------------------------------------------------------------------------
+
+
+def test_a_result_is_read_out_of_an_answer() -> None:
+    assert JobResult.from_results({**RESULT.model_dump(), "folder": "/scratch/x"}) == RESULT
+
+
+# ---- the folder ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> TaskFolder:
+    return TaskFolder.create(tmp_path / "scratch", "task-1")
+
+
+def test_only_this_user_can_read_a_task(folder: TaskFolder) -> None:
+    folder.write_job(JobSpec.from_task_dict(TASK))
+
+    assert folder.root.stat().st_mode & 0o777 == 0o700
+    assert folder.input(0).parent.stat().st_mode & 0o777 == 0o700
+    assert folder.job_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_job_is_read_back_as_it_was_written(folder: TaskFolder) -> None:
+    spec = JobSpec.from_task_dict(TASK)
+    folder.write_job(spec)
+
+    assert folder.read_job() == spec
+
+
+def test_two_tasks_cannot_have_one_folder(folder: TaskFolder) -> None:
+    with pytest.raises(FileExistsError):
+        TaskFolder.create(folder.root.parent, "task-1")
+
+
+def test_the_reply_is_a_file_of_the_task(folder: TaskFolder) -> None:
+    folder.body.write_bytes(b"reply")
+
+    assert folder.result_file(RESULT) == folder.body
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["missing", "work", "../other", "../task-1/result.body", "work/inner", "", ".", "..", "a\0b"],
+)
+def test_any_other_name_is_refused(folder: TaskFolder, name: str) -> None:
+    folder.work.mkdir()
+    (folder.work / "inner").touch()
+    (folder.root.parent / "other").touch()
+    folder.body.touch()
+
+    with pytest.raises(ValueError, match="not a result file"):
+        folder.result_file(RESULT.model_copy(update={"body": name}))
+
+
+def test_an_absolute_name_is_refused(folder: TaskFolder, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch()
+
+    with pytest.raises(ValueError, match="not a result file"):
+        folder.result_file(RESULT.model_copy(update={"body": str(elsewhere)}))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_is_refused_wherever_it_leads(
+    folder: TaskFolder, tmp_path: Path, inside: bool
+) -> None:
+    target = (folder.root if inside else tmp_path) / "target"
+    target.touch()
+    folder.body.symlink_to(target)
+
+    with pytest.raises(ValueError, match="not a result file"):
+        folder.result_file(RESULT)
+
+
+def test_after_the_end_only_the_reply_is_kept(folder: TaskFolder) -> None:
+    folder.write_job(JobSpec.from_task_dict(TASK))
+    folder.input(0).write_bytes(b"document")
+    folder.work.mkdir()
+    (folder.work / "page.png").touch()
+    folder.body.write_bytes(b"reply")
+
+    folder.drop_inputs()
+
+    assert list(folder.root.iterdir()) == [folder.body]
+
+
+def test_dropping_and_removing_twice_is_no_error(folder: TaskFolder) -> None:
+    for _ in range(2):
+        folder.drop_inputs()
+    for _ in range(2):
+        folder.remove()
+
+    assert not folder.root.exists()
+
+
+# ---- models --------------------------------------------------------------------------------------
+
+
+def _job(*names: str, **options: Any) -> JobSpec:
+    sources = [StagedFile(path=f"input/{i}", filename=name) for i, name in enumerate(names)]
+    return JobSpec(task_id="t", sources=list(sources), options=options)
+
+
+@pytest.mark.parametrize("name", ["a.md", "A.DOCX", "b.html", "c.xlsx", "d.csv", "e.adoc"])
+def test_documents_that_need_no_models(name: str) -> None:
+    assert not may_need_models(_job(name))
+    assert not may_need_models(_job("first.md", name))
+
+
+@pytest.mark.parametrize(
+    "name", ["a.pdf", "a.PNG", "a.jpeg", "a.tiff", "a.wav", "a.mp3", "a", "a.xyz", ".md"]
+)
+def test_documents_that_may_need_them(name: str) -> None:
+    assert may_need_models(_job(name))
+    assert may_need_models(_job("first.md", name))
+
+
+@pytest.mark.parametrize(
+    "option", ["do_picture_description", "do_picture_classification", "do_chart_extraction"]
+)
+def test_looking_into_pictures_may_need_them(option: str) -> None:
+    assert may_need_models(_job("a.docx", **{option: True}))
+    assert not may_need_models(_job("a.docx", **{option: False}))
+
+
+def test_what_is_fetched_may_need_them() -> None:
+    spec = JobSpec(task_id="t", sources=[RemoteUrl(url="https://example.com/a.md")])
+
+    assert may_need_models(spec)
+
+
+def test_suffixes_are_written_as_they_are_compared() -> None:
+    assert all(
+        suffix == suffix.lower() and suffix.startswith(".") for suffix in MODEL_FREE_SUFFIXES
+    )
+
+
+def test_jobs_that_load_the_same_models_are_of_one_kind() -> None:
+    one = _job("a.pdf", do_ocr=True, to_formats=["md"], page_range=[1, 2])
+    other = _job("b.pdf", to_formats=["json"], do_ocr=True)
+
+    assert model_kind(one) == model_kind(other)
+
+
+def test_jobs_that_load_others_are_not() -> None:
+    kinds = {
+        model_kind(_job("a.pdf", **options))
+        for options in ({}, {"do_ocr": False}, {"ocr_preset": "rapidocr"}, {"pipeline": "vlm"})
+    }
+
+    assert len(kinds) == 4

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from docling_serve.guardian import Guardian
+from docling_serve.storage import Scratch
+from tests.helpers.process_ends import ROOT, has_ended, python
+
+OWNER = """
+import sys, signal
+from pathlib import Path
+from docling_serve.storage import Scratch
+scratch = Scratch(Path(sys.argv[1]))
+(scratch.path / "task").mkdir()
+(scratch.path / "task" / "document").write_text("private")
+print(scratch.path, flush=True)
+signal.pause()
+"""
+
+
+@contextmanager
+def another_server(parent: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process that holds a scratch folder with a document in it."""
+    with subprocess.Popen(
+        python("-c", OWNER, str(parent)), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield server, Path(server.stdout.readline().strip())
+        finally:
+            server.kill()
+
+
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Scratch]:
+    scratch = Scratch(tmp_path / "scratch")
+    yield scratch
+    if scratch.path.exists():
+        scratch.remove()
+
+
+def test_it_is_private_and_below_its_parent(scratch: Scratch, tmp_path: Path) -> None:
+    assert scratch.path.parent == tmp_path / "scratch"
+    assert scratch.path.stat().st_mode & 0o777 == 0o700
+
+
+def test_two_servers_have_two(scratch: Scratch) -> None:
+    other = Scratch(scratch.path.parent)
+
+    assert other.path != scratch.path
+    assert scratch.path.exists()
+    other.remove()
+    assert scratch.path.exists()
+
+
+def test_removing_it_leaves_its_parent_and_what_else_is_there(
+    scratch: Scratch, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "scratch" / "somebody-elses"
+    foreign.write_text("precious")
+    (scratch.path / "task").mkdir()
+    before = psutil.Process().children()
+
+    scratch.remove()
+
+    assert list((tmp_path / "scratch").iterdir()) == [foreign]
+    assert foreign.read_text() == "precious"
+    assert len(psutil.Process().children()) == len(before) - 1, "its guardian has ended"
+
+
+def test_a_folder_that_is_gone_already_is_no_error(scratch: Scratch) -> None:
+    shutil.rmtree(scratch.path)
+
+    scratch.remove()
+
+
+# ---- what was left behind ------------------------------------------------------------------------
+
+
+def dead_owners_folder(parent: Path, name: str = "docling-serve-old") -> Path:
+    """What a server left whose guardian did not live to see it."""
+    folder = parent / name
+    folder.mkdir(parents=True)
+    (folder / "owner.lock").touch()
+    (folder / "document").write_text("private")
+    return folder
+
+
+def test_folders_of_servers_that_are_gone_are_removed(tmp_path: Path) -> None:
+    left = [dead_owners_folder(tmp_path, f"docling-serve-{number}") for number in range(2)]
+
+    scratch = Scratch(tmp_path)
+
+    assert not any(folder.exists() for folder in left)
+    scratch.remove()
+
+
+def test_folders_of_servers_that_live_are_kept(tmp_path: Path) -> None:
+    with another_server(tmp_path) as (_, folder):
+        scratch = Scratch(tmp_path)
+
+        assert (folder / "task" / "document").read_text() == "private"
+        scratch.remove()
+        assert folder.exists()
+
+
+def test_a_folder_in_use_costs_nothing_to_look_at(tmp_path: Path) -> None:
+    with another_server(tmp_path):
+        Scratch(tmp_path).remove()
+        before = open_descriptors()
+        Scratch(tmp_path).remove()
+
+        assert open_descriptors() == before, "a descriptor is left open"
+
+
+@pytest.mark.parametrize("name", ["docling-serve-backup", "documents", "docling"])
+def test_what_is_not_a_servers_folder_is_kept(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "precious").touch()
+    (tmp_path / "docling-serve-file").touch()
+
+    Scratch(tmp_path).remove()
+
+    assert (folder / "precious").exists()
+    assert (tmp_path / "docling-serve-file").exists()
+
+
+def test_a_lock_without_our_name_does_not_make_it_ours(tmp_path: Path) -> None:
+    folder = dead_owners_folder(tmp_path, "other-program")
+
+    Scratch(tmp_path).remove()
+
+    assert folder.exists()
+
+
+# ---- the end of the server -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_server_that_is_killed_leaves_no_document(tmp_path: Path, number: int) -> None:
+    with another_server(tmp_path) as (server, folder):
+        assert (folder / "task" / "document").exists()
+        (guardian,) = psutil.Process(server.pid).children()
+        server.send_signal(number)
+        server.wait(10)
+
+        assert has_ended(guardian.pid)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shared_guardian_removes_it_when_nobody_else_can(tmp_path: Path) -> None:
+    guardian = Guardian()
+    scratch = Scratch(tmp_path, guardian)
+    scratch.remove()
+
+    assert not scratch.path.exists()
+    guardian.dismiss()
+
+
+# ---- code outside the server ---------------------------------------------------------------------
+
+ASKS = "from docling_serve.storage import get_scratch; print(get_scratch()); print(get_scratch())"
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_code_outside_the_server_gets_a_folder_too(tmp_path: Path, configured: bool) -> None:
+    wanted = tmp_path / "scratch"
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("DOCLING_SERVE_")}
+    environ["TMPDIR"] = str(tmp_path)
+    if configured:
+        environ["DOCLING_SERVE_SCRATCH_PATH"] = str(wanted)
+    ran = subprocess.run(
+        python("-c", ASKS),
+        cwd=tmp_path,
+        env={**environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    first, second = ran.stdout.splitlines()
+
+    assert first == second
+    assert Path(first).is_dir()
+    assert (Path(first) == wanted) is configured
+    assert Path(first).is_relative_to(tmp_path)
