@@ -154,18 +154,7 @@ class Conversion:
                 chunker_manager=self._chunkers,
                 chunking_options=chunking_options,
             )
-        rendered = _rendered(outcome, spec)
-        _write_body(folder, rendered)
-        return JobResult(
-            body=folder.body.name,
-            media_type=rendered.media_type,
-            download_name=rendered.download_name,
-            processing_time=outcome.processing_time,
-            num_converted=outcome.num_converted,
-            num_succeeded=outcome.num_succeeded,
-            num_partially_succeeded=outcome.num_partially_succeeded,
-            num_failed=outcome.num_failed,
-        )
+        return _written(outcome, spec, folder)
 
     def _task(self, spec: JobSpec) -> Task:
         """The jobkit task that its result processing reads options and targets from."""
@@ -267,6 +256,22 @@ def _exportable(
             source_uri=uri or str(result.input.file),
             target_document_version=version,
         )
+
+
+def _written(outcome: DoclingTaskResult, spec: JobSpec, folder: TaskFolder) -> JobResult:
+    """Leave the reply in the folder; returns what to tell of it."""
+    rendered = _rendered(outcome, spec)
+    _write_body(folder, rendered)
+    return JobResult(
+        body=folder.body.name,
+        media_type=rendered.media_type,
+        download_name=rendered.download_name,
+        processing_time=outcome.processing_time,
+        num_converted=outcome.num_converted,
+        num_succeeded=outcome.num_succeeded,
+        num_partially_succeeded=outcome.num_partially_succeeded,
+        num_failed=outcome.num_failed,
+    )
 
 
 def _rendered(outcome: DoclingTaskResult, spec: JobSpec) -> Rendered:

@@ -12,8 +12,11 @@ from pydantic import ValidationError
 
 from docling_serve.errors import CUDA_OUT_OF_MEMORY, Failure, TaskNotTransferable
 
-_MODEL_NAME = re.compile(r"\b([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]+)\b")
-_ABSOLUTE_PATH = re.compile(r"(?<![\w:/])/(?:[\w.@+-]+/)+[\w.@+-]*")
+#: A repository in an address of the model hub, in a folder of its cache, or named on its own.
+_IN_HUB_ADDRESS = re.compile(r"/(?:api/models/)?([\w.-]+/[\w.-]+)/(?:revision|resolve|tree)/")
+_IN_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+_ON_ITS_OWN = re.compile(r"(?<![\w./:-])([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]+)(?![\w./-])")
+_ABSOLUTE_PATH = re.compile(r"(?:file:/*(?=/)|(?<![\w:/]))/(?:[\w.@+ -]+/)+[\w.@+-]*")
 _DETAIL_LIMIT = 4000
 _NOTHING_TO_SEND = (
     "There is no result: none of the documents could be converted, or none of the formats asked "
@@ -86,13 +89,26 @@ def _models_not_ready(cause: BaseException) -> Failure:
     text = _safe_text(cause)
     if isinstance(cause, MemoryError) or "out of memory" in text.lower():
         return Failure("capacity", f"Not enough memory to load the models: {text}", retryable=True)
-    names = sorted({match for err in _chain(cause) for match in _MODEL_NAME.findall(str(err))})
+    names = _model_names(cause)
     named = f" ({', '.join(names[:3])})" if names else ""
     return Failure(
         "internal",
         f"A model that this conversion needs could not be loaded{named}: {text} {MODEL_HELP}",
         phase="orchestration",
     )
+
+
+def _model_names(cause: BaseException) -> list[str]:
+    """Which models the error is about; the surest place of a name wins."""
+    text = "\n".join(str(err) for err in _chain(cause))
+    for names in (
+        _IN_HUB_ADDRESS.findall(text),
+        ["/".join(parts) for parts in _IN_HUB_CACHE.findall(text)],
+        _ON_ITS_OWN.findall(text),
+    ):
+        if names:
+            return sorted(set(names))
+    return []
 
 
 def _chain(exc: BaseException | None) -> list[BaseException]:
@@ -107,6 +123,7 @@ def _safe_text(exc: BaseException) -> str:
     """The first lines of the error, without paths of this machine."""
     if isinstance(exc, ValidationError):
         parts = exc.errors(include_url=False, include_input=False, include_context=False)
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in parts[:5])
+        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in parts[:5])
+        return _ABSOLUTE_PATH.sub("[path]", told)
     text = " ".join(str(exc).split()) or type(exc).__name__
     return _ABSOLUTE_PATH.sub("[path]", text)[:500]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,20 @@ class JobSpec(_Plain):
             raise TaskNotTransferable(path, first["msg"]) from exc
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _require_plain(value: object, path: str) -> None:
     """Walk ``value`` and refuse what JSON cannot carry, naming where it is."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TaskNotTransferable(path, f"{value} is not a number that JSON has")
+    if isinstance(value, str) and not _is_text(value):
+        raise TaskNotTransferable(path, "not text: it holds half a surrogate pair")
     if value is None or isinstance(value, str | bool | int | float):
         return
     if isinstance(value, dict):

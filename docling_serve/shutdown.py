@@ -32,7 +32,10 @@ class Shutdown:
         """Listen while the app runs; hands every signal on to the handler that was there."""
         atexit.register(self._at_once)
         if threading.current_thread() is not threading.main_thread():
-            yield  # signals can only be had in the main thread; the lifespan's end must do
+            try:
+                yield  # signals can only be had in the main thread; the lifespan's end must do
+            finally:
+                atexit.unregister(self._at_once)
             return
         loop = asyncio.get_running_loop()
         previous: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}

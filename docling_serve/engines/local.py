@@ -94,8 +94,6 @@ class LocalEngine(JobkitInterface):
         self._accepting = True
         self.on_ended: Callable[[Task], None] = lambda _: None
 
-    # ---- what the API asks ------------------------------------------------------------------
-
     async def submit(self, submission: Submission) -> TaskView:
         """Stage the documents, queue the task.
 
@@ -200,8 +198,6 @@ class LocalEngine(JobkitInterface):
         await asyncio.to_thread(record.folder.remove)
         await super().delete_task(task_id)
 
-    # ---- what the runner tells --------------------------------------------------------------
-
     def folder(self, task: Task) -> TaskFolder:
         """The scratch folder of a task."""
         return self._records[task.task_id].folder
@@ -230,8 +226,6 @@ class LocalEngine(JobkitInterface):
     def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
         """The client's callbacks are due an event."""
         self._on_callback(task.task_id, task.callbacks, payload)
-
-    # ---- life -------------------------------------------------------------------------------
 
     async def process_queue(self) -> None:
         """Hand tasks to the runner, in order, for as long as the server runs."""
@@ -388,8 +382,6 @@ class LocalEngine(JobkitInterface):
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
-
-    # ---- the rest of jobkit's interface -----------------------------------------------------
 
     async def queue_size(self) -> int:
         return len(self._pending)

@@ -148,7 +148,7 @@ class _Worker:
 
     def _relay(self, job: int, payload: dict[str, Any]) -> None:
         message = CallbackDue(job=job, payload=payload)
-        if len(message.model_dump_json()) > MAX_FRAME_BYTES:
+        if len(message.model_dump_json().encode()) > MAX_FRAME_BYTES:
             message = CallbackDue(job=job, payload={**payload, "docs": []})
         self._channel.send(message)
 

@@ -20,22 +20,32 @@ class WorkerOutput:
 
     async def follow(self, ours: socket.socket) -> None:
         """Pass on line by line until the worker, and whatever it started, has closed its end."""
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINE_LIMIT)
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        rest = b""
         try:
-            while line := await self._line(reader):
-                self._lines.append(line.decode(errors="replace").rstrip())
-                sys.stderr.write(line.decode(errors="replace"))
+            while block := await self._block(reader):
+                *lines, rest = (rest + block).split(b"\n")
+                for line in lines:
+                    self._pass_on(line + b"\n")
+                if len(rest) > _LINE_LIMIT:  # no line at all: pass on what is there
+                    self._pass_on(rest)
+                    rest = b""
         finally:
+            if rest:
+                self._pass_on(rest)
             writer.close()
 
     def tail(self, lines: int = 20) -> str:
         """The last lines, oldest first."""
         return "\n".join(list(self._lines)[-lines:])
 
-    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+    def _pass_on(self, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        self._lines.append(text.rstrip())
+        sys.stderr.write(text)
+
+    async def _block(self, reader: asyncio.StreamReader) -> bytes:
         try:
-            return await reader.readline()
-        except ValueError:  # longer than the limit: pass on what is there
             return await reader.read(_LINE_LIMIT)
         except ConnectionError:
             return b""

@@ -75,8 +75,6 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._ended: deque[WorkerSnapshot] = deque(maxlen=_ENDED_SHOWN)
 
-    # ---- commands -------------------------------------------------------------------------
-
     def submit(self, job: Job) -> None:
         """Queue ``job``; its future ends with a result or a :class:`TaskFailed`.
 
@@ -157,8 +155,6 @@ class Supervisor:
             ended=list(self._ended),
         )
 
-    # ---- events ---------------------------------------------------------------------------
-
     def on_moved(self, worker: Worker) -> None:
         """A worker changed its state."""
         self.metrics.count_move(worker.state.value)
@@ -191,8 +187,6 @@ class Supervisor:
             self._done(worker, job, message)
         elif isinstance(message, Failed):
             self._failed(worker, job, message)
-
-    # ---- effects --------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Look at the picture again, once, after the events of this moment."""
