@@ -81,7 +81,7 @@ def test_a_dumped_job_is_a_task_again() -> None:
         ({"include_converted_doc": "perhaps"}, "include_converted_doc", "boolean"),
         (
             {"sources": [{"kind": "file", "path": "p", "filename": "\udcff.pdf"}]},
-            "sources.0.file.filename",
+            "sources.0.filename",
             "unicode",
         ),
     ],
