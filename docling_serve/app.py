@@ -69,7 +69,10 @@ async def process_task_with_vram_management(
             on_callback=lambda payload: orchestrator.relay_callback(task, payload),
         )
         if answer["status"] == "error":
-            raise TaskFailed(Failure(**answer["error"]))
+            failure = Failure(**answer["error"])
+            if not runtime.settings.debug_error_details:
+                failure.details.pop("worker_log", None)  # it may name paths of this machine
+            raise TaskFailed(failure)
         return JobResult.from_results(answer["results"])
     if may_need_models(spec):
         await unload_external_models(runtime)
@@ -161,7 +164,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     from docling_serve.engines.callbacks import CallbackDelivery  # noqa: PLC0415
 
     settings = runtime.settings
-    scratch = Scratch(settings.scratch_path)
+    scratch = Scratch(settings.scratch_path, runtime.guardian)
     callbacks = CallbackDelivery()
 
     def parts() -> LocalParts:
@@ -191,14 +194,15 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         finally:
             _begin_shutdown(runtime, engine, services.readiness)
             starting.cancel()
-            await engine.finish_running(settings.shutdown_grace)
+            # Told twice to end, it waits for nothing.
+            await engine.finish_running(0 if shutdown.hurried else settings.shutdown_grace)
             await engine.close()
             queue.cancel()
             set_current_engine(None)
             if runtime.has_pool:
                 await close_worker_pool()
             runtime.converters.close()
-            await callbacks.close(within_s=settings.shutdown_grace)
+            await callbacks.close(within_s=0 if shutdown.hurried else settings.shutdown_grace)
             scratch.remove()
             runtime.guardian.dismiss()
 
@@ -212,6 +216,8 @@ def _begin_shutdown(runtime: Runtime, engine: Engine, readiness: Readiness) -> N
         "shutting down: no new tasks; %g s for those that run", runtime.settings.shutdown_grace
     )
     engine.drain()
+    if runtime.has_pool:
+        runtime.pool.drain()
     # Requests that wait for a running task keep the server open, so its time is bounded here and
     # not in the lifespan, which only ends after the last request.
     asyncio.get_running_loop().call_later(runtime.settings.shutdown_grace, engine.cancel_running)

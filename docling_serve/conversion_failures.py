@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 
@@ -57,8 +58,9 @@ def _classify(exc: BaseException) -> Failure:
         return Failure("backend_failure", _NOTHING_TO_SEND)
     if isinstance(exc, ConversionError):
         return Failure("backend_failure", _safe_text(exc))
-    if _is_cuda_out_of_memory(exc):
-        return _cuda_out_of_memory()
+    exhausted = _exhausted(exc)
+    if exhausted is not None:
+        return exhausted
     public = classify_public_task_failure(exc, task_id="", phase=FailurePhase.EXECUTION)
     message = public.message
     if message == INTERNAL_TASK_ERROR_MESSAGE:
@@ -68,6 +70,15 @@ def _classify(exc: BaseException) -> Failure:
         # jobkit refuses unknown presets, kinds and engines with a plain ValueError.
         category = "policy"
     return Failure(category, message, public.retryable, public.phase.value, dict(public.details))
+
+
+def _exhausted(exc: BaseException) -> Failure | None:
+    """What of this machine ran out, if anything did."""
+    if _is_cuda_out_of_memory(exc):
+        return _cuda_out_of_memory()
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure("capacity", "The server's scratch disk is full.", retryable=True)
+    return None
 
 
 def _is_cuda_out_of_memory(exc: BaseException) -> bool:

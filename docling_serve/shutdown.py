@@ -27,6 +27,11 @@ class Shutdown:
         self._at_once = at_once
         self._signals = 0
 
+    @property
+    def hurried(self) -> bool:
+        """Whether the end was asked for more than once."""
+        return self._signals > 1
+
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Listen while the app runs; hands every signal on to the handler that was there."""

@@ -14,8 +14,8 @@ class ConversionSettings(BaseModel):
     )
     load_models_at_boot: bool = Field(
         default=True,
-        description="Load the default PDF models before listening. Without effect in subprocess"
-        " mode, where the server itself loads none.",
+        description="Load the default PDF models at the start; until then /ready answers 503."
+        " Without effect in subprocess mode, where the server itself loads none.",
     )
     options_cache_size: int = Field(
         default=2,

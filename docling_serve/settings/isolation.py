@@ -117,7 +117,8 @@ class IsolationSettings(BaseModel):
         default=5.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds between the steps of stopping a worker: asked, SIGTERM, SIGKILL.",
+        description="Seconds an idle worker has to end after it was asked to; then it gets SIGTERM,"
+        " and SIGKILL a second later.",
     )
     free_vram_on_idle: bool | None = Field(
         default=None,

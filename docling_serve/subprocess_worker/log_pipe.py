@@ -9,6 +9,8 @@ import sys
 from collections import deque
 
 _KEPT_LINES = 40
+#: faulthandler's list of native modules, which is longer than all it has to say.
+_NOISE = "Extension modules:"
 _LINE_LIMIT = 64 * 1024
 
 
@@ -37,7 +39,8 @@ class WorkerOutput:
 
     def tail(self, lines: int = 20) -> str:
         """The last lines, oldest first."""
-        return "\n".join(list(self._lines)[-lines:])
+        kept = [line for line in self._lines if not line.startswith(_NOISE)]
+        return "\n".join(kept[-lines:])
 
     def _pass_on(self, line: bytes) -> None:
         text = line.decode(errors="replace")

@@ -175,7 +175,9 @@ class _Plan:
         soon = min(self.waiting, max(0, self.slots) + self.freeing) - min(
             self.waiting, max(0, self.slots)
         )
-        surplus = max(0, len(self.standby) - wanted - soon)
+        # Those that come back are not here yet: as many as are to be kept ready may stay.
+        kept = wanted + soon + min(self.coming_back, self.config.prewarm)
+        surplus = max(0, len(self.standby) - kept)
         for worker in sorted(self.standby, key=lambda w: w.since)[:surplus]:
             self._expire(worker)
 

@@ -163,7 +163,7 @@ class Supervisor:
         if worker.state in (WorkerState.RELEASING, WorkerState.LOST):
             self._lost_its_job(worker)
             self.metrics.count_stop(worker.reason.value if worker.reason else "unknown")
-        if worker.state is WorkerState.RELEASING and worker.reason is StopReason.START_FAILED:
+        if worker.came_from_starting and worker.reason is StopReason.START_FAILED:
             self._start_failed()
         if worker.state is WorkerState.STOPPED:
             self._bookings.release(worker)

@@ -60,6 +60,8 @@ class Worker:
     ) -> None:
         self.number = number
         self.state = WorkerState.STARTING
+        #: Whether the last move was out of STARTING.
+        self.came_from_starting = False
         self.born = self.since = time.monotonic()
         #: The GPU it was given, by UUID; None before its first job, or without a choice.
         self.device_id: str | None = None
@@ -195,6 +197,7 @@ class Worker:
         # device, so its memory is waited for.
         self.holds_models = self.holds_models or self.state is WorkerState.LOADING
         self.reason = reason
+        ask = ask and self.state is not WorkerState.STARTING  # it does not listen yet
         self._move(WorkerState.STOPPING)
         config = self._config
         ladder = Ladder(
@@ -318,6 +321,7 @@ class Worker:
             job or self._job,
             self.reason.value if self.reason else None,
         )
+        self.came_from_starting = self.state is WorkerState.STARTING
         self.state = to
         self.since = time.monotonic()
         self._observer.on_moved(self)

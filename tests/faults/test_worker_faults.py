@@ -150,6 +150,12 @@ def test_a_fork_server_that_is_killed_is_replaced(forking: RunningServer) -> Non
     template.kill()
     eventually(lambda: not processes.alive(template.pid), within_s=ORPHAN_LIMIT_S)
 
-    body = forking.api.succeed(forking.api.submit(upload("notes.md")))
+    first, second = (forking.api.submit(upload("scan.png")) for _ in range(2))
 
-    assert missing_phrases("notes.md", body["document"]["md_content"]) == []
+    # The standby process outlives the fork server; the worker after it needs a new one.
+    for task in (first, second):
+        text = forking.api.succeed(task)["document"]["md_content"]
+        assert missing_phrases("scan.png", text) == []
+    after = forking.standby()
+    assert after != worker_of_attempt(forking, first, 1)
+    assert psutil.Process(after).ppid() != template.pid
