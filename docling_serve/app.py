@@ -237,7 +237,7 @@ async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
         except Exception as exc:  # noqa: BLE001
             # Documents that need no models still convert; the probe says why others will not.
             _log.exception("the models could not be loaded")
-            readiness.models_error = " ".join(str(exc).split())[:300]
+            readiness.models_error = str(exc)
         readiness.models_pending = False
 
 

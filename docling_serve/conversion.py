@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from docling.datamodel.base_models import DocumentStream, HttpSource
+from docling.datamodel.base_models import DocumentStream, HttpSource, InputFormat
 from docling.datamodel.progress import (
     ConversionPhase,
     ConversionProgressEvent,
@@ -31,11 +31,17 @@ from docling_jobkit.datamodel.exportable_document import ExportableDocument, pro
 from docling_jobkit.datamodel.task import Task, validate_task
 from pydantic import TypeAdapter
 
-from docling_serve.conversion_failures import ModelsNotReady, describe_failure
+from docling_serve.conversion_failures import (
+    NOTHING_EXPORTED,
+    ModelsNotReady,
+    NothingExported,
+    describe_failure,
+)
 from docling_serve.converters import ConverterManager, Converters
 from docling_serve.errors import TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, RemoteUrl, StagedFile, TaskFolder
 from docling_serve.model_sets import ConverterStats
+from docling_serve.pdf_access import needs_password
 from docling_serve.rendering import Rendered, pack, render
 
 if TYPE_CHECKING:
@@ -73,8 +79,15 @@ class Conversion:
         return self._converters.stats
 
     def warm_up(self) -> None:
-        """Load the models of a conversion with default options."""
-        self._converters.warm_up()
+        """Load the models of a conversion with default options.
+
+        Raises:
+            TaskFailed: naming the model that is missing.
+        """
+        try:
+            self._converters.warm_up()
+        except Exception as exc:
+            raise TaskFailed(describe_failure(ModelsNotReady(exc))) from exc
 
     def clear(self) -> None:
         """Drop every loaded pipeline."""
@@ -99,6 +112,8 @@ class Conversion:
         try:
             return self._run(spec, folder, tracker, on_callback)
         except Exception as exc:
+            if str(exc) == NOTHING_EXPORTED:
+                exc = NothingExported(" ".join(tracker.complaints))
             _log.exception("task %s failed while %s", spec.task_id, tracker.phase)
             if tracker.phase == ConversionPhase.INITIALIZE.value:
                 exc = ModelsNotReady(exc)
@@ -127,7 +142,9 @@ class Conversion:
             raises_on_error=options.abort_on_error,
             progress_callback=tracker,
         )
-        documents = _exportable(results, uris, spec.target_document_version)
+        documents = _exportable(
+            _explained(results, spec, folder, tracker), uris, spec.target_document_version
+        )
         relay = _CallbackRelay(on_callback) if task.callbacks else None
         if spec.task_type == "chunk":
             outcome = process_chunkable_results(
@@ -208,6 +225,8 @@ class _ProgressTracker:
         self._on_progress = on_progress
         self._num_docs = num_docs
         self.phase = "preparing"
+        #: What was wrong with documents, one sentence each.
+        self.complaints: list[str] = []
 
     def __call__(self, event: ConversionProgressEvent) -> None:
         pages, total = 0, 0
@@ -243,6 +262,30 @@ class _CallbackRelay:
     ) -> None:  # the name and arguments jobkit calls with
         del callbacks, task_id
         self._on_callback(progress.model_dump(mode="json"))
+
+
+def _explained(
+    results: Iterable[ConversionResult],
+    spec: JobSpec,
+    folder: TaskFolder,
+    tracker: _ProgressTracker,
+) -> Iterator[ConversionResult]:
+    """Pass results on, saying of a PDF that is encrypted that it is, and noting complaints."""
+    for index, result in enumerate(results):
+        source = spec.sources[index] if index < len(spec.sources) else None
+        if (
+            result.errors
+            and isinstance(source, StagedFile)
+            and result.input.format is InputFormat.PDF
+            and needs_password(folder.root / source.path)
+        ):
+            result.errors[
+                0
+            ].error_message = (
+                f"{source.filename} is encrypted and needs a password; send it decrypted."
+            )
+        tracker.complaints.extend(error.error_message for error in result.errors)
+        yield result
 
 
 def _exportable(

@@ -23,7 +23,8 @@ _NOTHING_TO_SEND = (
     "There is no result: none of the documents could be converted, or none of the formats asked "
     "for can be written to this target."
 )
-_NOTHING_EXPORTED = "No documents were exported."  # jobkit's words, for all documents failing
+#: jobkit's words when no document could be converted, or nothing of them written.
+NOTHING_EXPORTED = "No documents were exported."
 
 MODEL_HELP = (
     "Download the models once with 'docling-tools models download' and point "
@@ -40,6 +41,10 @@ class ModelsNotReady(Exception):
         self.__cause__ = cause
 
 
+class NothingExported(Exception):
+    """No file came out of a task; its text says what was wrong with each document."""
+
+
 def describe_failure(exc: BaseException, *, debug: bool = False) -> Failure:
     """Classify ``exc``. With ``debug`` the traceback goes into ``details["trace"]``."""
     failure = _classify(exc)
@@ -54,8 +59,9 @@ def _classify(exc: BaseException) -> Failure:
         return _models_not_ready(exc.__cause__ or exc)
     if isinstance(exc, ValidationError | TaskNotTransferable | NotImplementedError):
         return Failure("policy", f"The request cannot be converted: {_safe_text(exc)}")
-    if isinstance(exc, RuntimeError) and str(exc) == _NOTHING_EXPORTED:
-        return Failure("backend_failure", _NOTHING_TO_SEND)
+    if isinstance(exc, NothingExported) or str(exc) == NOTHING_EXPORTED:
+        why = _safe_text(exc) if isinstance(exc, NothingExported) and str(exc) else ""
+        return Failure("backend_failure", f"{_NOTHING_TO_SEND} {why}".strip())
     if isinstance(exc, ConversionError):
         return Failure("backend_failure", _safe_text(exc))
     exhausted = _exhausted(exc)

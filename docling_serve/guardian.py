@@ -2,7 +2,7 @@
 
 SIGKILL leaves no time for anything, so a shell waits for the end of its standard input, which the
 kernel closes when this process is gone. It then kills the process groups it was told of, even those
-of workers that are stuck in native code, and removes the scratch folder.
+of workers that are stuck in native code, and removes the folders it was told of.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 #: Reads "watch PID", "forget PID" and "folder PATH" lines. Parameter expansion only, so that it
 #: starts no further process until the end.
 _SCRIPT = r"""
-groups= folder=
+groups=
 while read -r what value; do
   case $what in
     watch) groups="$groups $value " ;;
     forget) groups="${groups%% $value *}${groups#* $value }" ;;
-    folder) folder=$value ;;
+    folder) set -- "$@" "$value" ;;
   esac
 done
 for group in $groups; do kill -KILL "-$group" "$group" 2>/dev/null; done
-[ -z "$folder" ] || { rm -rf -- "$folder"; sleep 1; exec rm -rf -- "$folder"; }
+[ $# = 0 ] || { rm -rf -- "$@"; sleep 1; exec rm -rf -- "$@"; }
 """
 
 
@@ -44,7 +44,7 @@ class Guardian:
         self._tell(f"forget {pid}")
 
     def remove_folder(self, folder: Path) -> None:
-        """Remove ``folder`` when this process is gone. One folder only; no line breaks in it."""
+        """Remove ``folder`` when this process is gone. No line breaks in its name."""
         self._tell(f"folder {folder}")
 
     def dismiss(self) -> None:

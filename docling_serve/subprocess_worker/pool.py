@@ -22,6 +22,7 @@ from docling_serve.jobs import (
     may_need_models,
     model_kind,
 )
+from docling_serve.subprocess_worker import fork_server
 from docling_serve.subprocess_worker.admission import Admission, AdmitAll
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
 from docling_serve.subprocess_worker.job import Job
@@ -215,6 +216,7 @@ async def close_worker_pool(grace_s: float = 0.0) -> None:
     pool, _Shared.pool = _Shared.pool, None
     if pool is not None:
         await pool.close(grace_s)
+        await asyncio.to_thread(fork_server.stop)
 
 
 async def process_in_subprocess(

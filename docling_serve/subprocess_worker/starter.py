@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from docling_serve.guardian import Guardian
-from docling_serve.subprocess_worker import child, template
+from docling_serve.subprocess_worker import child, fork_server, template
 from docling_serve.subprocess_worker.channel import socket_pair
 from docling_serve.subprocess_worker.config import StartMethod, WorkerPoolConfig
 
@@ -107,6 +107,7 @@ class Starter:
         multiprocessing.get_context("forkserver").set_forkserver_preload(
             [template.preload_module(plugins)]
         )
+        fork_server.adopt(self.guardian)
         unfit = self._examine_template()
         if unfit is not None:
             _log.warning("the fork template is not used, workers are spawned: %s", unfit)
