@@ -41,10 +41,8 @@ def starting(server: RunningServer) -> None:
 def converting(server: RunningServer) -> None:
     """A worker is in the middle of a scan, a second task waits, the result of a third one, fetched
     by nobody, lies in scratch."""
-    finished = server.api.submit(upload("notes.md"))
+    task, _, finished = (server.api.submit(upload(n)) for n in ("scan.pdf", "scan.png", "notes.md"))
     assert server.api.finish(finished)["task_status"] == "success"
-    task = server.api.submit(upload("scan.pdf"))
-    server.api.submit(upload("scan.png"))
     server.worker_of(task)
     assert f"{finished}/result.body" in server.scratch_files()
 
