@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import MODES, StartServer
 from tests.helpers.api import base64_source, missing_phrases, upload
+from tests.helpers.eventually import eventually
 from tests.helpers.server import RunningServer
 
 CSV = b"Harbour,Depth\nNorth pier,7\nSouth pier,12\n"
@@ -113,8 +114,11 @@ def test_readiness_says_which_model_is_missing(start_server: StartServer) -> Non
     server = start_server(settings, config=None, probe="/health")
     reply = server.api.convert(upload("notes.md"))
 
-    ready = server.api.get("/ready")
-    assert ready.status_code == 503
-    assert "Models could not be loaded" in ready.json()["detail"]
-    assert "examples/ocr-only.yaml" in ready.json()["detail"]
+    def readiness() -> str:
+        ready = server.api.get("/ready")
+        assert ready.status_code == 503
+        return str(ready.json()["detail"])
+
     assert reply.json()["status"] == "success"
+    eventually(lambda: "Models could not be loaded" in readiness(), within_s=60)
+    assert "examples/ocr-only.yaml" in readiness()

@@ -35,7 +35,11 @@ def output(capsys: pytest.CaptureFixture[str]) -> Iterator[Output]:
         if isinstance(logger, logging.Logger)
     }
     handlers, level = list(root.handlers), root.level
+    rapidocr = logging.getLogger("RapidOCR")  # its package gives it handlers of its own
+    attached = rapidocr.propagate, list(rapidocr.handlers)
+    rapidocr.propagate, rapidocr.handlers[:] = True, []
     yield Output(capsys)
+    rapidocr.propagate, rapidocr.handlers[:] = attached
     root.handlers[:] = handlers
     root.setLevel(level)
     for name in logging.root.manager.loggerDict:
