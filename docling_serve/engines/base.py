@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -63,6 +64,9 @@ class TaskView:
     progress: JobProgress | None = None
     result: JobResult | None = None
     failure: Failure | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
     @property
     def finished(self) -> bool:
@@ -149,6 +153,12 @@ class TaskEngine(Protocol):
 
     async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
         """Somebody outside tells how a task goes. Raises ``ProgressInvalid`` when it cannot be."""
+        ...
+
+    async def list_tasks(
+        self, tenant: str, state: TaskStatus | None = None, limit: int = 100
+    ) -> list[TaskView]:
+        """The tasks of ``tenant``, of one state or of all, the newest first."""
         ...
 
     async def queue_size(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,16 +16,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from docling.datamodel.service.callbacks import (
-    CallbackSpec,
-    ProgressTaskCompleted,
-)
+from docling.datamodel.service.callbacks import CallbackSpec, ProgressTaskCompleted
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
 from docling_serve.engines.base import DEFAULT_TENANT, Reply, Submission, TaskView
 from docling_serve.engines.jobkit_interface import JobkitInterface
+from docling_serve.engines.lines import Line
 from docling_serve.engines.staging import stage
 from docling_serve.engines.task_record import TaskRecord
 from docling_serve.engines.watch import Watch
@@ -41,14 +40,6 @@ OnCallback = Callable[[str, Sequence[CallbackSpec], dict[str, Any]], None]
 
 CANCELLED = Failure("policy", "The task was cancelled.", details={"reason": "cancelled"})
 SHUT_DOWN = Failure("capacity", "The server was shut down before the task ended.", retryable=True)
-
-
-class _Line:
-    """Tasks that wait in order, and how many of them may be with the runner."""
-
-    def __init__(self, hand_over: int) -> None:
-        self.queue: asyncio.Queue[TaskRecord] = asyncio.Queue()
-        self.hands = asyncio.Semaphore(hand_over)
 
 
 class LocalEngine(JobkitInterface):
@@ -89,7 +80,7 @@ class LocalEngine(JobkitInterface):
         self._records: dict[str, TaskRecord] = {}
         self._pending: dict[str, TaskRecord] = {}
         self._is_light = is_light if hand_over_light else lambda _: False
-        self._lines = {False: _Line(hand_over), True: _Line(hand_over_light)}
+        self._lines = {False: Line(hand_over), True: Line(hand_over_light)}
         self._running: set[asyncio.Task[None]] = set()
         self._accepting = True
         self.on_ended: Callable[[Task], None] = lambda _: None
@@ -182,9 +173,6 @@ class LocalEngine(JobkitInterface):
             self._result_removal_delay_s, lambda: self._background(self.delete_task(task_id))
         )
 
-    async def clear_results(self, older_than: float = 0.0) -> None:
-        await super().clear_results(older_than=older_than)
-
     async def delete_task(self, task_id: str) -> None:
         """Forget a task and its files; one that still runs is cancelled first."""
         record = self._records.pop(task_id, None)
@@ -231,7 +219,7 @@ class LocalEngine(JobkitInterface):
         """Hand tasks to the runner, in order, for as long as the server runs."""
         await asyncio.gather(*(self._process(line) for line in self._lines.values()))
 
-    async def _process(self, line: _Line) -> None:
+    async def _process(self, line: Line) -> None:
         while True:
             await line.hands.acquire()
             record = await line.queue.get()
@@ -241,7 +229,7 @@ class LocalEngine(JobkitInterface):
             record.runner = self._background(self._run(record))
             record.runner.add_done_callback(functools.partial(self._let_go, line, record))
 
-    def _let_go(self, line: _Line, record: TaskRecord, _: asyncio.Task[None]) -> None:
+    def _let_go(self, line: Line, record: TaskRecord, _: asyncio.Task[None]) -> None:
         line.hands.release()
         if not record.finished:  # it was cancelled before its first step, or while it cleaned up
             record.failure = record.failure or record.cancelled_with or SHUT_DOWN
@@ -375,6 +363,9 @@ class LocalEngine(JobkitInterface):
             progress=record.progress,
             result=record.result,
             failure=record.failure,
+            created_at=task.created_at,
+            started_at=task.started_at,
+            finished_at=task.finished_at,
         )
 
     def _background(self, work: Any) -> asyncio.Task[None]:
@@ -382,6 +373,13 @@ class LocalEngine(JobkitInterface):
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+    async def list_tasks(
+        self, tenant: str, state: TaskStatus | None = None, limit: int = 100
+    ) -> list[TaskView]:
+        own = (r for r in reversed(self._records.values()) if r.tenant == tenant)
+        asked = (r for r in own if state in (None, r.task.task_status))
+        return [self._view(record) for record in itertools.islice(asked, limit)]
 
     async def queue_size(self) -> int:
         return len(self._pending)

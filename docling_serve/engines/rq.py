@@ -162,6 +162,21 @@ class RqEngine(RQOrchestrator):
         except (RedisError, OSError) as exc:
             _log.warning("task %s: its result stays until it expires: %s", task_id, exc)
 
+    async def list_tasks(
+        self, tenant: str, state: TaskStatus | None = None, limit: int = 100
+    ) -> list[TaskView]:
+        """Reads every task in Redis, so it is for people who look, not for polling."""
+        found: list[StoredTask] = []
+        async with self._at_redis(self.config.redis_gate_wait_timeout):
+            async for task_id in self._store.all_ids():
+                stored = await self._store.read(task_id)
+                if stored is not None and stored.tenant == tenant:
+                    found.append(stored)
+        asked = [stored.view() for stored in found if state in (None, stored.status)]
+        epoch = datetime.fromtimestamp(0, timezone.utc)
+        asked.sort(key=lambda view: view.created_at or epoch, reverse=True)
+        return asked[:limit]
+
     async def clear_results(self, older_than: float = 0.0) -> None:
         before = datetime.now(timezone.utc) - timedelta(seconds=older_than)
         async with self._at_redis(self.config.redis_gate_wait_timeout):

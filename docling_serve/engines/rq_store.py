@@ -103,7 +103,14 @@ class StoredTask:
             progress=self.progress,
             result=self.result,
             failure=self.failure,
+            created_at=_moment(self.metadata.get("created_at")),
+            started_at=_moment(self.metadata.get("started_at")),
+            finished_at=self.ended_at,
         )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
 
 
 class TaskStore:

@@ -697,3 +697,31 @@ def test_a_result_of_the_runner_is_the_tasks_result(tmp_path: Path) -> None:
             assert (await finished(engine, task)).result == expected
 
     run(work())
+
+
+# ---- listing -------------------------------------------------------------------------------------
+
+
+def test_a_tenant_lists_its_own_tasks_the_newest_first(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            tasks = await submit(engine, 3, tenant="acme")
+            await submit(engine, 1, tenant="other")
+            runner.end(tasks[0])
+            await finished(engine, tasks[0], "acme")
+            await turns(5)
+
+            async def listed(**asked: Any) -> list[str]:
+                return [view.task_id for view in await engine.list_tasks("acme", **asked)]
+
+            assert await listed() == tasks[::-1]
+            assert await listed(limit=2) == tasks[:0:-1]
+            assert await listed(state=TaskStatus.SUCCESS) == tasks[:1]
+            assert await listed(state=TaskStatus.PENDING) == tasks[2:]
+            (done,) = await engine.list_tasks("acme", state=TaskStatus.SUCCESS)
+            assert done.created_at is not None
+            assert done.finished_at is not None
+            assert done.created_at <= done.finished_at
+
+    run(work())

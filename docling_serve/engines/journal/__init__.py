@@ -1,0 +1,19 @@
+"""The journal of the local engine: what was accepted and what became of it, in SQLite."""
+
+from docling_serve.engines.journal.journal import Journal
+from docling_serve.engines.journal.records import (
+    Delivery,
+    IllegalMove,
+    JournaledTask,
+    JournalUnusable,
+    TaskState,
+)
+
+__all__ = [
+    "Delivery",
+    "IllegalMove",
+    "Journal",
+    "JournalUnusable",
+    "JournaledTask",
+    "TaskState",
+]

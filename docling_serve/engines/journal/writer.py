@@ -1,0 +1,133 @@
+"""One thread that owns the journal's connection and commits what is asked in groups.
+
+While one group is on its way to the disk, the next one gathers. So the price of a commit is
+shared by all who ask meanwhile, and nobody waits longer than for two.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+
+_GROUP = 512
+
+
+@dataclass(frozen=True)
+class _Entry:
+    work: Work
+    outcome: Future[Any]
+
+
+class JournalWriter:
+    """Runs pieces of work on ``connection`` in the order in which they came.
+
+    Each piece succeeds or fails alone; a group whose commit fails, fails as a whole and leaves
+    nothing behind. Thread-safe.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def do(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Have ``work`` run and committed; its result is there once it is on the disk.
+
+        The future raises what ``work`` raises, or ``OSError`` when the disk is full or fails.
+        """
+        outcome: Future[T] = Future()
+        if self._closed:
+            outcome.set_exception(OSError(errno.ESHUTDOWN, "the journal is closed"))
+        else:
+            self._entries.put(_Entry(work, outcome))
+        return outcome
+
+    def close(self) -> None:
+        """Commit what was asked so far, then give up the connection. Blocks."""
+        self._closed = True
+        self._entries.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            group, going = self._gather()
+            if group:
+                self._commit(group)
+        self._connection.close()
+
+    def _gather(self) -> tuple[list[_Entry], bool]:
+        """What waits, at least one entry; and whether there will be more."""
+        group: list[_Entry] = []
+        entry = self._entries.get()
+        while True:
+            if entry is None:
+                return group, False
+            if entry.outcome.set_running_or_notify_cancel():
+                group.append(entry)
+            if len(group) == _GROUP:
+                return group, True
+            try:
+                entry = self._entries.get_nowait()
+            except queue.Empty:
+                return group, True
+
+    def _commit(self, group: list[_Entry]) -> None:
+        try:
+            answers = self._write(group)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, whoever waits must hear of it
+            failed = as_os_error(exc)
+            _log.error("the journal could not be written: %s", failed)
+            for entry in group:
+                entry.outcome.set_exception(failed)
+            return
+        for entry, (value, error) in zip(group, answers, strict=True):
+            if error is None:
+                entry.outcome.set_result(value)
+            else:
+                entry.outcome.set_exception(error)
+
+    def _write(self, group: list[_Entry]) -> list[tuple[Any, Exception | None]]:
+        answers: list[tuple[Any, Exception | None]] = []
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for entry in group:
+                connection.execute("SAVEPOINT entry")
+                try:
+                    answers.append((entry.work(connection), None))
+                except Exception as exc:
+                    if not connection.in_transaction:  # a full disk rolls everything back
+                        raise
+                    answers.append((None, as_os_error(exc)))
+                    connection.execute("ROLLBACK TO entry")
+                connection.execute("RELEASE entry")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        return answers
+
+
+def as_os_error(exc: Exception) -> Exception:
+    """SQLite's words for a full or failing disk as the system's; any other error as it is."""
+    text = str(exc)
+    if isinstance(exc, sqlite3.OperationalError) and "disk is full" in text:
+        return OSError(errno.ENOSPC, "no room for the journal")
+    if isinstance(exc, sqlite3.OperationalError):
+        return OSError(errno.EIO, f"the journal cannot be written: {text}")
+    return exc
