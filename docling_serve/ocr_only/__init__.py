@@ -14,13 +14,13 @@ __all__ = ["layout_engines", "table_structure_engines"]
 
 def layout_engines() -> dict[str, list[Any]]:
     """The layout models of this plugin, as docling's layout factory asks for them."""
-    from docling_serve.ocr_only.stages import FullPageLayout  # noqa: PLC0415
+    from .stages import FullPageLayout  # noqa: PLC0415
 
     return {"layout_engines": [FullPageLayout]}
 
 
 def table_structure_engines() -> dict[str, list[Any]]:
     """The table models of this plugin, as docling's table structure factory asks for them."""
-    from docling_serve.ocr_only.stages import NoTableStructure  # noqa: PLC0415
+    from .stages import NoTableStructure  # noqa: PLC0415
 
     return {"table_structure_engines": [NoTableStructure]}

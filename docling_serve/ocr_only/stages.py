@@ -22,8 +22,8 @@ from docling.models.base_table_model import BaseTableStructureModel
 from docling_core.types.doc.base import BoundingBox
 from docling_core.types.doc.labels import DocItemLabel
 
-from docling_serve.ocr_only.options import FullPageLayoutOptions, NoTableStructureOptions
-from docling_serve.ocr_only.text_blocks import Line, group_into_blocks
+from .options import FullPageLayoutOptions, NoTableStructureOptions
+from .text_blocks import Line, group_into_blocks
 
 if TYPE_CHECKING:
     from docling.datamodel.accelerator_options import AcceleratorOptions
