@@ -12,13 +12,16 @@ CONFIG ?= examples/ocr-only.yaml
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve check venv clean
+.PHONY: help demo bench test serve check venv clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP)  ## Convert the bundled documents in both modes, and draw the memory (2 to 5 min)
 	$(BIN)/python -m examples.demo
+
+bench: $(STAMP)  ## Measure this build beside upstream's, installed into .venv-peer (ARGS=--quick)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 test: $(STAMP)  ## The tests
 	$(BIN)/python -m pytest
@@ -31,13 +34,13 @@ serve: $(STAMP)  ## The server in the foreground, subprocess mode on (HOST=, POR
 check: $(STAMP)  ## Format, lint, types, then the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy -p docling_serve -p examples.demo
+	$(BIN)/mypy -p docling_serve -p examples.demo -p benchmarks
 	$(MAKE) --no-print-directory test
 
 venv: $(STAMP)  ## The virtual environment .venv
 
-clean:  ## Remove .venv, caches, and what the demo wrote
-	rm -rf $(VENV) demo-output dist build .mypy_cache .ruff_cache .pytest_cache
+clean:  ## Remove .venv, .venv-peer, caches, and what the demo wrote
+	rm -rf $(VENV) .venv-peer demo-output dist build .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt

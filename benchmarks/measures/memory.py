@@ -1,0 +1,76 @@
+"""What is held after each of many tasks, and what stays when they are done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks.client import Client
+from benchmarks.memory import MemoryMeter
+from benchmarks.plan import Bench, as_it_comes
+from benchmarks.servers import Product, Server
+from benchmarks.statistics import slope
+
+_AT_A_TIME = 2  # one works, one waits: so a worker goes on to the next task
+_SETTLE_SHARE = 4  # the first quarter of the tasks fills caches
+_SAMPLE_EVERY_S = 0.5
+OVER_TASKS = "memory over tasks"
+OVER_TIME = "memory over time"
+
+
+def memory(bench: Bench, product: Product) -> None:
+    """Scanned pages one after the other with default settings, then rest."""
+    results, who, count = bench.results, product.name, bench.scale.memory_tasks
+    after: list[tuple[float, float]] = []
+    gateway: list[tuple[float, float]] = []
+    with Server(product, **as_it_comes(product)) as server, Client(server.url) as client:
+        meter, lock = MemoryMeter(server.pid), threading.Lock()
+
+        def one_task(_: int) -> None:
+            client.run(bench.inputs.page)
+            with lock:
+                use = meter.take()
+                after.append((len(after) + 1, use.total))
+                gateway.append((len(gateway) + 1, use.gateway))
+                results.add("memory.gpu_devices_mb", who, len(after), use.gpu_devices)
+
+        before = meter.settled()
+        with _Sampled(meter) as over_time, ThreadPoolExecutor(_AT_A_TIME) as threads:
+            list(threads.map(one_task, range(count)))
+            rest = meter.settled(within_s=30, still_s=4)
+    results.draw(OVER_TASKS, who, ("tasks done", "MB"), after)
+    results.draw(OVER_TASKS, f"{who}, server process", ("tasks done", "MB"), gateway)
+    results.draw(OVER_TIME, who, ("seconds", "MB"), over_time.points)
+    results.add("memory.before_mb", who, 1, [before.total])
+    results.add("memory.rest_mb", who, 1, [rest.total])
+    results.add("memory.rest_gpu_devices_mb", who, 1, rest.gpu_devices)
+    for name, points in (("tree", after), ("gateway", gateway)):
+        grown = slope(points[len(points) // _SETTLE_SHARE :])
+        if grown.margin < float("inf"):
+            results.add(f"memory.{name}_slope_mb", who, 1, [grown.per_step])
+            results.add(f"memory.{name}_slope_margin_mb", who, 1, [grown.margin])
+
+
+class _Sampled:
+    """Total memory over time, in a thread of its own."""
+
+    def __init__(self, meter: MemoryMeter) -> None:
+        self.points: list[tuple[float, float]] = []
+        self._meter = meter
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+
+    def __enter__(self) -> _Sampled:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        started = time.monotonic()
+        while not self._over.is_set():
+            self.points.append((time.monotonic() - started, self._meter.take().total))
+            self._over.wait(_SAMPLE_EVERY_S)

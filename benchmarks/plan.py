@@ -1,0 +1,104 @@
+"""How much is measured, and with which settings each server runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from benchmarks.inputs import Inputs
+from benchmarks.results import Results
+from benchmarks.servers import Product
+
+CONCURRENCIES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Counts of one run. Tasks and documents are per server, and per round where rounds repeat."""
+
+    rounds: int
+    small: int
+    office: int
+    pages: int
+    scan_pages: int
+    long_pages: int
+    health: int
+    first: int
+    memory_tasks: int
+    queue_tasks: int
+    result_pages: int
+    isolation: int
+
+
+FULL = Scale(
+    rounds=3,
+    small=30,
+    office=12,
+    pages=8,
+    scan_pages=10,
+    long_pages=50,
+    health=300,
+    first=3,
+    memory_tasks=100,
+    queue_tasks=1000,
+    result_pages=12,
+    isolation=6,
+)
+QUICK = Scale(
+    rounds=1,
+    small=6,
+    office=4,
+    pages=2,
+    scan_pages=2,
+    long_pages=6,
+    health=100,
+    first=1,
+    memory_tasks=10,
+    queue_tasks=100,
+    result_pages=2,
+    isolation=2,
+)
+
+
+@dataclass
+class Bench:
+    """What every measure works with. ``workers`` conversions may run side by side on each side."""
+
+    ours: Product
+    peer: Product
+    inputs: Inputs
+    scale: Scale
+    workers: int
+    results: Results = field(default_factory=Results)
+
+
+def as_it_comes(product: Product) -> dict[str, str]:
+    """Default settings, subprocess mode on."""
+    return {"use_subprocess": "true"} if product.is_ours else {}
+
+
+def loaded(product: Product, workers: int) -> dict[str, str]:
+    """Models stay loaded between tasks on both sides; ``workers`` conversions at a time."""
+    if not product.is_ours:
+        return {"eng_loc_num_workers": str(workers)}
+    return {
+        "use_subprocess": "true",
+        "subprocess_max_workers": str(workers),
+        "free_vram_on_idle": "false",
+        "subprocess_idle_timeout": "3600",
+    }
+
+
+def in_process() -> dict[str, str]:
+    """Subprocess mode off."""
+    return {"use_subprocess": "false", "eng_loc_num_workers": "1"}
+
+
+def fresh(start_method: str, standby: int = 0) -> dict[str, str]:
+    """A new process for every task."""
+    return {
+        "use_subprocess": "true",
+        "enable_management_endpoints": "true",
+        "subprocess_start_method": start_method,
+        "subprocess_prewarm": str(standby),
+        "subprocess_max_tasks": "1",
+    }

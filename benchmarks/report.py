@@ -1,0 +1,109 @@
+"""The results for people: a table for the terminal, and a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from benchmarks.goals import Verdict, verdicts
+from benchmarks.results import Results
+from benchmarks.rows import Line, lines
+from benchmarks.servers import OURS, UPSTREAM
+from benchmarks.statistics import Spread
+
+BEGIN, END = "<!-- report: written by python -m benchmarks -->", "<!-- end of report -->"
+_HEADS = ("", OURS, UPSTREAM, "ratio")
+_GOAL_HEADS = ("Goal", "Wanted", "Seen", "")
+_WORDS = {True: "reached", False: "**missed**", None: "not measured here"}
+
+
+def table(results: Results) -> Table:
+    """The figures and ratios, for the terminal."""
+    shown = Table(box=SIMPLE_HEAD, title="Median of the rounds (range)")
+    for number, head in enumerate(_HEADS):
+        shown.add_column(head, justify="left" if number == 0 else "right", no_wrap=number == 0)
+    for line in lines(results):
+        shown.add_row(*_cells(line))
+    return shown
+
+
+def goals_table(results: Results) -> Table:
+    """What was promised, and what was seen."""
+    shown = Table(box=SIMPLE_HEAD, title="Goals")
+    for number, head in enumerate(_GOAL_HEADS):
+        shown.add_column(head, justify="right" if number in (1, 2) else "left")
+    for verdict in verdicts(results):
+        colour = {True: "green", False: "red", None: "dim"}[verdict.held]
+        *cells, word = _goal_cells(verdict)
+        shown.add_row(*cells, f"[{colour}]{word.strip('*')}[/{colour}]")
+    return shown
+
+
+def markdown(results: Results, plots: Iterable[Path], relative_to: Path) -> str:
+    """The whole report; ``plots`` are linked relatively to the folder ``relative_to``."""
+    parts = [
+        "\n".join(f"- {name}: {value}" for name, value in results.machine.items()),
+        "\n".join(f"- {name}: {value}" for name, value in results.setup.items()),
+        *(f"**{note}**" for note in results.notes),
+        _markdown_table(_HEADS, (_cells(line) for line in lines(results))),
+        "Each figure is the median of the rounds, with their range; a ratio is the median of the"
+        " ratios of paired rounds. A line without upstream's figure compares ways of this build:"
+        " its ratio is against the first of them.",
+        _markdown_table(_GOAL_HEADS, map(_goal_cells, verdicts(results))),
+        *(f"![{plot.stem.replace('-', ' ')}]({_link(plot, relative_to)})" for plot in plots),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def put_into(page: Path, report: str) -> None:
+    """Replace what stands between the two marks of a page.
+
+    Raises:
+        ValueError: the page does not have the marks.
+    """
+    text = page.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{page} has no place for a report")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{report}\n{END}{after}", encoding="utf-8")
+
+
+def number(value: float) -> str:
+    """Three figures that count, and no more digits than these need."""
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:,.{digits}f}"
+
+
+def _cells(line: Line) -> tuple[str, str, str, str]:
+    unit = line.row.unit
+    theirs = "" if line.against is None else _with_range(line.against, unit)
+    ratio = "" if line.ratio is None else _with_range(line.ratio, "x")
+    return line.row.title, _with_range(line.subject, unit), theirs, ratio
+
+
+def _with_range(values: Spread, unit: str) -> str:
+    middle = f"{number(values.median)} {unit}"
+    if values.count == 1:
+        return middle
+    return f"{middle} ({number(values.low)} to {number(values.high)})"
+
+
+def _goal_cells(verdict: Verdict) -> tuple[str, str, str, str]:
+    goal = verdict.goal
+    sign = ">=" if goal.at_least else "<="
+    seen = "" if verdict.value is None else f"{number(verdict.value)} {goal.unit}"
+    return goal.text, f"{sign} {goal.limit:g} {goal.unit}", seen, _WORDS[verdict.held]
+
+
+def _markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    all_rows = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.strip() for cell in row) + " |" for row in all_rows)
+
+
+def _link(file: Path, folder: Path) -> str:
+    return str(file.resolve().relative_to(folder.resolve()))

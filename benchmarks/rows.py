@@ -1,0 +1,133 @@
+"""The lines of the report: which figure of which server stands against which other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.measures import isolation as ways
+from benchmarks.plan import CONCURRENCIES
+from benchmarks.results import Results
+from benchmarks.servers import OURS, UPSTREAM
+from benchmarks.statistics import Spread, quantile, ratios, spread
+
+Figure = Callable[[Sequence[float]], float]
+MEDIAN: Figure = partial(quantile, share=0.5)
+P99: Figure = partial(quantile, share=0.99)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line. ``figure`` makes one value of a round's values; rounds are pairs."""
+
+    title: str
+    measure: str
+    unit: str
+    figure: Figure = MEDIAN
+    subject: str = OURS
+    against: str = UPSTREAM
+    more_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row with its figures; ``ratio`` is subject / against, from pairs of rounds."""
+
+    row: Row
+    subject: Spread
+    against: Spread | None
+    ratio: Spread | None
+
+
+def _sides(measure: str, title: str, unit: str) -> tuple[Row, Row]:
+    return Row(f"{title}, p50", measure, unit), Row(f"{title}, p99", measure, unit, P99)
+
+
+def _ways(measure: str, title: str, unit: str, subjects: Sequence[str], against: str) -> list[Row]:
+    return [Row(f"{title}: {s}", measure, unit, subject=s, against=against) for s in subjects]
+
+
+ROWS: tuple[Row, ...] = (
+    Row("Start to ready", "start.ready_s", "s"),
+    Row("Memory at rest, all processes", "idle.rss_mb", "MB"),
+    Row("GPU memory at rest, its processes", "idle.gpu_mb", "MB"),
+    *_sides("small.ms", "Markdown, synchronous", "ms"),
+    *_sides("office.ms", "Office and HTML, synchronous", "ms"),
+    Row("Scanned page, synchronous", "page.s", "s"),
+    Row("  of it not conversion", "page.rest_ms", "ms"),
+    *(
+        Row(
+            f"Pages/s, {count} document{'s' * (count > 1)} in work",
+            f"throughput.pages_per_s@{count}",
+            "1/s",
+            more_is_better=True,
+        )
+        for count in CONCURRENCIES
+    ),
+    *_sides("health.idle_ms", "/health, idle", "ms"),
+    *_sides("health.busy_ms", "/health, two scans in work", "ms"),
+    *_sides("queue.health_ms", "/health, small tasks in a burst", "ms"),
+    Row("Memory after many pages, at rest", "memory.rest_mb", "MB"),
+    Row("Growth per page, all processes", "memory.tree_slope_mb", "MB"),
+    Row("Growth per page, server process", "memory.gateway_slope_mb", "MB"),
+    Row("Small tasks taken in", "queue.accepted_per_s", "1/s", more_is_better=True),
+    Row("Small tasks done", "queue.done_per_s", "1/s", more_is_better=True),
+    Row("Memory kept for their results", "queue.kept_mb", "MB"),
+    Row("Fetching a huge result", "huge.fetch_s", "s"),
+    Row("  server process grew by", "huge.grown_mb", "MB"),
+    Row("  /health meanwhile, slowest", "huge.health_ms", "ms", max),
+    *_ways(
+        "isolation.scan_s",
+        "Scan",
+        "s",
+        (ways.WARM, ways.STANDBY, ways.FORKSERVER),
+        ways.IN_PROCESS,
+    ),
+    *_ways(
+        "first.page_s",
+        "First page after idle",
+        "s",
+        (ways.SPAWN, ways.STANDBY, ways.FORKSERVER),
+        "",
+    ),
+)
+
+
+def lines(results: Results) -> list[Line]:
+    """The rows for which something was measured."""
+    found = (line_of(row, results) for row in (*ROWS, *_fanout(results)))
+    return [line for line in found if line is not None]
+
+
+def line_of(row: Row, results: Results) -> Line | None:
+    """The figures of one row, None if its subject was not measured."""
+    ours = {n: row.figure(v) for n, v in results.by_round(row.measure, row.subject).items()}
+    theirs = {n: row.figure(v) for n, v in results.by_round(row.measure, row.against).items()}
+    if not ours:
+        return None
+    both = sorted(set(ours) & set(theirs))
+    paired = ratios([ours[n] for n in both], [theirs[n] for n in both])
+    return Line(
+        row,
+        spread(list(ours.values())),
+        spread(list(theirs.values())) if theirs else None,
+        spread(paired) if paired else None,
+    )
+
+
+def _fanout(results: Results) -> list[Row]:
+    """Against the first way measured: one worker, one page after the other."""
+    measure = "fanout.pages_per_s"
+    subjects = [o.subject for o in results.observations if o.measure == measure]
+    return [
+        Row(
+            f"Pages/s of one long scan: {subject}",
+            measure,
+            "1/s",
+            subject=subject,
+            against=subjects[0],
+            more_is_better=True,
+        )
+        for subject in subjects
+    ]

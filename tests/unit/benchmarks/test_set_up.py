@@ -1,0 +1,107 @@
+"""What the benchmarks convert, in which order, and how the other server gets our plugin."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import inputs, peer
+from benchmarks.plan import QUICK, Bench, as_it_comes, loaded
+from benchmarks.servers import UPSTREAM, Product, this_build
+from benchmarks.steps import groups, steps
+from tests.helpers.documents import scanned_pdf, scanned_png
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    there = Product(UPSTREAM, Path(sys.executable), tmp_path)
+    small = inputs.markdown_set()
+    page = inputs.Document("page.pdf", b"", 1)
+    chosen = inputs.Inputs(small, small, page, page, page)
+    return Bench(this_build(), there, chosen, QUICK, workers=2)
+
+
+def test_own_documents_are_sorted_into_kinds(tmp_path: Path) -> None:
+    (tmp_path / "long.pdf").write_bytes(scanned_pdf(3))
+    (tmp_path / "photo.png").write_bytes(scanned_png())
+    (tmp_path / "notes.md").write_text("# Notes")
+    (tmp_path / "page.html").write_text("<p>Page</p>")
+
+    found = inputs.from_folder(tmp_path)
+
+    assert [one.name for one in found.small] == ["notes.md"]
+    assert [one.name for one in found.office] == ["page.html"]
+    assert (found.page.name, found.page.pages) == ("photo.png", 1)
+    assert (found.long_scan.name, found.long_scan.pages) == ("long.pdf", 3)
+
+
+def test_a_missing_kind_is_filled_with_the_bundled_one(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(scanned_png())
+
+    found = inputs.from_folder(tmp_path)
+
+    assert found.small == inputs.markdown_set()
+    assert found.scan is found.page
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no file"):
+        inputs.from_folder(tmp_path)
+
+
+def test_the_first_server_changes_from_round_to_round(bench: Bench) -> None:
+    bench.scale = QUICK.__class__(**{**vars(QUICK), "rounds": 2})
+
+    titles = [step.title for step in steps(bench, ["start"])]
+
+    assert titles == [
+        "round 1, start, this build",
+        f"round 1, start, {UPSTREAM}",
+        f"round 2, start, {UPSTREAM}",
+        "round 2, start, this build",
+    ]
+
+
+def test_every_part_can_be_asked_for_alone(bench: Bench) -> None:
+    everything = [step.title for step in steps(bench)]
+
+    one_by_one = [step.title for name in groups() for step in steps(bench, [name])]
+
+    assert sorted(one_by_one) == sorted(everything)
+
+
+def test_upstream_gets_no_setting_that_it_does_not_know(bench: Bench) -> None:
+    assert as_it_comes(bench.peer) == {}
+    assert loaded(bench.peer, 2) == {"eng_loc_num_workers": "2"}
+
+
+def test_the_plugin_works_without_our_distribution(tmp_path: Path) -> None:
+    """Found by its entry point, with options of the kinds that the profile names."""
+    folder = peer.write_plugin(tmp_path / "plugin")
+    asked = (
+        "from importlib.metadata import distribution as d;"
+        f"point, = d('{peer.PLUGIN}').entry_points;"
+        "plugin = point.load();"
+        "print(plugin.__name__, point.group);"
+        "from importlib import import_module;"
+        f"options = import_module('{peer.PLUGIN}.options');"
+        "print(options.FullPageLayoutOptions.kind, options.NoTableStructureOptions.kind)"
+    )
+
+    told = subprocess.run(
+        [sys.executable, "-c", asked],
+        env={"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert told.stdout.split() == [peer.PLUGIN, "docling", "full_page", "none"]
+
+
+def test_a_peer_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(peer.PeerError, match="not at all"):
+        peer.find_or_install(tmp_path / "python")
