@@ -155,7 +155,7 @@ class UpdateListener:
                     await self._heard(message["data"])
         finally:
             with suppress(RedisError, OSError):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+                await pubsub.aclose()
 
     async def _heard(self, data: bytes) -> None:
         try:
