@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ from fastapi import FastAPI
 
 import docling_serve.settings as shared
 from docling_serve.errors import Failure, TaskFailed
-from docling_serve.jobs import JobResult, JobSpec, may_need_models
+from docling_serve.failure_place import with_place
+from docling_serve.jobs import JobProgress, JobResult, JobSpec, may_need_models
 from docling_serve.light_imports import leave_out_torch
 from docling_serve.observability.logging import configure_logging
 from docling_serve.orchestrator_factory import (
@@ -58,6 +59,26 @@ async def process_task_with_vram_management(
         TaskFailed: the task ended without a result.
     """
     spec = JobSpec.from_task_dict(orchestrator.task_dict(task))
+    latest: list[JobProgress] = []
+
+    def report(progress: JobProgress) -> None:
+        latest[:] = [progress]
+        orchestrator.report_progress(task, progress)
+
+    try:
+        return await _run(orchestrator, task, spec, runtime, report)
+    except TaskFailed as exc:
+        exc.failure = with_place(exc.failure, spec, latest[0] if latest else None)
+        raise
+
+
+async def _run(
+    orchestrator: TaskHost,
+    task: Task,
+    spec: JobSpec,
+    runtime: Runtime,
+    report: Callable[[JobProgress], None],
+) -> JobResult:
     if runtime.subprocess_mode:
         answer = await process_in_subprocess(
             orchestrator.task_dict(task),
@@ -65,7 +86,7 @@ async def process_task_with_vram_management(
             folder=orchestrator.folder(task).root,
             pool=runtime.pool,
             on_started=lambda: orchestrator.mark_started(task),
-            on_progress=lambda progress: orchestrator.report_progress(task, progress),
+            on_progress=report,
             on_callback=lambda payload: orchestrator.relay_callback(task, payload),
         )
         if answer["status"] == "error":
@@ -81,7 +102,7 @@ async def process_task_with_vram_management(
             spec,
             orchestrator.folder(task),
             on_started=lambda: orchestrator.mark_started(task),
-            on_progress=lambda progress: orchestrator.report_progress(task, progress),
+            on_progress=report,
             on_callback=lambda payload: orchestrator.relay_callback(task, payload),
         )
     finally:

@@ -6,6 +6,7 @@ worker process, or in a thread of the server when subprocess mode is off; it doe
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -33,12 +34,15 @@ from pydantic import TypeAdapter
 
 from docling_serve.conversion_failures import (
     NOTHING_EXPORTED,
+    DocumentFailed,
     ModelsNotReady,
     NothingExported,
     describe_failure,
+    document_failure,
+    make_safe,
 )
 from docling_serve.converters import ConverterManager, Converters
-from docling_serve.errors import TaskFailed
+from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, RemoteUrl, StagedFile, TaskFolder
 from docling_serve.model_sets import ConverterStats
 from docling_serve.pdf_access import needs_password
@@ -112,10 +116,10 @@ class Conversion:
         try:
             return self._run(spec, folder, tracker, on_callback)
         except Exception as exc:
-            if str(exc) == NOTHING_EXPORTED:
-                exc = NothingExported(" ".join(tracker.complaints))
             _log.exception("task %s failed while %s", spec.task_id, tracker.phase)
-            if tracker.phase == ConversionPhase.INITIALIZE.value:
+            if str(exc) == NOTHING_EXPORTED:
+                exc = NothingExported([] if tracker.converted else tracker.complaints)
+            elif tracker.phase == ConversionPhase.INITIALIZE.value:
                 exc = ModelsNotReady(exc)
             raise TaskFailed(describe_failure(exc, debug=spec.debug_error_details)) from exc
 
@@ -132,18 +136,19 @@ class Conversion:
         options = task.convert_options or ConvertDocumentsOptions()
         config = self._manager.config
         chunking_options = self._manager.parse_chunking_options(options)
-        sources, uris = self._sources(spec, folder)
+        sources = self._sources(spec)
         # Pipelines stay unbuilt until a document needs one, so a Markdown file loads no PDF models.
-        results = self._converters.converter(options).convert_all(
-            sources,
+        convert = functools.partial(
+            self._converters.converter(options).convert_all,
             page_range=options.page_range,
             max_file_size=config.max_file_size,
             max_num_pages=config.max_num_pages,
-            raises_on_error=options.abort_on_error,
+            raises_on_error=False,  # what fails is reported here, with its place
             progress_callback=tracker,
         )
         documents = _exportable(
-            _explained(results, spec, folder, tracker), uris, spec.target_document_version
+            _converted(sources, convert, folder, tracker, options.abort_on_error),
+            spec.target_document_version,
         )
         relay = _CallbackRelay(on_callback) if task.callbacks else None
         if spec.task_type == "chunk":
@@ -191,24 +196,15 @@ class Conversion:
             allow_external_plugins=self._manager.config.allow_external_plugins,
         )
 
-    def _sources(
-        self, spec: JobSpec, folder: TaskFolder
-    ) -> tuple[list[DocumentStream | HttpSource | Any], list[str | None]]:
+    def _sources(self, spec: JobSpec) -> list[StagedFile | RemoteUrl | Any]:
+        """The sources, one for each document; those of connectors are docling's own."""
         sources: list[Any] = []
-        uris: list[str | None] = []
         for source in spec.sources:
-            if isinstance(source, StagedFile):
-                content = (folder.root / source.path).read_bytes()
-                sources.append(DocumentStream(name=source.filename, stream=BytesIO(content)))
-                uris.append(source.filename)
-            elif isinstance(source, RemoteUrl):
-                sources.append(HttpSource.model_validate(source.model_dump(exclude={"kind"})))
-                uris.append(source.url)
+            if isinstance(source, StagedFile | RemoteUrl):
+                sources.append(source)
             else:
-                expanded = self._expand(source.config)
-                sources.extend(expanded)
-                uris.extend([None] * len(expanded))
-        return sources, uris
+                sources.extend(self._expand(source.config))
+        return sources
 
     def _expand(self, config: dict[str, Any]) -> list[Any]:
         plugins = self._manager.config.allow_external_plugins
@@ -225,8 +221,15 @@ class _ProgressTracker:
         self._on_progress = on_progress
         self._num_docs = num_docs
         self.phase = "preparing"
-        #: What was wrong with documents, one sentence each.
-        self.complaints: list[str] = []
+        self.document = 1
+        self.converted = 0
+        #: What was wrong with documents.
+        self.complaints: list[Failure] = []
+
+    def begin(self, document: int) -> None:
+        """The work on ``document`` begins, counted from 1."""
+        self.document = document
+        self.phase = "preparing"
 
     def __call__(self, event: ConversionProgressEvent) -> None:
         pages, total = 0, 0
@@ -239,8 +242,8 @@ class _ProgressTracker:
         self._on_progress(
             JobProgress(
                 phase=self.phase,
-                document=event.document_index,
-                num_docs=max(self._num_docs, event.document_index),
+                document=self.document,
+                num_docs=max(self._num_docs, self.document),
                 completed_pages=pages,
                 total_pages=total,
             )
@@ -264,35 +267,74 @@ class _CallbackRelay:
         self._on_callback(progress.model_dump(mode="json"))
 
 
-def _explained(
-    results: Iterable[ConversionResult],
-    spec: JobSpec,
+Located = tuple["ConversionResult", int, "str | None"]
+"""A result, the position of its source, and the address that tells where it came from."""
+
+
+def _converted(
+    sources: list[Any],
+    convert: Callable[[list[Any]], Iterable[ConversionResult]],
     folder: TaskFolder,
     tracker: _ProgressTracker,
-) -> Iterator[ConversionResult]:
-    """Pass results on, saying of a PDF that is encrypted that it is, and noting complaints."""
-    for index, result in enumerate(results):
-        source = spec.sources[index] if index < len(spec.sources) else None
-        if (
-            result.errors
-            and isinstance(source, StagedFile)
-            and result.input.format is InputFormat.PDF
-            and needs_password(folder.root / source.path)
-        ):
-            result.errors[
-                0
-            ].error_message = (
-                f"{source.filename} is encrypted and needs a password; send it decrypted."
-            )
-        tracker.complaints.extend(error.error_message for error in result.errors)
-        yield result
+    abort_on_error: bool,
+) -> Iterator[Located]:
+    """Convert one source after the other; only the one at work is in memory.
+
+    Raises:
+        DocumentFailed: with ``abort_on_error``, at the first document that fails.
+    """
+    for index, source in enumerate(sources):
+        tracker.begin(index + 1)
+        for result in convert([_opened(source, folder)]):
+            name = _name(source, result)
+            _explain_encryption(result, source, folder)
+            make_safe(result.errors)
+            failure = document_failure(result, name, index + 1)
+            if failure is None:
+                tracker.converted += 1
+            else:
+                tracker.complaints.append(failure)
+                if abort_on_error:
+                    raise DocumentFailed(failure)
+            yield result, index, _uri(source)
 
 
-def _exportable(
-    results: Iterable[ConversionResult], uris: list[str | None], version: str | None
-) -> Iterator[ExportableDocument]:
-    for index, result in enumerate(results):
-        uri = uris[index] if index < len(uris) else None
+def _opened(source: StagedFile | RemoteUrl | Any, folder: TaskFolder) -> Any:
+    if isinstance(source, StagedFile):
+        content = (folder.root / source.path).read_bytes()
+        return DocumentStream(name=source.filename, stream=BytesIO(content))
+    if isinstance(source, RemoteUrl):
+        return HttpSource.model_validate(source.model_dump(exclude={"kind"}))
+    return source
+
+
+def _name(source: StagedFile | RemoteUrl | Any, result: ConversionResult) -> str:
+    return source.filename if isinstance(source, StagedFile) else result.input.file.name
+
+
+def _uri(source: StagedFile | RemoteUrl | Any) -> str | None:
+    if isinstance(source, StagedFile):
+        return source.filename
+    return source.url if isinstance(source, RemoteUrl) else None
+
+
+def _explain_encryption(
+    result: ConversionResult, source: StagedFile | RemoteUrl | Any, folder: TaskFolder
+) -> None:
+    """Say of a PDF that is encrypted that it is."""
+    if (
+        result.errors
+        and isinstance(source, StagedFile)
+        and result.input.format is InputFormat.PDF
+        and needs_password(folder.root / source.path)
+    ):
+        result.errors[
+            0
+        ].error_message = f"{source.filename} is encrypted and needs a password; send it decrypted."
+
+
+def _exportable(results: Iterable[Located], version: str | None) -> Iterator[ExportableDocument]:
+    for result, index, uri in results:
         yield ExportableDocument.from_conversion_result(
             result,
             source_index=index,

@@ -5,24 +5,41 @@ from __future__ import annotations
 import errno
 import re
 import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from docling.datamodel.base_models import ConversionStatus, ErrorItem, FailureCategory
 from docling.exceptions import ConversionError
 from docling_jobkit.datamodel.result import FailurePhase
 from docling_jobkit.public_errors import INTERNAL_TASK_ERROR_MESSAGE, classify_public_task_failure
 from pydantic import ValidationError
 
-from docling_serve.errors import CUDA_OUT_OF_MEMORY, Failure, TaskNotTransferable
+from docling_serve.errors import (
+    CUDA_OUT_OF_MEMORY,
+    TOO_LARGE,
+    UNSUPPORTED_FORMAT,
+    Failure,
+    TaskNotTransferable,
+)
+
+if TYPE_CHECKING:
+    from docling.datamodel.document import ConversionResult
 
 #: A repository in an address of the model hub, in a folder of its cache, or named on its own.
 _IN_HUB_ADDRESS = re.compile(r"/(?:api/models/)?([\w.-]+/[\w.-]+)/(?:revision|resolve|tree)/")
 _IN_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 _ON_ITS_OWN = re.compile(r"(?<![\w./:-])([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]+)(?![\w./-])")
 _ABSOLUTE_PATH = re.compile(r"(?:file:/*(?=/)|(?<![\w:/]))/(?:[\w.@+ -]+/)+[\w.@+-]*")
-_DETAIL_LIMIT = 4000
-_NOTHING_TO_SEND = (
-    "There is no result: none of the documents could be converted, or none of the formats asked "
-    "for can be written to this target."
+#: Of an address: the name and password in it, and parameters that open doors.
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_SECRET_PARAMETER = re.compile(
+    r"([?&][\w.-]*(?:signature|sig|token|key|secret|password|credential)[\w.-]*=)[^&\s'\"]+", re.I
 )
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
+_DETAIL_LIMIT = 4000
+_NO_FORMAT = "None of the formats asked for can be written to this target."
+_NO_DOCUMENT = "None of the documents could be converted."
 #: jobkit's words when no document could be converted, or nothing of them written.
 NOTHING_EXPORTED = "No documents were exported."
 
@@ -42,7 +59,20 @@ class ModelsNotReady(Exception):
 
 
 class NothingExported(Exception):
-    """No file came out of a task; its text says what was wrong with each document."""
+    """No file came out of a task. ``complaints`` says what was wrong with each document; without
+    any, it was the formats."""
+
+    def __init__(self, complaints: Sequence[Failure] = ()) -> None:
+        super().__init__(NOTHING_EXPORTED)
+        self.complaints = list(complaints)
+
+
+class DocumentFailed(Exception):
+    """A document failed in a task that is to end at the first one that does."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 def describe_failure(exc: BaseException, *, debug: bool = False) -> Failure:
@@ -59,9 +89,8 @@ def _classify(exc: BaseException) -> Failure:
         return _models_not_ready(exc.__cause__ or exc)
     if isinstance(exc, ValidationError | TaskNotTransferable | NotImplementedError):
         return Failure("policy", f"The request cannot be converted: {_safe_text(exc)}")
-    if isinstance(exc, NothingExported) or str(exc) == NOTHING_EXPORTED:
-        why = _safe_text(exc) if isinstance(exc, NothingExported) and str(exc) else ""
-        return Failure("backend_failure", f"{_NOTHING_TO_SEND} {why}".strip())
+    if isinstance(exc, DocumentFailed | NothingExported):
+        return exc.failure if isinstance(exc, DocumentFailed) else _nothing_exported(exc.complaints)
     if isinstance(exc, ConversionError):
         return Failure("backend_failure", _safe_text(exc))
     exhausted = _exhausted(exc)
@@ -136,11 +165,82 @@ def _chain(exc: BaseException | None) -> list[BaseException]:
     return chain
 
 
+def document_failure(result: ConversionResult, name: str, number: int) -> Failure | None:
+    """What is wrong with a document, as a failure of its own; None if it was converted.
+
+    ``name`` and ``number``, from 1, are those of the source it came from.
+    """
+    if result.status in (ConversionStatus.SUCCESS, ConversionStatus.PARTIAL_SUCCESS):
+        return None
+    errors = result.errors
+    category = next(
+        (e.category for e in errors if e.category is not FailureCategory.UNKNOWN),
+        FailureCategory.BACKEND_FAILURE,
+    )
+    details = {"document": name, "document_number": str(number)}
+    page = next((e.page_no for e in errors if e.page_no is not None), None)
+    if page is not None:
+        details["page"] = str(page)
+    reason = _reason(result)
+    if reason is not None:
+        details["reason"] = reason
+    why = "; ".join(e.error_message for e in errors) or f"it was {result.status.value}."
+    return Failure(
+        category.value,
+        f"{name} could not be converted: {safe_text(why)}",
+        retryable=category is FailureCategory.SOURCE_UNAVAILABLE,
+        phase="source_enumeration"
+        if category is FailureCategory.SOURCE_UNAVAILABLE
+        else "execution",
+        details=details,
+    )
+
+
+def make_safe(errors: Sequence[ErrorItem]) -> None:
+    """Take out of the texts what must not leave the server."""
+    for error in errors:
+        error.error_message = safe_text(error.error_message)
+
+
+def _reason(result: ConversionResult) -> str | None:
+    """Why a document was refused before it was opened, if that is what happened."""
+    if result.status is ConversionStatus.SKIPPED:
+        return UNSUPPORTED_FORMAT
+    document, limits = result.input, result.input.limits
+    if (document.filesize or 0) > limits.max_file_size:
+        return TOO_LARGE
+    return TOO_LARGE if document.page_count > limits.max_num_pages else None
+
+
+def _nothing_exported(complaints: Sequence[Failure]) -> Failure:
+    """One failure for all documents; what they have in common decides of its category."""
+    if not complaints:
+        return Failure("policy", _NO_FORMAT)
+    first = complaints[0]
+    if len(complaints) == 1:
+        return replace(first, message=f"{_NO_DOCUMENT} {first.message}")
+    categories = {complaint.category for complaint in complaints}
+    reasons = {complaint.details.get("reason") for complaint in complaints}
+    reason = first.details.get("reason") if len(reasons) == 1 else None
+    return Failure(
+        first.category if len(categories) == 1 else "backend_failure",
+        " ".join([_NO_DOCUMENT, *(complaint.message for complaint in complaints[:5])]),
+        retryable=all(complaint.retryable for complaint in complaints),
+        details={} if reason is None else {"reason": reason},
+    )
+
+
+def safe_text(text: str) -> str:
+    """``text`` on one line, without paths of this machine and without secrets in addresses."""
+    text = _CREDENTIALS.sub("***", " ".join(text.split()))
+    text = _BEARER.sub(r"\1 ***", _SECRET_PARAMETER.sub(r"\1***", text))
+    return _ABSOLUTE_PATH.sub("[path]", text)
+
+
 def _safe_text(exc: BaseException) -> str:
     """The first lines of the error, without paths of this machine."""
     if isinstance(exc, ValidationError):
         parts = exc.errors(include_url=False, include_input=False, include_context=False)
         told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in parts[:5])
-        return _ABSOLUTE_PATH.sub("[path]", told)
-    text = " ".join(str(exc).split()) or type(exc).__name__
-    return _ABSOLUTE_PATH.sub("[path]", text)[:500]
+        return safe_text(told)
+    return (safe_text(str(exc)) or type(exc).__name__)[:500]

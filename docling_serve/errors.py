@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# Values of ``details["reason"]``, where a category alone says too little.
 CUDA_OUT_OF_MEMORY = "cuda_out_of_memory"
-"""``details["reason"]`` of a failure for want of GPU memory."""
+TOO_LARGE = "too_large"
+UNSUPPORTED_FORMAT = "unsupported_format"
+BY_CANCEL = "cancelled"
+BY_SHUTDOWN = "shutdown"
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class Failure:
     """Why a task ended without a result, in words that may leave the server.
 
     ``retryable`` says whether the same request may succeed when sent again unchanged.
-    ``details`` holds short texts, such as the exit signal of a lost worker.
+    ``details`` holds short texts, such as the exit signal of a lost worker, or the ``document``
+    and ``page`` that it is about.
     """
 
     category: str
@@ -25,6 +30,15 @@ class Failure:
     retryable: bool = False
     phase: str = "execution"
     details: dict[str, str] = field(default_factory=dict)
+
+
+CANCELLED = Failure("policy", "The task was cancelled.", details={"reason": BY_CANCEL})
+SHUT_DOWN = Failure(
+    "capacity",
+    "The server was shut down before the task ended.",
+    retryable=True,
+    details={"reason": BY_SHUTDOWN},
+)
 
 
 class DoclingServeError(Exception):

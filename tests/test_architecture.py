@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "versions": set(),
     # ---- conversion: what runs in a worker, or in a thread
     "jobs": {"errors"},
+    "failure_place": {"errors", "jobs"},
     "rendering": {"errors"},
     "conversion_failures": {"errors"},
     "shared_pipelines": {"model_sets", "shared_weights"},
@@ -84,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": {
         "engines.rq_reach",
         "errors",
+        "failure_place",
         "jobs",
         "light_imports",
         "observability",

@@ -6,6 +6,7 @@ import errno
 import logging
 from typing import Any
 
+from docling.datamodel.service.responses import TaskFailureResult
 from docling_jobkit.orchestrators.base_orchestrator import (
     ProgressInvalid,
     RedisBackpressureError,
@@ -15,7 +16,16 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from docling_serve.errors import Failure, ShuttingDown, TaskFailed
+from docling_serve.errors import (
+    BY_CANCEL,
+    BY_SHUTDOWN,
+    TOO_LARGE,
+    UNSUPPORTED_FORMAT,
+    Failure,
+    ShuttingDown,
+    TaskFailed,
+)
+from docling_serve.rendering import public_failure
 
 _log = logging.getLogger(__name__)
 
@@ -31,25 +41,29 @@ FAILURE_STATUS: dict[str, int] = {
     "timeout": 504,
     "capacity": 507,
 }
+#: The same by ``details["reason"]``, which goes first.
+REASON_STATUS: dict[str, int] = {
+    TOO_LARGE: 413,
+    UNSUPPORTED_FORMAT: 415,
+    BY_CANCEL: 409,
+    BY_SHUTDOWN: 503,
+}
 
 _HIDDEN = frozenset({"input", "ctx", "url"})  # contract: behaviour A1
 
 
+def failure_status(failure: Failure) -> int:
+    """The status of an answer that says ``failure``."""
+    reason = failure.details.get("reason", "")
+    return REASON_STATUS.get(reason) or FAILURE_STATUS.get(failure.category, 500)
+
+
 def failure_response(failure: Failure, task_id: str) -> JSONResponse:
-    """The answer to a synchronous request whose task failed."""
-    status = FAILURE_STATUS.get(failure.category, 500)
-    content: dict[str, Any] = {
-        "detail": failure.message,
-        "task_id": task_id,
-        "failure": {
-            "category": failure.category,
-            "message": failure.message,
-            "retryable": failure.retryable,
-            "phase": failure.phase,
-            "details": failure.details,
-        },
-    }
-    return JSONResponse(content, status)
+    """The answer to a synchronous request whose task failed: the body that ``/v1/result`` has for
+    it, and what an error answer of this server always has."""
+    body = TaskFailureResult(failure=public_failure(failure)).model_dump(mode="json")
+    content: dict[str, Any] = {"detail": failure.message, "task_id": task_id, **body}
+    return JSONResponse(content, failure_status(failure))
 
 
 def install(app: FastAPI) -> None:

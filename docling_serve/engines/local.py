@@ -27,7 +27,7 @@ from docling_serve.engines.lines import Line
 from docling_serve.engines.staging import stage
 from docling_serve.engines.task_record import TaskRecord
 from docling_serve.engines.watch import Watch
-from docling_serve.errors import Failure, ShuttingDown, TaskFailed
+from docling_serve.errors import CANCELLED, SHUT_DOWN, Failure, ShuttingDown, TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
 from docling_serve.rendering import public_failure
 
@@ -37,9 +37,6 @@ Runner = Callable[["LocalEngine", Task], Awaitable[JobResult]]
 """Runs one task to its end. Raises ``TaskFailed``; cancelling it stops the work."""
 
 OnCallback = Callable[[str, Sequence[CallbackSpec], dict[str, Any]], None]
-
-CANCELLED = Failure("policy", "The task was cancelled.", details={"reason": "cancelled"})
-SHUT_DOWN = Failure("capacity", "The server was shut down before the task ended.", retryable=True)
 
 
 class LocalEngine(JobkitInterface):

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from docling_serve.errors import Failure
+from docling_serve.errors import CANCELLED, SHUT_DOWN, Failure
 from docling_serve.subprocess_worker.states import StopReason
 
 #: Exit code that multiprocessing reports when the fork server itself died.
@@ -16,10 +16,8 @@ FORKSERVER_GONE = 255
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 
 _OURS: dict[StopReason, Failure] = {
-    StopReason.CANCELLED: Failure("policy", "The task was cancelled."),
-    StopReason.SHUTDOWN: Failure(
-        "capacity", "The server was shut down before the task ended.", retryable=True
-    ),
+    StopReason.CANCELLED: CANCELLED,
+    StopReason.SHUTDOWN: SHUT_DOWN,
     StopReason.MEMORY_LIMIT: Failure(
         "capacity", "The worker process reached its memory limit (subprocess_memory_limit)."
     ),

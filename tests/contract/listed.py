@@ -20,15 +20,16 @@ def _json(status: int, body: Any) -> dict[str, Any]:
     return {"status": status, "headers": {"content-type": "application/json"}, "json": body}
 
 
-def _failed(status: int, category: str) -> dict[str, Any]:
+def _failed(status: int, **details: str) -> dict[str, Any]:
     failure = {
-        "category": category,
+        "category": "policy",
         "message": "<text>",
         "retryable": False,
         "phase": "execution",
-        "details": {},
+        "details": details,
     }
-    return _json(status, {"detail": "<text>", "task_id": "<volatile>", "failure": failure})
+    body = {"kind": "TaskFailureResult", "failure": failure}
+    return _json(status, {"detail": "<text>", "task_id": "<volatile>", **body})
 
 
 _META = {
@@ -80,8 +81,11 @@ LISTED: dict[str, Listed] = {
     "05/0": Listed("M102", _CONVERTED),
     "05/2": Listed("M102", _SUCCESS),
     "05/3": Listed("M102", _CONVERTED),
-    "05/6": Listed("F54", _failed(422, "backend_failure")),
-    "07/4": Listed("F54", _failed(422, "backend_failure")),
+    "05/6": Listed(
+        "F54",
+        _failed(415, document="a.xyz", document_number="1", reason="unsupported_format"),
+    ),
+    "07/4": Listed("F54", _failed(422)),
     "11/4": Listed(
         "D39",
         _json(422, {"detail": "unparseable Accept-Docling-Document-Version '999999999999.1.1'"}),

@@ -12,8 +12,14 @@ from docling_jobkit.connectors.errors import SourceConnectorError
 from docling_jobkit.public_errors import TargetWriteError
 from pydantic import BaseModel, ValidationError, field_validator
 
-from docling_serve.conversion_failures import MODEL_HELP, ModelsNotReady, describe_failure
-from docling_serve.errors import CUDA_OUT_OF_MEMORY, TaskNotTransferable
+from docling_serve.conversion_failures import (
+    MODEL_HELP,
+    ModelsNotReady,
+    NothingExported,
+    describe_failure,
+    safe_text,
+)
+from docling_serve.errors import CUDA_OUT_OF_MEMORY, TOO_LARGE, Failure, TaskNotTransferable
 from docling_serve.rendering import public_failure
 
 HEAD = "/home/server/private/models"
@@ -86,11 +92,60 @@ def test_a_refused_option_is_named_and_its_value_is_not() -> None:
     assert "s3cret" not in failure.message
 
 
-def test_no_document_at_all_has_words_of_its_own() -> None:
-    failure = describe_failure(RuntimeError("No documents were exported."))
+def complaint(number: int, category: str = "policy", **details: str) -> Failure:
+    return Failure(
+        category, f"{number}.pdf is bad.", details={"document": f"{number}.pdf", **details}
+    )
 
-    assert failure.category == "backend_failure"
-    assert "none of the documents could be converted" in failure.message
+
+def test_formats_that_cannot_be_written_are_the_request_s_mistake() -> None:
+    failure = describe_failure(NothingExported())
+
+    assert (failure.category, failure.retryable) == ("policy", False)
+    assert "formats" in failure.message
+
+
+def test_the_only_document_s_failure_is_the_task_s() -> None:
+    failure = describe_failure(NothingExported([complaint(1, reason=TOO_LARGE)]))
+
+    assert failure.category == "policy"
+    assert failure.details == {"document": "1.pdf", "reason": TOO_LARGE}
+    assert "1.pdf is bad." in failure.message
+
+
+@pytest.mark.parametrize(
+    ("complaints", "category", "details"),
+    [
+        (
+            [complaint(1, reason=TOO_LARGE), complaint(2, reason=TOO_LARGE)],
+            "policy",
+            {"reason": TOO_LARGE},
+        ),
+        ([complaint(1, reason=TOO_LARGE), complaint(2)], "policy", {}),
+        ([complaint(1), complaint(2, "source_unavailable")], "backend_failure", {}),
+    ],
+)
+def test_several_documents_fail_with_what_they_have_in_common(
+    complaints: list[Failure], category: str, details: dict[str, str]
+) -> None:
+    failure = describe_failure(NothingExported(complaints))
+
+    assert (failure.category, failure.details) == (category, details)
+    assert "1.pdf is bad. 2.pdf is bad." in failure.message
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("not allowed: http://me:pw@host/a.pdf", "not allowed: http://***@host/a.pdf"),
+        ("at https://s3/x?X-Amz-Signature=abc&n=1", "at https://s3/x?X-Amz-Signature=***&n=1"),
+        ("at https://h/x?access_token=abc", "at https://h/x?access_token=***"),
+        ("sent 'Authorization: Bearer abcdefgh12'", "sent 'Authorization: Bearer ***'"),
+        ("page 3 of http://host/a?page=3", "page 3 of http://host/a?page=3"),
+    ],
+)
+def test_secrets_of_addresses_are_not_told(text: str, safe: str) -> None:
+    assert safe_text(text) == safe
 
 
 def test_gpu_memory_that_ran_out_is_told_apart() -> None:
