@@ -37,7 +37,7 @@ from docling_serve.vram import neighbours
 if TYPE_CHECKING:
     from docling_jobkit.datamodel.task import Task
 
-    from docling_serve.api.services import Readiness
+    from docling_serve.api.services import Readiness, Services
     from docling_serve.engines.base import TaskHost
     from docling_serve.orchestrator_factory import Engine
     from docling_serve.policy import ServicePolicy
@@ -204,7 +204,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         services.describe_workers = runtime.pool.describe
     app.state.services = services
     shutdown = Shutdown(
-        begin=lambda: _begin_shutdown(runtime, engine, services.readiness),
+        begin=lambda: _begin_shutdown(runtime, engine, services),
         at_once=runtime.pool.kill_all if runtime.has_pool else lambda: None,
     )
     with shutdown.listening():
@@ -213,7 +213,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         try:
             yield
         finally:
-            _begin_shutdown(runtime, engine, services.readiness)
+            _begin_shutdown(runtime, engine, services)
             starting.cancel()
             # Told twice to end, it waits for nothing.
             await engine.finish_running(0 if shutdown.hurried else settings.shutdown_grace)
@@ -228,11 +228,11 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
             runtime.guardian.dismiss()
 
 
-def _begin_shutdown(runtime: Runtime, engine: Engine, readiness: Readiness) -> None:
+def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> None:
     """At the first sign of the end: refuse, wake who waits, let what runs finish."""
-    if readiness.shutting_down:
+    if services.readiness.shutting_down:
         return
-    readiness.shutting_down = True
+    services.readiness.shutting_down = True
     _log.info(
         "shutting down: no new tasks; %g s for those that run", runtime.settings.shutdown_grace
     )
@@ -241,7 +241,11 @@ def _begin_shutdown(runtime: Runtime, engine: Engine, readiness: Readiness) -> N
         runtime.pool.drain()
     # Requests that wait for a running task keep the server open, so its time is bounded here and
     # not in the lifespan, which only ends after the last request.
-    asyncio.get_running_loop().call_later(runtime.settings.shutdown_grace, engine.cancel_running)
+    grace_s = runtime.settings.shutdown_grace
+    loop = asyncio.get_running_loop()
+    loop.call_later(grace_s, engine.cancel_running)
+    # Streams go on while their task may still finish here.
+    loop.call_later(grace_s if runtime.runs_tasks else 0, services.stopping.set)
 
 
 async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import docling_serve.settings as shared
+from docling_serve import client_commands
 from docling_serve.orchestrator_factory import EngineUnavailable, require_engine
 from docling_serve.settings import UvicornSettings, describe_settings_error
 from docling_serve.versions import component_versions
@@ -187,6 +188,10 @@ def rq_worker() -> None:
     except ConnectionError as exc:
         _end(str(exc))
     raise typer.Exit(code)
+
+
+app.command()(client_commands.convert)
+app.command()(client_commands.watch)
 
 
 def _hand_down(artifacts_path: Path | None, enable_ui: bool | None) -> None:

@@ -97,7 +97,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "subprocess_worker",
         "vram.neighbours",
     },
-    "cli": {"orchestrator_factory", "settings", "versions"},
+    "client_commands": set(),
+    "cli": {"client_commands", "orchestrator_factory", "settings", "versions"},
     "tools": {"settings"},
 }
 """What an area may import when it is itself imported."""

@@ -20,6 +20,7 @@ from docling_serve.api import (
     convert,
     docs_pages,
     error_handlers,
+    events,
     health,
     management,
     metrics,
@@ -85,7 +86,7 @@ def _add_routes(app: FastAPI, settings: DoclingServeSettings, policy: ServicePol
     if settings.enable_capabilities_endpoint:
         app.include_router(health.capabilities_router)
     app.include_router(batch.make_router(policy))
-    for module in (convert, chunk, tasks, callback, clear, management, websocket):
+    for module in (convert, chunk, tasks, events, callback, clear, management, websocket):
         app.include_router(module.router)
     app.include_router(docs_pages.icon_router)
     static = _static_folder(settings)

@@ -32,5 +32,5 @@ class Services:
     readiness: Readiness = field(default_factory=Readiness)
     #: The worker pool as plain data; None where tasks do not run in worker processes.
     describe_workers: Callable[[], dict[str, Any]] | None = None
-    #: Set at the first signal to stop, so that nobody waits for a task in vain.
+    #: Set when the server ends its streams: no task of theirs will finish here any more.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

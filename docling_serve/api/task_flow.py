@@ -10,7 +10,7 @@ from starlette.background import BackgroundTask
 
 from docling_serve.api.error_handlers import failure_response
 from docling_serve.api.services import Services
-from docling_serve.api.task_models import TaskProcessingMeta, TaskStatusResponse
+from docling_serve.api.task_models import ListedTask, TaskProcessingMeta, TaskStatusResponse
 from docling_serve.engines.base import Submission, TaskView
 from docling_serve.errors import Failure
 from docling_serve.rendering import public_failure, render_failure
@@ -31,6 +31,12 @@ def status_response(view: TaskView) -> TaskStatusResponse:
             "failure": public_failure(view.failure) if view.failure else None,
         }
     )
+
+
+def listed(view: TaskView) -> ListedTask:
+    """The wire model of a task in a list."""
+    times = {name: getattr(view, name) for name in ("created_at", "started_at", "finished_at")}
+    return ListedTask.model_validate({**status_response(view).model_dump(), **times})
 
 
 async def submit_async(services: Services, submission: Submission) -> TaskStatusResponse:

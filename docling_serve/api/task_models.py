@@ -6,7 +6,10 @@ not know the added fields ignores them.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from docling.datamodel.service import responses, tasks
+from pydantic import BaseModel
 
 
 class TaskProcessingMeta(tasks.TaskProcessingMeta):
@@ -24,6 +27,20 @@ class TaskStatusResponse(responses.TaskStatusResponse):
     """Where a task stands."""
 
     task_meta: TaskProcessingMeta | None = None
+
+
+class ListedTask(TaskStatusResponse):
+    """A task in a list: where it stands, and since when."""
+
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class TaskListResponse(BaseModel):
+    """The tasks of the caller, the newest first."""
+
+    tasks: list[ListedTask]
 
 
 class WebsocketMessage(responses.WebsocketMessage):

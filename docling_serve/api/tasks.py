@@ -12,16 +12,18 @@ from docling.datamodel.service.responses import (
     PresignedUrlConvertResponse,
     TaskFailureResult,
 )
+from docling_jobkit.datamodel.task_meta import TaskStatus
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from docling_serve.api import task_flow
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
-from docling_serve.api.task_models import TaskStatusResponse
+from docling_serve.api.task_models import TaskListResponse, TaskStatusResponse
 
 router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[RequireApiKey])
 
 _MAX_WAIT_S = 3600.0
+_MAX_LISTED = 1000
 
 
 @router.get("/status/poll/{task_id}")
@@ -37,6 +39,18 @@ async def task_status_poll(
     seconds = 0.0 if math.isnan(wait) else min(max(wait, 0.0), _MAX_WAIT_S)
     view = await services.engine.wait_finished(task_id, tenant, seconds)
     return task_flow.status_response(view)
+
+
+@router.get("/tasks")
+async def list_tasks(
+    services: ServicesDep,
+    tenant: Tenant,
+    state: Annotated[TaskStatus | None, Query(description="Only tasks of this state.")] = None,
+    limit: Annotated[int, Query(ge=1, le=_MAX_LISTED, description="At most so many.")] = 100,
+) -> TaskListResponse:
+    """The tasks of the caller that the server still knows, the newest first."""
+    views = await services.engine.list_tasks(tenant, state, limit)
+    return TaskListResponse(tasks=[task_flow.listed(view) for view in views])
 
 
 @router.delete("/tasks/{task_id}")

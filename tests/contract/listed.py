@@ -85,7 +85,7 @@ LISTED: dict[str, Listed] = {
         "F54",
         _failed(415, document="a.xyz", document_number="1", reason="unsupported_format"),
     ),
-    "07/4": Listed("F54", _failed(422)),
+    "07/4": Listed("F54", _failed(415, reason="unsupported_format")),
     "11/4": Listed(
         "D39",
         _json(422, {"detail": "unparseable Accept-Docling-Document-Version '999999999999.1.1'"}),

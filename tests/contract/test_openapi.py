@@ -20,6 +20,11 @@ _META = "schemas|TaskProcessingMeta|properties"
 #: Where something differs, and the row of docs/differences.md that tells of it.
 LISTED = {
     "operations|DELETE /v1/tasks/{task_id}": "F57",
+    "operations|GET /v1/tasks": "tasks",
+    "operations|GET /v1/tasks/{task_id}/events": "events",
+    "schemas|ListedTask": "tasks",
+    "schemas|TaskListResponse": "tasks",
+    "schemas|TaskStatus": "tasks",
     "operations|GET /v1/memory/counts|security": "B19",
     "operations|GET /v1/memory/stats|security": "B19",
     "operations|GET /v1/workers": "workers",

@@ -80,7 +80,15 @@ SERVING = {
     "--enable-ui",
     "--no-enable-ui",
 }
-COMMANDS = {"run": SERVING | {"--workers"}, "dev": SERVING, "rq-worker": set()}
+AT_A_SERVER = {"--url", "--api-key"}
+COMMANDS = {
+    "run": SERVING | {"--workers"},
+    "dev": SERVING,
+    "rq-worker": set(),
+    # New here: see "client commands" in docs/differences.md.
+    "convert": AT_A_SERVER | {"files", "--to", "--output", "--option"},
+    "watch": AT_A_SERVER | {"task_id"},
+}
 
 
 def flags(command: Any) -> set[str]:

@@ -1,0 +1,90 @@
+"""The states of a task as server-sent events: every change as it happens, ended with the task.
+
+Each event holds the whole state, so whoever comes back needs the newest one only. Its id is made
+from the state itself: it means the same after a restart, and at every server of a Redis. FastAPI
+keeps the connection alive with a comment after 15 s without an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, HTTPException
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
+from docling_serve.api.task_flow import status_response
+from docling_serve.engines.base import TaskView
+from docling_serve.engines.watch import Watch
+
+router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[RequireApiKey])
+
+LastEventId = Annotated[
+    str | None,
+    Header(alias="Last-Event-ID", description="The last event that was received: go on after it."),
+]
+
+
+async def _watched(
+    services: ServicesDep, tenant: Tenant, task_id: str, last_event_id: LastEventId = None
+) -> AsyncIterator[Watch]:
+    """The task is watched until the answer has been sent, or its reader has left.
+
+    Raises:
+        TaskNotFoundError: there is no such task.
+        HTTPException: 204, to a client that knows the task's end; a browser then stays away.
+    """
+    async with services.engine.watch(task_id, tenant) as watch:
+        if watch.latest.finished and _event_of(watch.latest).id == last_event_id:
+            raise HTTPException(204)
+        yield watch
+
+
+@router.get(
+    "/tasks/{task_id}/events",
+    response_class=EventSourceResponse,
+    responses={204: {"description": "The task has ended, and the client knows how."}},
+)
+async def task_events(
+    services: ServicesDep,
+    watch: Annotated[Watch, Depends(_watched)],
+    last_event_id: LastEventId = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Tell every state of a task: ``update`` while it waits and runs, ``end`` when it has ended.
+    The data of an event are those of the task's status."""
+    known = last_event_id
+    async for view in _until(watch, services.stopping):
+        event = _event_of(view)
+        if event.id != known:
+            known = event.id
+            yield event
+
+
+async def _until(watch: Watch, stopping: asyncio.Event) -> AsyncIterator[TaskView]:
+    """The states that come before ``stopping``."""
+    end = asyncio.ensure_future(stopping.wait())
+    try:
+        while not end.done():
+            state = asyncio.ensure_future(watch.__anext__())
+            try:
+                await asyncio.wait({state, end}, return_when=asyncio.FIRST_COMPLETED)
+                if state.done():
+                    yield state.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                state.cancel()
+    finally:
+        end.cancel()
+
+
+def _event_of(view: TaskView) -> ServerSentEvent:
+    data = status_response(view).model_dump_json()
+    return ServerSentEvent(
+        raw_data=data,
+        event="end" if view.finished else "update",
+        id=hashlib.sha256(data.encode()).hexdigest()[:16],
+    )
