@@ -1,4 +1,4 @@
-"""The command line: run the server, say what is installed."""
+"""The command line: run the server or a worker, check the settings, say what is installed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from docling_serve.settings import UvicornSettings, describe_settings_error
 from docling_serve.versions import component_versions
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, help="Serve docling over REST.")
+config_commands = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+app.add_typer(config_commands, name="config")
 _console = Console(stderr=False, highlight=False, soft_wrap=True)
 
 _SETTINGS_ERROR = 1
@@ -188,6 +190,20 @@ def rq_worker() -> None:
     except ConnectionError as exc:
         _end(str(exc))
     raise typer.Exit(code)
+
+
+@config_commands.command(name="check")
+def check(
+    show_all: Annotated[bool, typer.Option("--all", help="Show defaults too.")] = False,
+) -> None:
+    """Print the settings in force with their origin, warn of unknown ones and of those without
+    effect, and end with 1 if a server would not start with them."""
+    from docling_serve.config_check import check_config  # noqa: PLC0415 - not needed for --help
+    from docling_serve.light_imports import leave_out_torch  # noqa: PLC0415
+
+    leave_out_torch()  # the rules need docling's data models only
+    told = Console(stderr=True, highlight=False, soft_wrap=True)
+    raise typer.Exit(check_config(_console, told, show_all=show_all))
 
 
 app.command()(client_commands.convert)

@@ -99,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "client_commands": set(),
     "cli": {"client_commands", "orchestrator_factory", "settings", "versions"},
+    "config_check": {"settings"},
     "tools": {"settings"},
 }
 """What an area may import when it is itself imported."""
@@ -106,7 +107,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 WHEN_NEEDED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "app": {"api", "engines", "policy"},
-    "cli": {"app", "engines.rq_reach"},
+    "cli": {"app", "config_check", "engines.rq_reach", "light_imports"},
+    "config_check": {"policy"},
     "engines.in_process": {"conversion"},
     "orchestrator_factory": {"engines"},
     "storage": {"settings"},

@@ -33,6 +33,8 @@ Every setting, in the groups of `.env.example`. From strong to weak a value come
 - Sizes are bytes, or a number with a unit: `4GB` is 4,000,000,000 bytes, `4GiB` is 4,294,967,296.
 - The variables with the prefix `UVICORN_` are not read from the config file.
 - An unknown `DOCLING_SERVE_` variable is reported at start, with the nearest known name.
+- `docling-serve config check` prints the settings in force with their origin, warns of unknown ones
+  and of those that have no effect here, and ends with 1 where a server would not start.
 - (secret) marks a value that is never shown in logs or errors.
 """
 _COLUMNS = ("Setting", "Variable", "Default", "What it does")
