@@ -83,7 +83,9 @@ class Client:
             raise RequestFailed(f"{document.name}: {body['status']}, {body['errors']}")
         return Timing(wall_s, float(body["processing_time"]))
 
-    def submit(self, document: Document, options: Mapping[str, str] | None = None) -> str:
+    def submit(
+        self, document: Document, options: Mapping[str, str | list[str]] | None = None
+    ) -> str:
         """Hand a document in; returns the id of its task."""
         reply = self._http.post(
             "/v1/convert/file/async", files=_files(document), data=dict(options or {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import docx
@@ -19,6 +19,7 @@ from examples import make_documents as samples
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 _SHEET_ROWS = 40
+_NOISE_PX = 3000
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,14 @@ def office_set() -> list[Document]:
 
 
 @cache
-def noise(pages: int) -> Document:
-    """Pages of noise, which no image format can make smaller: for a result of many megabytes."""
+def pictures(count: int) -> Document:
+    """A text document with pictures of noise of 9 MB each, which no format can make smaller."""
     grain = np.random.default_rng(7)
-    size = (samples.A4[1], samples.A4[0])
-    images = [Image.fromarray(grain.integers(0, 256, size, dtype=np.uint8)) for _ in range(pages)]
-    return Document(f"noise-{pages}.pdf", samples.pdf_of(images), pages)
+    document = docx.Document()
+    for _ in range(count):
+        image = Image.fromarray(grain.integers(0, 256, (_NOISE_PX, _NOISE_PX), dtype=np.uint8))
+        document.add_picture(io.BytesIO(_saved(partial(image.save, format="PNG"))))
+    return Document("pictures.docx", _saved(document.save))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Scale:
     first: int
     memory_tasks: int
     queue_tasks: int
-    result_pages: int
+    pictures: int
     isolation: int
 
 
@@ -40,7 +40,7 @@ FULL = Scale(
     first=3,
     memory_tasks=100,
     queue_tasks=1000,
-    result_pages=12,
+    pictures=9,
     isolation=6,
 )
 QUICK = Scale(
@@ -54,7 +54,7 @@ QUICK = Scale(
     first=1,
     memory_tasks=10,
     queue_tasks=100,
-    result_pages=2,
+    pictures=2,
     isolation=2,
 )
 

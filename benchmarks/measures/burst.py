@@ -7,20 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 
 from benchmarks.client import Client, health_probe
-from benchmarks.inputs import noise
+from benchmarks.inputs import pictures
 from benchmarks.memory import MB, MemoryMeter
 from benchmarks.plan import Bench, as_it_comes, loaded
 from benchmarks.servers import Product, Server
 
 _SENDERS = 8
-# Every page becomes a PNG of several megabytes, in both formats.
-_HUGE = {
-    "do_ocr": "false",
-    "image_export_mode": "embedded",
-    "include_images": "true",
-    "images_scale": "2.0",
-    "to_formats": "json",
-}
+# Each picture is in the answer twice, as text in base64.
+_HUGE = {"image_export_mode": "embedded", "to_formats": ["json", "html"]}
 
 
 def queue(bench: Bench, product: Product) -> None:
@@ -49,7 +43,7 @@ def huge_result(bench: Bench, product: Product) -> None:
     """Fetch a result of about 200 MB; conversion is not timed."""
     results, who = bench.results, product.name
     with Server(product, **as_it_comes(product)) as server, Client(server.url) as client:
-        task = client.submit(noise(bench.scale.result_pages), _HUGE)
+        task = client.submit(pictures(bench.scale.pictures), _HUGE)
         client.wait(task)
         meter = MemoryMeter(server.pid)
         before = meter.settled().gateway

@@ -15,6 +15,7 @@ STANDBY = "fresh process, spawn + standby"
 FORKSERVER = "fresh process, forkserver"
 SPAWN = "fresh process, spawn"
 _READY_WITHIN_S = 120.0
+_SLICE_PAGES = 5
 
 
 def isolation(bench: Bench) -> None:
@@ -53,9 +54,9 @@ def first_after_idle(bench: Bench) -> None:
 
 def fanout(bench: Bench) -> None:
     """The long scan with one worker, and with its pages shared among several."""
-    for workers, on in ((1, "false"), (bench.workers, "false"), (bench.workers, "true")):
-        settings = {**loaded(bench.ours, workers), "subprocess_page_fanout": on}
-        name = f"{workers} worker{'s' * (workers > 1)}, fan-out {'on' if on == 'true' else 'off'}"
+    for workers, pages in ((1, 0), (bench.workers, 0), (bench.workers, _SLICE_PAGES)):
+        settings = {**loaded(bench.ours, workers), "subprocess_page_fanout": str(pages)}
+        name = f"{workers} worker{'s' * (workers > 1)}, fan-out {pages or 'off'}"
         with Server(bench.ours, **settings) as server, Client(server.url) as client:
             client.load([bench.inputs.page] * 2 * workers, workers)
             load = client.load([bench.inputs.long_scan], 1)
