@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,8 @@ _PLAIN_WIDTH = 130
 def main() -> int:
     """Run what the command line asks for; 1 if a server failed, 2 if nothing could be compared."""
     arguments = _parser().parse_args()
+    # As Ctrl-C does: through every "with", so that no server is left running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_PLAIN_WIDTH)

@@ -17,6 +17,7 @@ from typing_extensions import Self
 from benchmarks.inputs import Document
 
 ANSWER_WITHIN_S = 900.0
+Options = Mapping[str, "str | list[str]"]
 POLL_S = 0.05
 _PROBE_EVERY_S = 0.02
 
@@ -83,9 +84,7 @@ class Client:
             raise RequestFailed(f"{document.name}: {body['status']}, {body['errors']}")
         return Timing(wall_s, float(body["processing_time"]))
 
-    def submit(
-        self, document: Document, options: Mapping[str, str | list[str]] | None = None
-    ) -> str:
+    def submit(self, document: Document, options: Options | None = None) -> str:
         """Hand a document in; returns the id of its task."""
         reply = self._http.post(
             "/v1/convert/file/async", files=_files(document), data=dict(options or {})

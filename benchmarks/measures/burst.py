@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 
-from benchmarks.client import Client, health_probe
+from benchmarks.client import Client, Options, health_probe
 from benchmarks.inputs import pictures
 from benchmarks.memory import MB, MemoryMeter
 from benchmarks.plan import Bench, as_it_comes, loaded
@@ -14,7 +14,7 @@ from benchmarks.servers import Product, Server
 
 _SENDERS = 8
 # Each picture is in the answer twice, as text in base64.
-_HUGE = {"image_export_mode": "embedded", "to_formats": ["json", "html"]}
+_HUGE: Options = {"image_export_mode": "embedded", "to_formats": ["json", "html"]}
 
 
 def queue(bench: Bench, product: Product) -> None:
