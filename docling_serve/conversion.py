@@ -43,10 +43,21 @@ from docling_serve.conversion_failures import (
 )
 from docling_serve.converters import ConverterManager, Converters
 from docling_serve.errors import Failure, TaskFailed
-from docling_serve.jobs import JobProgress, JobResult, JobSpec, RemoteUrl, StagedFile, TaskFolder
+from docling_serve.jobs import (
+    CountPages,
+    JobProgress,
+    JobResult,
+    JobSpec,
+    MergeSlices,
+    PageSlice,
+    RemoteUrl,
+    StagedFile,
+    TaskFolder,
+)
 from docling_serve.model_sets import ConverterStats
+from docling_serve.page_slices import adaptation, dump_slice, page_counts, page_range
 from docling_serve.pdf_access import needs_password
-from docling_serve.rendering import Rendered, pack, render
+from docling_serve.rendering import JSON, Rendered, pack, render
 
 if TYPE_CHECKING:
     from docling.datamodel.document import ConversionResult
@@ -131,6 +142,10 @@ class Conversion:
         on_callback: OnCallback,
     ) -> JobResult:
         started = time.monotonic()
+        if isinstance(spec.part, CountPages):
+            return _left(folder, page_counts(spec, folder), started)
+        if isinstance(spec.part, MergeSlices):
+            started -= spec.part.elapsed_s
         folder.work.mkdir(mode=0o700, exist_ok=True)
         task = self._task(spec)
         options = task.convert_options or ConvertDocumentsOptions()
@@ -139,13 +154,15 @@ class Conversion:
         sources = self._sources(spec)
         # Pipelines stay unbuilt until a document needs one, so a Markdown file loads no PDF models.
         convert = functools.partial(
-            self._converters.converter(options).convert_all,
-            page_range=options.page_range,
+            self._converters.converter(options, adaptation(spec, folder)).convert_all,
+            page_range=page_range(spec, options.page_range),
             max_file_size=config.max_file_size,
             max_num_pages=config.max_num_pages,
             raises_on_error=False,  # what fails is reported here, with its place
             progress_callback=tracker,
         )
+        if isinstance(spec.part, PageSlice):
+            return _left(folder, dump_slice(_only(convert([_opened(sources[0], folder)]))), started)
         documents = _exportable(
             _converted(sources, convert, folder, tracker, options.abort_on_error),
             spec.target_document_version,
@@ -301,7 +318,7 @@ def _converted(
 
 def _opened(source: StagedFile | RemoteUrl | Any, folder: TaskFolder) -> Any:
     if isinstance(source, StagedFile):
-        content = (folder.root / source.path).read_bytes()
+        content = folder.source(source).read_bytes()
         return DocumentStream(name=source.filename, stream=BytesIO(content))
     if isinstance(source, RemoteUrl):
         return HttpSource.model_validate(source.model_dump(exclude={"kind"}))
@@ -326,7 +343,7 @@ def _explain_encryption(
         result.errors
         and isinstance(source, StagedFile)
         and result.input.format is InputFormat.PDF
-        and needs_password(folder.root / source.path)
+        and needs_password(folder.source(source))
     ):
         result.errors[
             0
@@ -341,6 +358,21 @@ def _exportable(results: Iterable[Located], version: str | None) -> Iterator[Exp
             source_uri=uri or str(result.input.file),
             target_document_version=version,
         )
+
+
+def _only(results: Iterable[ConversionResult]) -> ConversionResult:
+    (result,) = results
+    return result
+
+
+def _left(folder: TaskFolder, content: bytes, started: float) -> JobResult:
+    """Leave the reply of a part of a task in the folder."""
+    _write_body(folder, Rendered(content, JSON))
+    return JobResult(
+        body=folder.body.name,
+        media_type=JSON,
+        processing_time=time.monotonic() - started,
+    )
 
 
 def _written(outcome: DoclingTaskResult, spec: JobSpec, folder: TaskFolder) -> JobResult:

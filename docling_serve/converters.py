@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -128,15 +128,20 @@ class Converters:
         """Drop all models, those of running conversions when they end."""
         self._sets.clear()
 
-    def converter(self, options: ConvertDocumentsOptions) -> DocumentConverter:
-        """A converter for ``options``; loads nothing before a document needs it.
+    def converter(
+        self,
+        options: ConvertDocumentsOptions,
+        adapt: Callable[[BasePipeline], BasePipeline] = lambda pipeline: pipeline,
+    ) -> DocumentConverter:
+        """A converter for ``options``; loads nothing before a document needs it. ``adapt`` may put
+        another pipeline in place of the one for PDFs.
 
         Raises:
             ValueError: an option names what this server does not have or allow.
             NotImplementedError: the pipeline is not supported.
         """
         pdf = self._manager.get_pdf_pipeline_opts(options)
-        return _RequestConverter(_format_options(self._defaults, pdf), self._sets)
+        return _RequestConverter(_format_options(self._defaults, pdf), self._sets, adapt)
 
     def warm_up(self) -> None:
         """Load what a PDF needs whose request names no options."""
@@ -151,9 +156,15 @@ class Converters:
 class _RequestConverter(DocumentConverter):
     """The converter of one request: its own pipelines, with shared models."""
 
-    def __init__(self, options: dict[InputFormat, FormatOption], sets: ModelSets) -> None:
+    def __init__(
+        self,
+        options: dict[InputFormat, FormatOption],
+        sets: ModelSets,
+        adapt: Callable[[BasePipeline], BasePipeline],
+    ) -> None:
         super().__init__(format_options=options)
         self._sets = sets
+        self._adapt = adapt
         self._model_set: ModelSet | None = None
         self._pipelines: dict[tuple[type[BasePipeline], int], BasePipeline] = {}
         self._building = threading.Lock()
@@ -168,7 +179,8 @@ class _RequestConverter(DocumentConverter):
         with self._building:
             if place not in self._pipelines:
                 self._pipelines[place] = self._build(Blueprint(option.pipeline_cls, options))
-            return self._pipelines[place]
+            built = self._pipelines[place]
+        return self._adapt(built) if doc_format is InputFormat.PDF else built
 
     def _build(self, blueprint: Blueprint) -> BasePipeline:
         if not blueprint.keys:

@@ -49,13 +49,41 @@ class ConnectorSource(_Plain):
 JobSource = Annotated[StagedFile | RemoteUrl | ConnectorSource, Field(discriminator="kind")]
 
 
+class CountPages(_Plain):
+    """Only say how many pages each document has; the reply is a JSON list, null where unknown."""
+
+    kind: Literal["count"] = "count"
+
+
+class PageSlice(_Plain):
+    """Only convert the pages ``first`` to ``last``, both included, of the one document; the reply
+    is what :class:`MergeSlices` reads."""
+
+    kind: Literal["slice"] = "slice"
+    first: int = Field(ge=1)
+    last: int = Field(ge=1)
+
+
+class MergeSlices(_Plain):
+    """Take the pages of documents from these replies of slices, relative to the task's folder;
+    they took ``elapsed_s`` seconds."""
+
+    kind: Literal["merge"] = "merge"
+    files: list[str]
+    elapsed_s: float = 0.0
+
+
+PagePart = Annotated[CountPages | PageSlice | MergeSlices, Field(discriminator="kind")]
+
+
 class JobSpec(_Plain):
     """One attempt of a task.
 
     ``options``, ``targets``, ``chunking_options``, ``callbacks`` and ``converter_config`` are the
     JSON forms of docling's and docling-jobkit's models of the same names; the worker validates
     them with those models. ``output`` says what the body is to be: the reply to the client, or the
-    result as docling-jobkit's workers store it.
+    result as docling-jobkit's workers store it. With ``part`` the job is one of those that a task
+    with long PDFs is cut into.
     """
 
     task_id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
@@ -71,6 +99,7 @@ class JobSpec(_Plain):
     presigned_config: dict[str, Any] | None = None
     debug_error_details: bool = False
     output: Literal["reply", "task_result"] = "reply"
+    part: PagePart | None = None
 
     @classmethod
     def from_task_dict(cls, task_dict: dict[str, Any]) -> JobSpec:
@@ -160,6 +189,7 @@ class TaskFolder:
     ======================  ==========================================================
     ``job.json``            the :class:`JobSpec`, written by the server
     ``input/<n>``           staged documents, named by position, never by a client's name
+    ``parts/<n>/``          a folder like this one for each slice of a long PDF
     ``work/``               scratch of the conversion, the worker's alone
     ``result.body``         the reply, written aside and renamed, so it is whole or absent
     ======================  ==========================================================
@@ -190,6 +220,10 @@ class TaskFolder:
     def input(self, index: int) -> Path:
         """Where document ``index`` is staged."""
         return self.root / "input" / str(index)
+
+    def source(self, source: StagedFile) -> Path:
+        """The file of a staged document."""
+        return self.root / source.path
 
     def write_job(self, spec: JobSpec) -> None:
         """Put the job where the worker reads it."""

@@ -1,4 +1,4 @@
-"""Whether a PDF can be opened at all, said by the library that knows why not."""
+"""What a PDF's own library knows of it without converting it."""
 
 from __future__ import annotations
 
@@ -17,3 +17,17 @@ def needs_password(path: Path) -> bool:
     except pypdfium2.PdfiumError as exc:
         return "password" in str(exc).lower()
     return False
+
+
+def page_count(path: Path) -> int | None:
+    """How many pages the PDF at ``path`` has; None if it cannot be opened."""
+    import pypdfium2  # noqa: PLC0415 - only where long PDFs are cut
+
+    try:
+        document = pypdfium2.PdfDocument(path)
+    except pypdfium2.PdfiumError:
+        return None
+    try:
+        return len(document)
+    finally:
+        document.close()

@@ -96,6 +96,7 @@ def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
         idle_timeout_s=settings.worker_idle_timeout_s(),
         max_tasks=settings.subprocess_max_tasks,
         light_workers=settings.subprocess_light_workers,
+        page_fanout=settings.subprocess_page_fanout,
         max_rss_bytes=settings.subprocess_max_rss,
         max_vram_bytes=settings.subprocess_max_vram,
         max_growth_bytes=settings.subprocess_max_growth,

@@ -32,6 +32,13 @@ class IsolationSettings(BaseModel):
         description="Worker processes beside those for documents that need no models (Markdown,"
         " HTML, office files), so that they never wait behind a long scan. 0: they wait.",
     )
+    subprocess_page_fanout: int = Field(
+        default=0,
+        ge=0,
+        description="Pages of a long PDF that one worker converts while other workers convert more"
+        " of them; the result is the same as in one piece. Needs subprocess_max_workers above 1."
+        " 0: a document stays in one worker.",
+    )
     subprocess_devices: NameList = Field(
         default=None,
         description="GPUs that workers may use, for example cuda:0,cuda:1; each worker gets one."

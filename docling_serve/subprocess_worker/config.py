@@ -46,6 +46,8 @@ class WorkerPoolConfig:
     max_growth_bytes: int = 0
     #: Memory of a worker and its children at which it is killed in mid-job.
     memory_limit_bytes: int = 0
+    #: Pages of a PDF that one worker converts while others convert more of them; 0 cuts nothing.
+    page_fanout: int = 0
     #: How often a job is tried again when its worker was lost.
     retries: int = 1
     #: How long a running job may show no progress.
@@ -59,6 +61,11 @@ class WorkerPoolConfig:
     #: How long after SIGKILL until a worker counts as lost.
     kill_wait_s: float = 10.0
     worker: WorkerConfig = field(default_factory=WorkerConfig)
+
+    @property
+    def fans_out(self) -> bool:
+        """Whether long PDFs are cut into slices for several workers."""
+        return self.page_fanout > 0 and self.max_workers > 1
 
 
 def threads_per_worker(max_workers: int) -> int:

@@ -6,11 +6,32 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
 from docling_serve.jobs import JobProgress, JobResult, TaskFolder
 from docling_serve.subprocess_worker.states import StopReason
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of a job, on the event loop: of each attempt's start, of its progress, and of the
+    events that the client's callbacks are due."""
+
+    on_started: Callable[[], None] = _nothing
+    on_progress: Callable[[JobProgress], None] = _ignore
+    on_callback: Callable[[dict[str, Any]], None] = _ignore
+
+
+UNHEARD = Listeners()
 
 
 @dataclass(eq=False)
@@ -30,9 +51,7 @@ class Job:
     light: bool
     kind: str
     future: asyncio.Future[JobResult]
-    on_started: Callable[[], None]
-    on_progress: Callable[[JobProgress], None]
-    on_callback: Callable[[dict[str, Any]], None]
+    listeners: Listeners
     submitted: float = field(default_factory=time.monotonic)
     attempts: int = 0
     worker: int | None = None
@@ -79,29 +98,15 @@ class Job:
 
     def over_limit(self, reason: StopReason) -> TaskTimedOut:
         """What the job ends with when it is stopped at a limit of time."""
-        seconds, setting = (
-            (self.stall_s, "subprocess_stall_timeout")
-            if reason is StopReason.STALLED
-            else (self.timeout_s, "subprocess_timeout")
-        )
-        what = "without progress for" if reason is StopReason.STALLED else "still running after"
-        return TaskTimedOut(
-            Failure(
-                "timeout",
-                f"The task was stopped: {what} {seconds:g} s ({setting}), {self._pages()} done.",
-                retryable=False,
-                details={"limit": setting, "pages": str(self._count()[0])},
-            )
-        )
+        done, total = self._count()
+        if reason is StopReason.STALLED:
+            return stopped_at("subprocess_stall_timeout", self.stall_s, done, total)
+        return stopped_at("subprocess_timeout", self.timeout_s, done, total)
 
     def _count(self) -> tuple[int, int]:
         if self.progress is None:
             return 0, 0
         return self.progress.completed_pages, self.progress.total_pages
-
-    def _pages(self) -> str:
-        done, total = self._count()
-        return f"{done} of {total or 'unknown'} pages"
 
     def _watch_stall(self) -> None:
         if self._stall is not None:
@@ -109,3 +114,24 @@ class Job:
         if self.stall_s > 0:
             loop = asyncio.get_running_loop()
             self._stall = loop.call_later(self.stall_s, self._stop, self, StopReason.STALLED)
+
+
+def stopped_at(
+    setting: Literal["subprocess_timeout", "subprocess_stall_timeout"],
+    seconds: float,
+    done: int,
+    total: int,
+) -> TaskTimedOut:
+    """What a job ends with at the limit ``setting`` of ``seconds``, with ``done`` pages of
+    ``total``, 0 where nobody knows how many there are."""
+    stalled = setting == "subprocess_stall_timeout"
+    what = "without progress for" if stalled else "still running after"
+    pages = f"{done} of {total or 'unknown'} pages"
+    return TaskTimedOut(
+        Failure(
+            "timeout",
+            f"The task was stopped: {what} {seconds:g} s ({setting}), {pages} done.",
+            retryable=False,
+            details={"limit": setting, "pages": str(done)},
+        )
+    )

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from docling_serve.jobs import (
 from docling_serve.subprocess_worker import fork_server
 from docling_serve.subprocess_worker.admission import Admission, AdmitAll
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.job import Job
+from docling_serve.subprocess_worker.job import UNHEARD, Job, Listeners
 from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
+from docling_serve.subprocess_worker.page_fanout import PageFanOut, may_fan_out
 from docling_serve.subprocess_worker.poison import REFUSED
 from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.starter import Starter
@@ -37,14 +38,6 @@ from docling_serve.subprocess_worker.supervisor import Supervisor
 _log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S = 600.0
-
-
-def _ignore(_: object) -> None:
-    return None
-
-
-def _nothing() -> None:
-    return None
 
 
 class SubprocessWorkerPool:
@@ -99,9 +92,7 @@ class SubprocessWorkerPool:
         *,
         light: bool = False,
         kind: str = "",
-        on_started: Callable[[], None] = _nothing,
-        on_progress: Callable[[JobProgress], None] = _ignore,
-        on_callback: Callable[[dict[str, Any]], None] = _ignore,
+        listeners: Listeners = UNHEARD,
     ) -> JobResult:
         """Run the job whose ``job.json`` lies in ``folder``; wait for a worker if need be.
 
@@ -127,9 +118,7 @@ class SubprocessWorkerPool:
             light=light and self.config.light_workers > 0,
             kind=kind,
             future=asyncio.get_running_loop().create_future(),
-            on_started=on_started,
-            on_progress=on_progress,
-            on_callback=on_callback,
+            listeners=listeners,
         )
         supervisor.submit(job)
         try:
@@ -139,6 +128,17 @@ class SubprocessWorkerPool:
             with contextlib.suppress(TaskFailed):
                 await job.future  # the folder is the worker's until that is gone
             raise
+
+    @contextlib.contextmanager
+    def more_coming(self) -> Iterator[None]:
+        """Keep idle workers meanwhile: a task in parts has more jobs to come."""
+        supervisor = self._live()
+        supervisor.tasks_in_parts += 1
+        try:
+            yield
+        finally:
+            supervisor.tasks_in_parts -= 1
+            supervisor.wake()
 
     async def clear(self) -> None:
         """Give up every worker that holds models, idle ones now and busy ones after their job."""
@@ -225,9 +225,9 @@ async def process_in_subprocess(
     *,
     folder: Path | None = None,
     pool: SubprocessWorkerPool | None = None,
-    on_started: Callable[[], None] = _nothing,
-    on_progress: Callable[[JobProgress], None] = _ignore,
-    on_callback: Callable[[dict[str, Any]], None] = _ignore,
+    on_started: Callable[[], None] = UNHEARD.on_started,
+    on_progress: Callable[[JobProgress], None] = UNHEARD.on_progress,
+    on_callback: Callable[[dict[str, Any]], None] = UNHEARD.on_callback,
 ) -> dict[str, Any]:
     """Run one task in a worker process.
 
@@ -247,18 +247,23 @@ async def process_in_subprocess(
     own = folder is None
     root = Path(tempfile.mkdtemp(prefix="docling-task-")) if folder is None else folder
     task_folder = TaskFolder(root)
-    task_folder.write_job(spec)
+    pool = pool or get_worker_pool()
+    listeners = Listeners(on_started, on_progress, on_callback)
     try:
-        result = await (pool or get_worker_pool()).run(
-            task_folder,
-            spec.task_id,
-            timeout,
-            light=not may_need_models(spec),
-            kind=model_kind(spec),
-            on_started=on_started,
-            on_progress=on_progress,
-            on_callback=on_callback,
-        )
+        if pool.config.fans_out and may_fan_out(spec):
+            with pool.more_coming():
+                parts = PageFanOut(spec, task_folder, timeout, pool.run, pool.config, listeners)
+                result = await parts.convert()
+        else:
+            task_folder.write_job(spec)
+            result = await pool.run(
+                task_folder,
+                spec.task_id,
+                timeout,
+                light=not may_need_models(spec),
+                kind=model_kind(spec),
+                listeners=listeners,
+            )
     except BaseException as exc:
         if own:
             shutil.rmtree(root, ignore_errors=True)

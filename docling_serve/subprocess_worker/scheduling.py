@@ -41,7 +41,8 @@ class WorkerView:
 class PoolView:
     """The pool at time ``now``: jobs that wait, and all workers that are not stopped.
 
-    Light jobs, which need no models, wait in a line of their own.
+    Light jobs, which need no models, wait in a line of their own. ``more_coming`` says that a task
+    is in parts, of which some are not jobs yet.
     """
 
     now: float
@@ -49,6 +50,7 @@ class PoolView:
     workers: Sequence[WorkerView]
     waiting_light: int = 0
     draining: bool = False
+    more_coming: bool = False
     no_start_before: float = 0.0
 
 
@@ -203,6 +205,8 @@ class _Plan:
         self.decisions.append(Retire(worker.number, reason))
 
     def _expire(self, worker: WorkerView) -> None:
+        if self.view.more_coming and not self.view.draining:
+            return
         expires = worker.since + self.config.idle_timeout_s
         if self.view.now >= expires:
             self._retire(worker, StopReason.IDLE)

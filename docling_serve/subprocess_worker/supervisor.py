@@ -65,10 +65,15 @@ class Supervisor:
         self._lines: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by job.light
         self._running: dict[int, Job] = {}
         self._lives: set[asyncio.Task[None]] = set()
+        self.tasks_in_parts = 0
         self._numbers = 0
         self._draining = False
         self._backoff = StartBackoff()
-        self._memory = MemoryWatch(self._busy, config.memory_limit_bytes, self._over_memory)
+        self._memory = MemoryWatch(
+            lambda: [self.workers[number] for number in self._jobs_by_worker()],
+            config.memory_limit_bytes,
+            self._over_memory,
+        )
         self._oom_kills = oom_kill_count()
         self._step_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -178,11 +183,11 @@ class Supervisor:
             _log.warning("worker %d: stale %s message dropped", worker.number, message.kind)
             return
         if isinstance(message, Started):
-            job.on_started()
+            job.listeners.on_started()
         elif isinstance(message, Progressed):
             self._progressed(worker, job, message)
         elif isinstance(message, CallbackDue):
-            job.on_callback(message.payload)
+            job.listeners.on_callback(message.payload)
         elif isinstance(message, Done):
             self._done(worker, job, message)
         elif isinstance(message, Failed):
@@ -226,6 +231,7 @@ class Supervisor:
                 for worker in self.workers.values()
             ],
             draining=self._draining,
+            more_coming=self.tasks_in_parts > 0,
             no_start_before=self._backoff.no_start_before,
         )
 
@@ -293,7 +299,7 @@ class Supervisor:
             worker.converting(message.holds_models)
             if message.holds_models:
                 self._bookings.loaded(worker)
-        job.on_progress(message.progress)
+        job.listeners.on_progress(message.progress)
 
     def _done(self, worker: Worker, job: Job, message: Done) -> None:
         try:
@@ -377,9 +383,6 @@ class Supervisor:
 
     def _jobs_by_worker(self) -> dict[int, Job]:
         return {job.worker: job for job in self._running.values() if job.worker is not None}
-
-    def _busy(self) -> list[Worker]:
-        return [self.workers[number] for number in self._jobs_by_worker()]
 
     def _over_memory(self, worker: Worker) -> None:
         self._stop_job(self._jobs_by_worker()[worker.number], StopReason.MEMORY_LIMIT)

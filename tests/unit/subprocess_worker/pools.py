@@ -13,6 +13,7 @@ from typing import Any
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
 from docling_serve.subprocess_worker import SubprocessWorkerPool, WorkerPoolConfig
+from docling_serve.subprocess_worker.job import Listeners
 from docling_serve.subprocess_worker.memory import DeviceMemory
 from docling_serve.subprocess_worker.starter import ChildMain, Starter
 from tests.helpers import scriptable_child
@@ -84,9 +85,7 @@ class ScriptedJob:
             self.folder,
             self.folder.root.name,
             timeout_s,
-            on_started=self.started.set,
-            on_progress=self._note,
-            on_callback=self._introduce,
+            listeners=Listeners(self.started.set, self._note, self._introduce),
         )
 
     def begin(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> asyncio.Task[JobResult]:
