@@ -142,7 +142,7 @@ def dump_slice(result: ConversionResult) -> bytes:
     part = {
         "document_hash": result.input.document_hash,
         "errors": [error.model_dump(mode="json") for error in result.errors],
-        "pages": [_dump_page(page) for page in result.pages],
+        "pages": [dump_page(page) for page in result.pages],
         "sizes": {str(no): size.model_dump() for no, size in result._page_sizes_by_no.items()},
         "scores": {
             str(no): score.model_dump(include=set(PageConfidenceScores.model_fields))
@@ -160,7 +160,8 @@ def _as(cls: type[StandardPdfPipeline], pipeline: BasePipeline) -> BasePipeline:
     return changed
 
 
-def _dump_page(page: Page) -> dict[str, Any]:
+def dump_page(page: Page) -> dict[str, Any]:
+    """What the document as a whole is made of, as plain data."""
     assembled = page.assembled or AssembledUnit()
     places = {id(element): index for index, element in enumerate(assembled.elements)}
     return {
@@ -177,7 +178,8 @@ def _dump_page(page: Page) -> dict[str, Any]:
     }
 
 
-def _load_page(data: dict[str, Any]) -> Page:
+def load_page(data: dict[str, Any]) -> Page:
+    """The page that :func:`dump_page` was given, as far as it told."""
     page = Page.model_validate(data["page"])
     elements = [_ELEMENTS[name].model_validate(fields) for name, fields in data["elements"]]
     page.assembled = AssembledUnit.model_construct(
@@ -192,7 +194,7 @@ def _load_page(data: dict[str, Any]) -> Page:
 
 def _take_pages(part: dict[str, Any], conv_res: ConversionResult) -> None:
     conv_res.errors.extend(ErrorItem.model_validate(error) for error in part["errors"])
-    conv_res.pages.extend(_load_page(page) for page in part["pages"])
+    conv_res.pages.extend(load_page(page) for page in part["pages"])
     for number, size in part["sizes"].items():
         conv_res._page_sizes_by_no[int(number)] = Size.model_validate(size)
     for number, scores in part["scores"].items():

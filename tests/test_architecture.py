@@ -146,6 +146,7 @@ MAY_BE_HEAVY = {
     "converters",
     "model_sets",
     "ocr_only.stages",
+    "page_slices",
     "shared_pipelines",
     "shared_weights",
 }

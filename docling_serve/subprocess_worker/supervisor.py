@@ -14,21 +14,13 @@ from collections.abc import Callable
 
 from docling_serve.errors import CUDA_OUT_OF_MEMORY, Failure, ShuttingDown, TaskFailed
 from docling_serve.jobs import JobResult
-from docling_serve.subprocess_worker import scheduling
+from docling_serve.subprocess_worker import messages, scheduling
 from docling_serve.subprocess_worker.admission import Admission, Waiting
 from docling_serve.subprocess_worker.bookings import Bookings
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
 from docling_serve.subprocess_worker.exits import Ending, oom_kill_count
 from docling_serve.subprocess_worker.job import Job
 from docling_serve.subprocess_worker.memory import DeviceMemory
-from docling_serve.subprocess_worker.messages import (
-    CallbackDue,
-    Done,
-    Failed,
-    FromWorker,
-    Progressed,
-    Started,
-)
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.poison import PoisonList
 from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
@@ -69,11 +61,7 @@ class Supervisor:
         self._numbers = 0
         self._draining = False
         self._backoff = StartBackoff()
-        self._memory = MemoryWatch(
-            lambda: [self.workers[number] for number in self._jobs_by_worker()],
-            config.memory_limit_bytes,
-            self._over_memory,
-        )
+        self._memory = MemoryWatch(self._busy, config.memory_limit_bytes, self._over_memory)
         self._oom_kills = oom_kill_count()
         self._step_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -176,21 +164,21 @@ class Supervisor:
             self._ended.append(WorkerSnapshot.of(worker))
         self.wake()
 
-    def on_message(self, worker: Worker, message: FromWorker) -> None:
+    def on_message(self, worker: Worker, message: messages.FromWorker) -> None:
         """A worker reported about its job; news of another job is stale and dropped."""
         job = self._running.get(getattr(message, "job", 0))
         if job is None or job.worker != worker.number:
             _log.warning("worker %d: stale %s message dropped", worker.number, message.kind)
             return
-        if isinstance(message, Started):
+        if isinstance(message, messages.Started):
             job.listeners.on_started()
-        elif isinstance(message, Progressed):
+        elif isinstance(message, messages.Progressed):
             self._progressed(worker, job, message)
-        elif isinstance(message, CallbackDue):
+        elif isinstance(message, messages.CallbackDue):
             job.listeners.on_callback(message.payload)
-        elif isinstance(message, Done):
+        elif isinstance(message, messages.Done):
             self._done(worker, job, message)
-        elif isinstance(message, Failed):
+        elif isinstance(message, messages.Failed):
             self._failed(worker, job, message)
 
     def wake(self) -> None:
@@ -284,7 +272,7 @@ class Supervisor:
         worker.run(job.number, str(job.folder.root), light=job.light, device=device)
         self._memory.run()
 
-    def _progressed(self, worker: Worker, job: Job, message: Progressed) -> None:
+    def _progressed(self, worker: Worker, job: Job, message: messages.Progressed) -> None:
         job.progressed(message.progress)
         if message.progress.completed_pages:
             _log.info(
@@ -301,7 +289,7 @@ class Supervisor:
                 self._bookings.loaded(worker)
         job.listeners.on_progress(message.progress)
 
-    def _done(self, worker: Worker, job: Job, message: Done) -> None:
+    def _done(self, worker: Worker, job: Job, message: messages.Done) -> None:
         try:
             job.folder.result_file(message.result)
         except ValueError as exc:
@@ -314,7 +302,7 @@ class Supervisor:
         self._bookings.finished(worker, completed=True)
         worker.finished(message.holds_models)
 
-    def _failed(self, worker: Worker, job: Job, message: Failed) -> None:
+    def _failed(self, worker: Worker, job: Job, message: messages.Failed) -> None:
         failure = message.failure()
         no_memory = failure.details.get("reason") == CUDA_OUT_OF_MEMORY
         self._bookings.finished(worker, completed=False, out_of_memory=no_memory)
@@ -383,6 +371,9 @@ class Supervisor:
 
     def _jobs_by_worker(self) -> dict[int, Job]:
         return {job.worker: job for job in self._running.values() if job.worker is not None}
+
+    def _busy(self) -> list[Worker]:
+        return [self.workers[number] for number in self._jobs_by_worker()]
 
     def _over_memory(self, worker: Worker) -> None:
         self._stop_job(self._jobs_by_worker()[worker.number], StopReason.MEMORY_LIMIT)

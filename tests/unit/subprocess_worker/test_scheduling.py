@@ -351,7 +351,28 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize("case", [*ASSIGNING, *SLOTS, *LIGHT, *SPARES, *ENDINGS, *LIMITS], ids=str)
+MORE = {"more_coming": True}
+
+IN_PARTS = [
+    Case("idle workers wait for the next part", [], [standby(1), warm(2)], view=MORE, limits=TWO),
+    Case(
+        "those that are to go do not",
+        [Retire(1, StopReason.CLEARED)],
+        [warm(1, give_up=StopReason.CLEARED)],
+        view=MORE,
+    ),
+    Case(
+        "nor do any at the end",
+        [Retire(1, StopReason.SHUTDOWN)],
+        [warm(1)],
+        view=MORE | {"draining": True},
+    ),
+    Case("and none is started for it", [], view=MORE, limits=TWO),
+]
+CASES = [*ASSIGNING, *SLOTS, *LIGHT, *SPARES, *ENDINGS, *LIMITS, *IN_PARTS]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_decisions(case: Case) -> None:
     view = PoolView(NOW, case.waiting, case.workers, waiting_light=case.light, **case.view)
 
