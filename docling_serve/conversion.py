@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, Any
 from docling.datamodel.base_models import DocumentStream, HttpSource, InputFormat
 from docling.datamodel.progress import (
     ConversionPhase,
-    ConversionProgressEvent,
-    PageCompletedProgress,
-    PhaseStartedProgress,
 )
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling_jobkit.config.target_config import PresignedConfig
@@ -42,10 +39,10 @@ from docling_serve.conversion_failures import (
     make_safe,
 )
 from docling_serve.converters import ConverterManager, Converters
-from docling_serve.errors import Failure, TaskFailed
+from docling_serve.errors import TaskFailed
+from docling_serve.job_reports import CallbackRelay, OnCallback, OnProgress, ProgressTracker
 from docling_serve.jobs import (
     CountPages,
-    JobProgress,
     JobResult,
     JobSpec,
     MergeSlices,
@@ -66,9 +63,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PRESIGNED: TypeAdapter[PresignedConfig | None] = TypeAdapter(PresignedConfig | None)
-
-OnProgress = Callable[[JobProgress], None]
-OnCallback = Callable[[dict[str, Any]], None]
 
 
 class Conversion:
@@ -123,7 +117,7 @@ class Conversion:
         Raises:
             TaskFailed: with a failure whose text may be shown to the client.
         """
-        tracker = _ProgressTracker(on_progress, num_docs=len(spec.sources))
+        tracker = ProgressTracker(on_progress, num_docs=len(spec.sources))
         try:
             return self._run(spec, folder, tracker, on_callback)
         except Exception as exc:
@@ -138,7 +132,7 @@ class Conversion:
         self,
         spec: JobSpec,
         folder: TaskFolder,
-        tracker: _ProgressTracker,
+        tracker: ProgressTracker,
         on_callback: OnCallback,
     ) -> JobResult:
         started = time.monotonic()
@@ -167,7 +161,7 @@ class Conversion:
             _converted(sources, convert, folder, tracker, options.abort_on_error),
             spec.target_document_version,
         )
-        relay = _CallbackRelay(on_callback) if task.callbacks else None
+        relay = CallbackRelay(on_callback) if task.callbacks else None
         if spec.task_type == "chunk":
             outcome = process_chunkable_results(
                 task=task,
@@ -231,59 +225,6 @@ class Conversion:
             return list(processor.iterate_converter_sources(max_file_size=limit))
 
 
-class _ProgressTracker:
-    """Turns docling's events into :class:`JobProgress` and remembers the phase for errors."""
-
-    def __init__(self, on_progress: OnProgress, num_docs: int) -> None:
-        self._on_progress = on_progress
-        self._num_docs = num_docs
-        self.phase = "preparing"
-        self.document = 1
-        self.converted = 0
-        #: What was wrong with documents.
-        self.complaints: list[Failure] = []
-
-    def begin(self, document: int) -> None:
-        """The work on ``document`` begins, counted from 1."""
-        self.document = document
-        self.phase = "preparing"
-
-    def __call__(self, event: ConversionProgressEvent) -> None:
-        pages, total = 0, 0
-        if isinstance(event, PhaseStartedProgress):
-            self.phase = event.phase.value
-        elif isinstance(event, PageCompletedProgress):
-            pages, total = event.completed_pages, event.total_pages
-        else:
-            return
-        self._on_progress(
-            JobProgress(
-                phase=self.phase,
-                document=self.document,
-                num_docs=max(self._num_docs, self.document),
-                completed_pages=pages,
-                total_pages=total,
-            )
-        )
-
-
-class _CallbackRelay:
-    """Stands where jobkit expects a callback invoker; hands each event on instead of sending it.
-
-    The server delivers, in order and with retries, so a worker needs no network for callbacks
-    and may end as soon as its job is done.
-    """
-
-    def __init__(self, on_callback: OnCallback) -> None:
-        self._on_callback = on_callback
-
-    def invoke_callbacks_async(
-        self, callbacks: list[Any], task_id: str, progress: Any
-    ) -> None:  # the name and arguments jobkit calls with
-        del callbacks, task_id
-        self._on_callback(progress.model_dump(mode="json"))
-
-
 Located = tuple["ConversionResult", int, "str | None"]
 """A result, the position of its source, and the address that tells where it came from."""
 
@@ -292,7 +233,7 @@ def _converted(
     sources: list[Any],
     convert: Callable[[list[Any]], Iterable[ConversionResult]],
     folder: TaskFolder,
-    tracker: _ProgressTracker,
+    tracker: ProgressTracker,
     abort_on_error: bool,
 ) -> Iterator[Located]:
     """Convert one source after the other; only the one at work is in memory.

@@ -1,0 +1,71 @@
+"""What a job tells while it runs: its progress, and the events that callbacks are due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from docling.datamodel.progress import (
+    ConversionProgressEvent,
+    PageCompletedProgress,
+    PhaseStartedProgress,
+)
+
+from docling_serve.errors import Failure
+from docling_serve.jobs import JobProgress
+
+OnProgress = Callable[[JobProgress], None]
+OnCallback = Callable[[dict[str, Any]], None]
+
+
+class ProgressTracker:
+    """Turns docling's events into :class:`JobProgress` and remembers the phase for errors."""
+
+    def __init__(self, on_progress: OnProgress, num_docs: int) -> None:
+        self._on_progress = on_progress
+        self._num_docs = num_docs
+        self.phase = "preparing"
+        self.document = 1
+        self.converted = 0
+        #: What was wrong with documents.
+        self.complaints: list[Failure] = []
+
+    def begin(self, document: int) -> None:
+        """The work on ``document`` begins, counted from 1."""
+        self.document = document
+        self.phase = "preparing"
+
+    def __call__(self, event: ConversionProgressEvent) -> None:
+        pages, total = 0, 0
+        if isinstance(event, PhaseStartedProgress):
+            self.phase = event.phase.value
+        elif isinstance(event, PageCompletedProgress):
+            pages, total = event.completed_pages, event.total_pages
+        else:
+            return
+        self._on_progress(
+            JobProgress(
+                phase=self.phase,
+                document=self.document,
+                num_docs=max(self._num_docs, self.document),
+                completed_pages=pages,
+                total_pages=total,
+            )
+        )
+
+
+class CallbackRelay:
+    """Stands where jobkit expects a callback invoker; hands each event on instead of sending it.
+
+    The server delivers, in order and with retries, so a worker needs no network for callbacks
+    and may end as soon as its job is done.
+    """
+
+    def __init__(self, on_callback: OnCallback) -> None:
+        self._on_callback = on_callback
+
+    def invoke_callbacks_async(
+        self, callbacks: list[Any], task_id: str, progress: Any
+    ) -> None:  # the name and arguments jobkit calls with
+        del callbacks, task_id
+        self._on_callback(progress.model_dump(mode="json"))
