@@ -24,7 +24,7 @@ bench: $(STAMP)  ## Measure this build beside upstream's, installed into .venv-p
 	$(BIN)/python -m benchmarks $(ARGS)
 
 test: $(STAMP)  ## The tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 serve: $(STAMP)  ## The server in the foreground, subprocess mode on (HOST=, PORT=, CONFIG=)
 	exec env DOCLING_SERVE_USE_SUBPROCESS=$${DOCLING_SERVE_USE_SUBPROCESS:-true} \
