@@ -30,7 +30,7 @@ from docling_serve.orchestrator_factory import (
 from docling_serve.runtime import Runtime, log_level
 from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
 from docling_serve.shutdown import Shutdown
-from docling_serve.storage import Scratch
+from docling_serve.storage import KeptScratch, Scratch
 from docling_serve.subprocess_worker import close_worker_pool, process_in_subprocess
 from docling_serve.vram import neighbours
 
@@ -183,21 +183,26 @@ def _build(runtime: Runtime) -> FastAPI:
 async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
     from docling_serve.api.services import Services  # noqa: PLC0415
     from docling_serve.engines.callbacks import CallbackDelivery  # noqa: PLC0415
+    from docling_serve.engines.journal import Journal  # noqa: PLC0415
 
     settings = runtime.settings
-    scratch = Scratch(settings.scratch_path, runtime.guardian)
+    scratch = await asyncio.to_thread(_scratch, runtime)
+    journal = await asyncio.to_thread(Journal.open, scratch.journal, durable=runtime.keeps_tasks)
     callbacks = CallbackDelivery()
 
     def parts() -> LocalParts:
         return LocalParts(
             runner=functools.partial(process_task_with_vram_management, runtime=runtime),
             subprocess_mode=runtime.subprocess_mode,
-            folders=scratch.path,
+            folders=scratch.tasks,
+            journal=journal,
+            keep=runtime.keeps_tasks,
             on_callback=callbacks.send,
             clear_converters=functools.partial(clear_models, runtime),
         )
 
     engine = make_engine(settings, parts)
+    await engine.recover()
     set_current_engine(engine)
     services = Services(settings, policy, engine)
     if runtime.has_pool:
@@ -224,8 +229,17 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
                 await close_worker_pool()
             runtime.converters.close()
             await callbacks.close(within_s=0 if shutdown.hurried else settings.shutdown_grace)
-            scratch.remove()
+            await journal.close()
+            scratch.release()
             runtime.guardian.dismiss()
+
+
+def _scratch(runtime: Runtime) -> Scratch | KeptScratch:
+    """The configured folder for tasks that outlive this process, else one of its own."""
+    path = runtime.settings.scratch_path
+    if path is not None and runtime.keeps_tasks:
+        return KeptScratch(path, runtime.guardian)
+    return Scratch(path, runtime.guardian)
 
 
 def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> None:

@@ -15,7 +15,13 @@ from rich.console import Console
 import docling_serve.settings as shared
 from docling_serve import client_commands
 from docling_serve.orchestrator_factory import EngineUnavailable, require_engine
-from docling_serve.settings import UvicornSettings, describe_settings_error
+from docling_serve.settings import (
+    AsyncEngine,
+    DoclingServeSettings,
+    UvicornSettings,
+    describe_settings_error,
+)
+from docling_serve.storage import FolderInUse, require_free
 from docling_serve.versions import component_versions
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, help="Serve docling over REST.")
@@ -224,9 +230,10 @@ def _serve(kind: str, **options: Any) -> None:
     try:
         settings = shared.docling_serve_settings
         require_engine(settings)
+        _require_scratch(settings, options.get("workers"))
     except ValidationError as exc:
         _refuse(exc)
-    except (EngineUnavailable, ConnectionError) as exc:
+    except (EngineUnavailable, ConnectionError, FolderInUse) as exc:
         _end(str(exc))
     secure = options["ssl_certfile"] and options["ssl_keyfile"]
     url = f"{'https' if secure else 'http'}://{options['host']}:{options['port']}"
@@ -241,6 +248,19 @@ def _serve(kind: str, **options: Any) -> None:
         timeout_graceful_shutdown=int(settings.shutdown_grace) + _ANSWER_S,
         **options,
     )
+
+
+def _require_scratch(settings: DoclingServeSettings, workers: int | None) -> None:
+    """The folder of tasks that outlive the server is for one server process alone."""
+    if settings.scratch_path is None or settings.eng_kind is not AsyncEngine.LOCAL:
+        return
+    if (workers or 1) > 1:
+        raise EngineUnavailable(
+            f"{workers} server processes cannot share one scratch_path: each has its own tasks."
+            " Use one process (subprocess_max_workers makes it convert in parallel), eng_kind=rq,"
+            " or no scratch_path."
+        )
+    require_free(settings.scratch_path)
 
 
 def _refuse(exc: ValidationError) -> NoReturn:

@@ -79,3 +79,15 @@ class ChannelBroken(DoclingServeError):
 
 class ShuttingDown(DoclingServeError):
     """The server no longer accepts tasks."""
+
+
+class QueueFull(DoclingServeError):
+    """No task is accepted for want of room; ``retry_after_s`` is when there may be some."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class KeyReused(DoclingServeError):
+    """An idempotency key came again with another request."""

@@ -34,6 +34,7 @@ class Guardian:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
+        self._shared: tuple[int, ...] = ()
 
     def watch(self, pid: int) -> None:
         """Kill the process group that ``pid`` leads when this process is gone."""
@@ -42,6 +43,11 @@ class Guardian:
     def forget(self, pid: int) -> None:
         """``pid`` has ended."""
         self._tell(f"forget {pid}")
+
+    def share(self, descriptor: int) -> None:
+        """Have the guardian hold ``descriptor``, too: a lock on it is free only once both are
+        gone, and the workers with them. To be said before its first word."""
+        self._shared = (*self._shared, descriptor)
 
     def remove_folder(self, folder: Path) -> None:
         """Remove ``folder`` when this process is gone. No line breaks in its name."""
@@ -61,18 +67,19 @@ class Guardian:
     def _tell(self, line: str) -> None:
         with self._lock, contextlib.suppress(OSError):
             if self._process is None:
-                self._process = _start()
+                self._process = _start(self._shared)
             assert self._process.stdin is not None
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
 
-def _start() -> subprocess.Popen[str]:
+def _start(shared: tuple[int, ...]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["/bin/sh", "-c", _SCRIPT, "docling-serve-guardian"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
+        pass_fds=shared,
         start_new_session=True,  # Ctrl-C is not for it
     )

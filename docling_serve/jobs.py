@@ -202,8 +202,12 @@ class TaskFolder:
         """Make the folder, readable by this user only."""
         folder = cls(parent / task_id)
         folder.root.mkdir(mode=0o700, parents=True)
-        (folder.root / "input").mkdir(mode=0o700)
+        folder.inputs.mkdir(mode=0o700)
         return folder
+
+    @property
+    def inputs(self) -> Path:
+        return self.root / "input"
 
     @property
     def job_file(self) -> Path:
@@ -219,7 +223,7 @@ class TaskFolder:
 
     def input(self, index: int) -> Path:
         """Where document ``index`` is staged."""
-        return self.root / "input" / str(index)
+        return self.inputs / str(index)
 
     def source(self, source: StagedFile) -> Path:
         """The file of a staged document."""
@@ -247,7 +251,7 @@ class TaskFolder:
 
     def drop_inputs(self) -> None:
         """Remove everything but the reply: uploads are not needed once a task has ended."""
-        shutil.rmtree(self.root / "input", ignore_errors=True)
+        shutil.rmtree(self.inputs, ignore_errors=True)
         shutil.rmtree(self.work, ignore_errors=True)
         self.job_file.unlink(missing_ok=True)
 

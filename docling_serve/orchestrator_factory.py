@@ -19,6 +19,7 @@ from docling_serve.settings import AsyncEngine, DoclingServeSettings
 if TYPE_CHECKING:
     from docling_jobkit.datamodel.task import Task
 
+    from docling_serve.engines.journal import Journal
     from docling_serve.engines.local import LocalEngine, OnCallback, Runner
     from docling_serve.engines.rq import RqEngine
 
@@ -34,6 +35,8 @@ class LocalParts:
     folders: Path
     on_callback: OnCallback
     clear_converters: Callable[[], Awaitable[None]]
+    journal: Journal | None = None
+    keep: bool = False
 
 
 class EngineUnavailable(ValueError):
@@ -109,20 +112,34 @@ def _local_engine(settings: DoclingServeSettings, parts: LocalParts) -> LocalEng
         converter_config,
         presigned_config,
     )
+    from docling_serve.engines.lines import QueueLimits  # noqa: PLC0415
     from docling_serve.engines.local import LocalEngine  # noqa: PLC0415
+    from docling_serve.engines.retention import RetentionRules  # noqa: PLC0415
 
+    pooled = parts.subprocess_mode
+    workers = settings.subprocess_max_workers if pooled else settings.eng_loc_num_workers
     light = settings.subprocess_light_workers
     return LocalEngine(
         runner=parts.runner,
         # One more than can run: the workers then know that a task waits, and stay for it.
-        hand_over=(
-            settings.subprocess_max_workers + 1
-            if parts.subprocess_mode
-            else settings.eng_loc_num_workers
-        ),
-        hand_over_light=light + 1 if parts.subprocess_mode and light else 0,
+        hand_over=workers + 1 if pooled else workers,
+        workers=workers,
+        hand_over_light=light + 1 if pooled and light else 0,
+        workers_light=light,
         is_light=lambda spec: not may_need_models(spec),
         folders=parts.folders,
+        journal=parts.journal,
+        keep=parts.keep,
+        max_attempts=settings.eng_loc_max_attempts,
+        limits=QueueLimits(
+            tasks=settings.eng_loc_max_queued_tasks,
+            bytes=settings.eng_loc_max_queued_bytes,
+            age_s=settings.eng_loc_max_queue_age,
+        ),
+        retention=RetentionRules(
+            max_age_s=settings.eng_loc_max_result_age,
+            max_bytes=settings.eng_loc_max_results_bytes,
+        ),
         converter_config=converter_config(settings),
         presigned_config=presigned_config(settings),
         result_removal_delay_s=settings.result_removal_delay,

@@ -37,6 +37,13 @@ class Runtime:
     runs_tasks: bool = True
 
     @property
+    def keeps_tasks(self) -> bool:
+        """Whether tasks of this process outlive it, in a folder that the operator configured."""
+        return self.settings.eng_kind is AsyncEngine.LOCAL and (
+            self.settings.scratch_path is not None
+        )
+
+    @property
     def has_pool(self) -> bool:
         """Whether this process has worker processes of its own."""
         return self.subprocess_mode and self.runs_tasks

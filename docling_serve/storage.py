@@ -1,27 +1,35 @@
 """The scratch folder: who made it, who removes it.
 
-Each server process has one private folder of its own, below ``scratch_path`` or the system's
-temporary folder. It is locked for as long as the process lives, so another process can tell a
-folder that is in use from one that was left behind; a configured ``scratch_path`` itself, and
-whatever else lies in it, is never removed.
+A server whose tasks outlive it keeps a folder that its operator configured (:class:`KeptScratch`).
+Any other process has a private one of its own (:class:`Scratch`), below that folder or the system's
+temporary one, and removes it at its end. Either is locked for as long as its process lives, so
+another process can tell a folder that is in use from one that was left behind. What else lies in a
+configured folder is never touched.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import shutil
 import tempfile
+import threading
+import time
 from functools import lru_cache
 from pathlib import Path
 
+from docling_serve.errors import DoclingServeError
 from docling_serve.guardian import Guardian
 
 _log = logging.getLogger(__name__)
 
 _PREFIX = "docling-serve-"
 _LOCK = "owner.lock"
+_JOURNAL = "journal.sqlite3"
+_LOOK_AGAIN_S = 0.1
+_LOCK_WAIT_S = 5.0
 
 
 class Scratch:
@@ -40,12 +48,71 @@ class Scratch:
         for watcher in filter(None, (guardian, self._own_guardian)):
             watcher.remove_folder(self.path)
 
-    def remove(self) -> None:
+    @property
+    def tasks(self) -> Path:
+        """Where the folders of tasks are made."""
+        return self.path
+
+    @property
+    def journal(self) -> Path:
+        """Where the journal is, beside the folders of tasks."""
+        return self.path / _JOURNAL
+
+    def release(self) -> None:
         """Remove the folder and all in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
         if self._own_guardian is not None:
             self._own_guardian.dismiss()
+
+
+class FolderInUse(DoclingServeError):
+    """Another server works with the folder; the text says which and what to do."""
+
+
+class KeptScratch:
+    """The folder ``scratch_path`` of a server whose tasks outlive it: it is never removed.
+
+    ``guardian`` shares the lock, so that the folder is free only once the workers of a server that
+    was killed are gone, too. For that moment a new server waits, ``wait_s`` seconds at most.
+
+    Raises:
+        FolderInUse: another server works with it.
+    """
+
+    def __init__(self, path: Path, guardian: Guardian, wait_s: float = _LOCK_WAIT_S) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = _hold_or_wait(path, wait_s)
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        guardian.share(self._lock)
+        _sweep(path)  # what servers of other kinds left below it
+        self.tasks.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def tasks(self) -> Path:
+        """Where the folders of tasks are made."""
+        return self.path / "tasks"
+
+    @property
+    def journal(self) -> Path:
+        """Where the journal is, beside the folders of tasks."""
+        return self.path / _JOURNAL
+
+    def release(self) -> None:
+        """Let another server have the folder; everything in it stays."""
+        os.close(self._lock)
+
+
+def require_free(path: Path) -> None:
+    """Find out at the start whether a server could work with ``path``.
+
+    Raises:
+        FolderInUse: another one does.
+    """
+    if (path / _LOCK).is_file():
+        os.close(_hold_or_wait(path, _LOCK_WAIT_S))
 
 
 @lru_cache(maxsize=1)
@@ -68,6 +135,25 @@ def _hold(folder: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _hold_or_wait(folder: Path, wait_s: float) -> int:
+    deadline = time.monotonic() + wait_s
+    pause = threading.Event()
+    while True:
+        try:
+            return _hold(folder)
+        except OSError as exc:
+            if exc.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            owner = (folder / _LOCK).read_text(encoding="ascii", errors="replace").strip()
+            if time.monotonic() > deadline:
+                raise FolderInUse(
+                    f"scratch_path {folder} is in use by another docling-serve"
+                    f" (process {owner or 'unknown'}). Two servers cannot share one folder:"
+                    " give each a scratch_path of its own."
+                ) from None
+        pause.wait(_LOOK_AGAIN_S)
 
 
 def _sweep(base: Path) -> None:

@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "subprocess_worker": {"errors", "guardian", "jobs", "observability.logging"},
     "vram": {"subprocess_worker.admission"},
     # ---- the server
-    "storage": {"guardian"},
+    "storage": {"errors", "guardian"},
     "policy": {"errors", "settings"},
     "capabilities": {"policy", "settings", "versions"},
     "engines": {"errors", "guardian", "jobs", "rendering", "settings", "storage"},
@@ -102,7 +102,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vram.neighbours",
     },
     "client_commands": set(),
-    "cli": {"client_commands", "orchestrator_factory", "settings", "versions"},
+    "cli": {"client_commands", "orchestrator_factory", "settings", "storage", "versions"},
     "config_check": {"settings"},
     "tools": {"settings"},
 }

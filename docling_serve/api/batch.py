@@ -20,7 +20,13 @@ from fastapi import APIRouter
 from pydantic import Field, create_model
 
 from docling_serve.api import submissions, task_flow
-from docling_serve.api.dependencies import DocumentVersionHeader, RequireApiKey, ServicesDep, Tenant
+from docling_serve.api.dependencies import (
+    DocumentVersionHeader,
+    IdempotencyKey,
+    RequireApiKey,
+    ServicesDep,
+    Tenant,
+)
 from docling_serve.api.task_models import TaskStatusResponse
 from docling_serve.policy import ServicePolicy
 
@@ -44,10 +50,11 @@ def make_router(policy: ServicePolicy) -> APIRouter:
         tenant: Tenant,
         conversion_request: body,  # type: ignore[valid-type]
         version: DocumentVersionHeader = None,
+        key: IdempotencyKey = None,
     ) -> TaskStatusResponse:
         """Accept documents of storages and addresses as a task that writes to storages."""
         submission = submissions.convert_batch(services, conversion_request, tenant, version)
-        return await task_flow.submit_async(services, submission)
+        return await task_flow.submit_async(services, submission, key)
 
     return router
 

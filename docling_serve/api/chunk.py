@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from docling_serve.api import submissions, task_flow
-from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
+from docling_serve.api.dependencies import IdempotencyKey, RequireApiKey, ServicesDep, Tenant
 from docling_serve.api.forms import (
     ChunkConvertOptionsForm,
     FilesForm,
@@ -80,17 +80,19 @@ def _add_routes(chunker: str, options: type[BaseChunkerOptions], chunking_form: 
             services: ServicesDep,
             request: Request,
             submission: submission_of,  # type: ignore[valid-type]
+            key: IdempotencyKey = None,
         ) -> Response:
             """Convert documents, cut them into chunks, and answer with the result."""
-            return await task_flow.submit_and_wait(services, submission, request)
+            return await task_flow.submit_and_wait(services, submission, request, key)
 
         @router.post(f"/{chunker}/{origin}/async", name=f"{name} as async task")
         async def chunk_async(
             services: ServicesDep,
             submission: submission_of,  # type: ignore[valid-type]
+            key: IdempotencyKey = None,
         ) -> TaskStatusResponse:
             """Accept documents to convert and cut into chunks as a task."""
-            return await task_flow.submit_async(services, submission)
+            return await task_flow.submit_async(services, submission, key)
 
 
 _add_routes("hybrid", HybridChunkerOptions, HybridChunkingForm)

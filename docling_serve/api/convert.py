@@ -14,7 +14,13 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from docling_serve.api import submissions, task_flow
-from docling_serve.api.dependencies import DocumentVersionHeader, RequireApiKey, ServicesDep, Tenant
+from docling_serve.api.dependencies import (
+    DocumentVersionHeader,
+    IdempotencyKey,
+    RequireApiKey,
+    ServicesDep,
+    Tenant,
+)
 from docling_serve.api.forms import CallbacksForm, ConvertOptionsForm, FilesForm, TargetTypeForm
 from docling_serve.api.task_models import TaskStatusResponse
 from docling_serve.engines.base import Submission
@@ -57,24 +63,32 @@ OfFiles = Annotated[Submission, Depends(_of_files)]
 
 
 @router.post("/source", **_CONVERTED)
-async def process_url(services: ServicesDep, request: Request, submission: OfSources) -> Response:
+async def process_url(
+    services: ServicesDep, request: Request, submission: OfSources, key: IdempotencyKey = None
+) -> Response:
     """Convert documents given by address or as base64, and answer with the result."""
-    return await task_flow.submit_and_wait(services, submission, request)
+    return await task_flow.submit_and_wait(services, submission, request, key)
 
 
 @router.post("/file", **_CONVERTED)
-async def process_file(services: ServicesDep, request: Request, submission: OfFiles) -> Response:
+async def process_file(
+    services: ServicesDep, request: Request, submission: OfFiles, key: IdempotencyKey = None
+) -> Response:
     """Convert uploaded files, and answer with the result."""
-    return await task_flow.submit_and_wait(services, submission, request)
+    return await task_flow.submit_and_wait(services, submission, request, key)
 
 
 @router.post("/source/async")
-async def process_url_async(services: ServicesDep, submission: OfSources) -> TaskStatusResponse:
+async def process_url_async(
+    services: ServicesDep, submission: OfSources, key: IdempotencyKey = None
+) -> TaskStatusResponse:
     """Accept documents given by address or as base64 as a task."""
-    return await task_flow.submit_async(services, submission)
+    return await task_flow.submit_async(services, submission, key)
 
 
 @router.post("/file/async")
-async def process_file_async(services: ServicesDep, submission: OfFiles) -> TaskStatusResponse:
+async def process_file_async(
+    services: ServicesDep, submission: OfFiles, key: IdempotencyKey = None
+) -> TaskStatusResponse:
     """Accept uploaded files as a task."""
-    return await task_flow.submit_async(services, submission)
+    return await task_flow.submit_async(services, submission, key)

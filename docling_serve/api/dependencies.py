@@ -54,5 +54,15 @@ def tenant_id(
 
 ServicesDep = Annotated[Services, Depends(get_services)]
 Tenant = Annotated[str, Depends(tenant_id)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="A text of the client's choice, new for each request. Sent again with the same"
+        " request, it finds the task of the first time instead of making another.",
+    ),
+]
 DocumentVersionHeader = Annotated[str | None, Header(alias="Accept-Docling-Document-Version")]
 RequireApiKey = Depends(require_api_key)

@@ -22,6 +22,8 @@ from docling_serve.errors import (
     TOO_LARGE,
     UNSUPPORTED_FORMAT,
     Failure,
+    KeyReused,
+    QueueFull,
     ShuttingDown,
     TaskFailed,
 )
@@ -72,6 +74,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(TaskNotFoundError, _no_task)
     app.add_exception_handler(ProgressInvalid, _bad_progress)
     app.add_exception_handler(ShuttingDown, _shutting_down)
+    app.add_exception_handler(QueueFull, _queue_full)
+    app.add_exception_handler(KeyReused, _key_reused)
     app.add_exception_handler(RedisBackpressureError, _busy)
     app.add_exception_handler(TaskFailed, _task_failed)
     app.add_exception_handler(OSError, _no_room)
@@ -93,6 +97,15 @@ async def _bad_progress(_: Request, __: Exception) -> JSONResponse:
 
 async def _shutting_down(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse({"detail": "The server is shutting down."}, 503, {"Retry-After": "5"})
+
+
+async def _queue_full(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, QueueFull)
+    return JSONResponse({"detail": str(exc)}, 429, {"Retry-After": str(exc.retry_after_s)})
+
+
+async def _key_reused(_: Request, exc: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(exc)}, 422)
 
 
 async def _busy(_: Request, __: Exception) -> JSONResponse:

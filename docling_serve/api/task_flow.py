@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict, replace
 
 from fastapi import HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -10,8 +11,14 @@ from starlette.background import BackgroundTask
 
 from docling_serve.api.error_handlers import failure_response
 from docling_serve.api.services import Services
-from docling_serve.api.task_models import ListedTask, TaskProcessingMeta, TaskStatusResponse
-from docling_serve.engines.base import Submission, TaskView
+from docling_serve.api.task_models import (
+    CapacityResponse,
+    LineCapacityResponse,
+    ListedTask,
+    TaskProcessingMeta,
+    TaskStatusResponse,
+)
+from docling_serve.engines.base import Capacity, Submission, TaskView
 from docling_serve.errors import Failure
 from docling_serve.rendering import public_failure, render_failure
 
@@ -39,17 +46,34 @@ def listed(view: TaskView) -> ListedTask:
     return ListedTask.model_validate({**status_response(view).model_dump(), **times})
 
 
-async def submit_async(services: Services, submission: Submission) -> TaskStatusResponse:
-    """Accept a task and say where it stands."""
-    return status_response(await services.engine.submit(submission))
+def capacity_response(capacity: Capacity) -> CapacityResponse:
+    """The wire model of what an engine has to do."""
+    light = capacity.light
+    return CapacityResponse(
+        **asdict(capacity.heavy),
+        room=capacity.room,
+        light=LineCapacityResponse(**asdict(light)) if light else None,
+    )
 
 
-async def submit_and_wait(services: Services, submission: Submission, request: Request) -> Response:
-    """Accept a task and answer with its result, or 504 when ``max_sync_wait`` ran out."""
+async def submit_async(
+    services: Services, submission: Submission, key: str | None
+) -> TaskStatusResponse:
+    """Accept a task and say where it stands; under ``key`` a request makes one task only."""
+    return status_response(await services.engine.submit(replace(submission, idempotency_key=key)))
+
+
+async def submit_and_wait(
+    services: Services, submission: Submission, request: Request, key: str | None
+) -> Response:
+    """Accept a task and answer with its result, or 504 when ``max_sync_wait`` ran out. Who sends
+    a ``key`` means to come back: the task then goes on without its client."""
+    attached = key is None and services.settings.sync_cancel_on_disconnect
+    submission = replace(submission, idempotency_key=key, attached=attached)
     view = await services.engine.submit(submission)
-    view = await _wait(services, submission.tenant, view, request)
+    view = await _wait(services, submission, view, request)
     if not view.finished:
-        return await _too_long(services, view, submission.tenant)
+        return await _too_long(services, view, submission)
     if view.failure is not None:
         return failure_response(view.failure, view.task_id)
     return await _result(services, view, submission.tenant)
@@ -96,16 +120,20 @@ async def _result(services: Services, view: TaskView, tenant: str) -> Response:
     )
 
 
-async def _wait(services: Services, tenant: str, view: TaskView, request: Request) -> TaskView:
+async def _wait(
+    services: Services, submission: Submission, view: TaskView, request: Request
+) -> TaskView:
     """Wait for the end of the task, of the allowed time, or of the client's patience."""
     limit = services.settings.max_sync_wait
-    finished = asyncio.ensure_future(services.engine.wait_finished(view.task_id, tenant, limit))
+    finished = asyncio.ensure_future(
+        services.engine.wait_finished(view.task_id, submission.tenant, limit)
+    )
     gone = asyncio.ensure_future(_client_gone(request))
     try:
         await asyncio.wait({finished, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not finished.done():
             cancels = services.settings.sync_cancel_on_disconnect
-            await _give_up(services, tenant, view, cancels)
+            await _give_up(services, submission, view, cancels)
             raise HTTPException(499, "The client closed the connection.")
         return finished.result()
     finally:
@@ -113,23 +141,27 @@ async def _wait(services: Services, tenant: str, view: TaskView, request: Reques
         gone.cancel()
 
 
-async def _too_long(services: Services, view: TaskView, tenant: str) -> JSONResponse:
+async def _too_long(services: Services, view: TaskView, submission: Submission) -> JSONResponse:
     """504 in the words clients know (contract: behaviour F56), and what became of the task."""
     cancels = services.settings.sync_cancel_on_timeout
-    await _give_up(services, tenant, view, cancels)
+    cancelled = await _give_up(services, submission, view, cancels)
     detail = (
         "Conversion is taking too long. The maximum wait time is configure as "
         f"DOCLING_SERVE_MAX_SYNC_WAIT={services.settings.max_sync_wait}."
     )
-    became = "cancelled" if cancels else "running"
+    became = "cancelled" if cancelled else "running"
     return JSONResponse({"detail": detail, "task_id": view.task_id, "task": became}, 504)
 
 
-async def _give_up(services: Services, tenant: str, view: TaskView, cancels: bool) -> None:
-    """Nobody waits for the task any more: stop it, or let it go on."""
-    if cancels:
-        cause = Failure("policy", "The synchronous request ended before the task did.")
-        await services.engine.cancel(view.task_id, tenant, cause)
+async def _give_up(
+    services: Services, submission: Submission, view: TaskView, cancels: bool
+) -> bool:
+    """Nobody waits for the task any more: stop it, or let it go on. Whether it was stopped."""
+    if not cancels or submission.idempotency_key is not None:
+        return False
+    cause = Failure("policy", "The synchronous request ended before the task did.")
+    await services.engine.cancel(view.task_id, submission.tenant, cause)
+    return True
 
 
 async def _client_gone(request: Request) -> None:

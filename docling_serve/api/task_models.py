@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from docling.datamodel.service import responses, tasks
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class TaskProcessingMeta(tasks.TaskProcessingMeta):
@@ -47,3 +47,23 @@ class WebsocketMessage(responses.WebsocketMessage):
     """One message of the status websocket."""
 
     task: TaskStatusResponse | None = None
+
+
+class LineCapacityResponse(BaseModel):
+    """One line of tasks."""
+
+    queued: int
+    running: int
+    workers: int
+    expected_wait_s: float = Field(
+        description="Seconds that a task sent now would wait, from what tasks took so far."
+    )
+
+
+class CapacityResponse(LineCapacityResponse):
+    """What the server has to do, as the caller's next task would find it."""
+
+    room: int | None = Field(description="How many more tasks may wait; null: no limit.")
+    light: LineCapacityResponse | None = Field(
+        description="The line of documents that need no models, where they have one of their own."
+    )

@@ -13,12 +13,12 @@ from docling.datamodel.service.responses import (
     TaskFailureResult,
 )
 from docling_jobkit.datamodel.task_meta import TaskStatus
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
 
 from docling_serve.api import task_flow
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
-from docling_serve.api.task_models import TaskListResponse, TaskStatusResponse
+from docling_serve.api.task_models import CapacityResponse, TaskListResponse, TaskStatusResponse
 
 router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[RequireApiKey])
 
@@ -51,6 +51,15 @@ async def list_tasks(
     """The tasks of the caller that the server still knows, the newest first."""
     views = await services.engine.list_tasks(tenant, state, limit)
     return TaskListResponse(tasks=[task_flow.listed(view) for view in views])
+
+
+@router.get("/capacity")
+async def capacity(services: ServicesDep, tenant: Tenant) -> CapacityResponse:
+    """How much the server has to do, and how long a task sent now would wait."""
+    found = await services.engine.capacity(tenant)
+    if found is None:
+        raise HTTPException(404, "Tasks run elsewhere; this server does not know their workers.")
+    return task_flow.capacity_response(found)
 
 
 @router.delete("/tasks/{task_id}")

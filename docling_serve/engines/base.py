@@ -50,6 +50,10 @@ class Submission:
     callbacks: Sequence[CallbackSpec] = ()
     target_document_version: str | None = None
     tenant: str = DEFAULT_TENANT
+    #: Under which the client may send the same request again without a second task.
+    idempotency_key: str | None = None
+    #: The client waits on its connection: without a key nobody can ask for the task afterwards.
+    attached: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,27 @@ class TaskView:
     def finished(self) -> bool:
         """Whether the task has come to its end, good or bad."""
         return self.status in (TaskStatus.SUCCESS, TaskStatus.FAILURE)
+
+
+@dataclass(frozen=True)
+class LineCapacity:
+    """One line of tasks. ``expected_wait_s`` is for a task that would come now, from what tasks
+    took so far."""
+
+    queued: int
+    running: int
+    workers: int
+    expected_wait_s: float
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What an engine has to do. ``light`` is the line of documents that need no models, where
+    they have one; ``room`` how many more tasks may come, None for no limit."""
+
+    heavy: LineCapacity
+    light: LineCapacity | None
+    room: int | None
 
 
 @dataclass(frozen=True)
@@ -159,6 +184,11 @@ class TaskEngine(Protocol):
         self, tenant: str, state: TaskStatus | None = None, limit: int = 100
     ) -> list[TaskView]:
         """The tasks of ``tenant``, of one state or of all, the newest first."""
+        ...
+
+    async def capacity(self, tenant: str) -> Capacity | None:
+        """What there is to do, as a next task of ``tenant`` would find it; None where tasks run
+        elsewhere and nobody here knows."""
         ...
 
     async def queue_size(self) -> int:

@@ -36,7 +36,7 @@ from rq.job import JobStatus
 
 from docling_serve.engines import rq_tasks
 from docling_serve.engines import rq_wire as wire
-from docling_serve.engines.base import DEFAULT_TENANT, Reply, Submission, TaskView
+from docling_serve.engines.base import DEFAULT_TENANT, Capacity, Reply, Submission, TaskView
 from docling_serve.engines.rq_jobs import Jobs
 from docling_serve.engines.rq_store import StoredTask, TaskStore
 from docling_serve.engines.rq_updates import UpdateListener, Watchers
@@ -177,6 +177,11 @@ class RqEngine(RQOrchestrator):
         asked.sort(key=lambda view: view.created_at or epoch, reverse=True)
         return asked[:limit]
 
+    async def capacity(self, tenant: str) -> Capacity | None:
+        """None: who works on the queue, and how fast, is not known here."""
+        del tenant
+        return None
+
     async def clear_results(self, older_than: float = 0.0) -> None:
         before = datetime.now(timezone.utc) - timedelta(seconds=older_than)
         async with self._at_redis(self.config.redis_gate_wait_timeout):
@@ -223,6 +228,9 @@ class RqEngine(RQOrchestrator):
         await asyncio.to_thread(self._jobs.close, task_id, status)
 
     # ---- life -------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Nothing to do: Redis remembers."""
 
     async def process_queue(self) -> None:
         """Follow what workers do, for as long as the server runs."""

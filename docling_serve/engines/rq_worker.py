@@ -215,7 +215,7 @@ class RqWorkerProcess:
             self._parts.kill()
             self._loop.stop()
             self._redis.close()
-            scratch.remove()
+            scratch.release()
             self._parts.guardian.dismiss()
 
     def _on_early_signal(self, number: int, frame: FrameType | None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from docling.datamodel.service.sources import FileSource, HttpSource
 
 from docling_serve.engines.base import Source, Submission, Upload, plain
+from docling_serve.engines.disk import Disk
 from docling_serve.jobs import (
     ConnectorSource,
     JobSource,
@@ -19,17 +20,39 @@ from docling_serve.jobs import (
     TaskFolder,
 )
 
-_COPY_BYTES = 1024 * 1024
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a job takes from the server it runs on, and not from its request."""
+
+    converter_config: dict[str, Any]
+    presigned_config: dict[str, Any] | None = None
+    debug_error_details: bool = False
+
+    def as_job_fields(self) -> dict[str, Any]:
+        """As fields of a :class:`JobSpec`."""
+        return {
+            "converter_config": self.converter_config,
+            "presigned_config": self.presigned_config,
+            "debug_error_details": self.debug_error_details,
+        }
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A submission on disk. ``digests`` are the SHA-256 of its uploads, in order."""
+
+    spec: JobSpec
+    digests: list[str]
 
 
 def stage(
     submission: Submission,
     task_id: str,
     folder: TaskFolder,
-    converter_config: dict[str, Any],
-    debug_error_details: bool,
-    presigned_config: dict[str, Any] | None = None,
-) -> JobSpec:
+    deployment: Deployment,
+    disk: Disk,
+) -> Staged:
     """Write the documents and ``job.json`` of ``submission`` into ``folder``.
 
     Blocking: call it from a thread. Memory stays flat however large an upload is.
@@ -37,26 +60,41 @@ def stage(
     Raises:
         OSError: the disk is full, or the folder is gone.
     """
+    digests: list[str] = []
+    sources = [
+        _stage_source(source, index, folder, disk, digests)
+        for index, source in enumerate(submission.sources)
+    ]
+    chunking = submission.chunking_options
     spec = JobSpec(
         task_id=task_id,
         task_type=submission.task_type.value,
-        sources=[
-            _stage_source(source, index, folder) for index, source in enumerate(submission.sources)
-        ],
+        sources=sources,
         options=plain(submission.options),
         targets=[plain(target) for target in submission.targets],
-        chunking_options=(
-            plain(submission.chunking_options) if submission.chunking_options else None
-        ),
+        chunking_options=plain(chunking) if chunking else None,
         include_converted_doc=submission.include_converted_doc,
         callbacks=[plain(callback) for callback in submission.callbacks],
         target_document_version=submission.target_document_version,
-        converter_config=converter_config,
-        presigned_config=presigned_config,
-        debug_error_details=debug_error_details,
+        **deployment.as_job_fields(),
     )
-    folder.write_job(spec)
-    return spec
+    disk.sync_folder(folder.inputs)
+    disk.write_text(folder.job_file, spec.model_dump_json())
+    disk.sync_folder(folder.root.parent)
+    return Staged(spec, digests)
+
+
+def size_of(submission: Submission) -> int:
+    """Bytes of the uploads; what a worker fetches is not known yet."""
+    sizes = [
+        source.file.seek(0, os.SEEK_END)
+        for source in submission.sources
+        if isinstance(source, Upload)
+    ]
+    for source in submission.sources:
+        if isinstance(source, Upload):
+            source.file.seek(0)
+    return sum(sizes)
 
 
 def display_name(name: str) -> str:
@@ -66,12 +104,12 @@ def display_name(name: str) -> str:
     return last if last not in ("", ".", "..") else "document"
 
 
-def _stage_source(source: Source, index: int, folder: TaskFolder) -> JobSource:
+def _stage_source(
+    source: Source, index: int, folder: TaskFolder, disk: Disk, digests: list[str]
+) -> JobSource:
     if isinstance(source, Upload):
         path = folder.input(index)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as target:
-            shutil.copyfileobj(source.file, target, _COPY_BYTES)
+        digests.append(disk.copy(source.file, path).digest)
         relative = str(path.relative_to(folder.root))
         return StagedFile(path=relative, filename=display_name(source.name))
     if isinstance(source, HttpSource):

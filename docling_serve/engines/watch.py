@@ -26,6 +26,7 @@ class Watch:
         self._latest = now
         self._told = asyncio.Event()
         self._ended = False
+        self._closed = False
 
     @property
     def latest(self) -> TaskView:
@@ -42,6 +43,11 @@ class Watch:
         """Let the reader have the newest state once more."""
         self.tell(self._latest)
 
+    def close(self) -> None:
+        """There will be no more states, though the task has not finished: the server ends."""
+        self._closed = True
+        self._told.set()
+
     def __aiter__(self) -> Self:
         return self
 
@@ -49,6 +55,8 @@ class Watch:
         if self._ended:
             raise StopAsyncIteration
         while not self._unread:
+            if self._closed:
+                raise StopAsyncIteration
             self._told.clear()
             await self._told.wait()
         state = self._unread.popleft()

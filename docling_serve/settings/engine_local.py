@@ -1,6 +1,6 @@
 """Settings that choose the engine, and those of the local one."""
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ByteSize, Field
 
 from .types import AsyncEngine
 
@@ -21,4 +21,39 @@ class LocalEngineSettings(BaseModel):
     eng_loc_share_models: bool = Field(
         default=False,
         description="Let the threads of the local engine share loaded models.",
+    )
+    eng_loc_max_attempts: int = Field(
+        default=3,
+        ge=1,
+        description="How often the local engine begins a task whose run the end of the server cut"
+        " off. Counts only with scratch_path, which keeps tasks over a restart.",
+    )
+    eng_loc_max_queued_tasks: int = Field(
+        default=10_000,
+        ge=0,
+        description="Tasks that may wait in the local engine; more are refused with 429 and a"
+        " Retry-After. 0: no limit.",
+    )
+    eng_loc_max_queued_bytes: ByteSize = Field(
+        default=ByteSize(20 * 1000**3),
+        description="Bytes of uploads of the tasks that wait, for example 20GB; more are refused"
+        " with 429. 0: no limit.",
+    )
+    eng_loc_max_queue_age: float = Field(
+        default=24 * 3600.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds a task may wait for its turn; then it fails. 0: no limit.",
+    )
+    eng_loc_max_result_age: float = Field(
+        default=7 * 24 * 3600.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds after which a finished task and its result are removed, read or not."
+        " 0: no limit.",
+    )
+    eng_loc_max_results_bytes: ByteSize = Field(
+        default=ByteSize(20 * 1000**3),
+        description="Bytes that results may take in all; beyond that the oldest are removed, those"
+        " that were read first. 0: no limit.",
     )

@@ -63,8 +63,9 @@ class ServerSettings(BaseModel):
     )
     scratch_path: Path | None = Field(
         default=None,
-        description="Directory for uploads and results while a task lives, created if missing."
-        " Unset: a temporary directory.",
+        description="Directory of tasks: their journal, uploads and results. Created if missing,"
+        " never removed; tasks in it go on after a restart. One server per directory. Unset: a"
+        " temporary directory, removed at the end.",
     )
     single_use_results: bool = Field(
         default=True,

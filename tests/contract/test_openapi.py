@@ -17,11 +17,24 @@ from tests.helpers.rest_server import everything_installed, no_lifespan, setting
 THEIRS: Facts = json.loads((Path(__file__).parent / "data" / "openapi_facts.json").read_text())
 
 _META = "schemas|TaskProcessingMeta|properties"
+SUBMISSIONS = [
+    *("/v1/convert/source/batch", "/v1/convert/source", "/v1/convert/file"),
+    *("/v1/convert/source/async", "/v1/convert/file/async"),
+    *(
+        f"/v1/chunk/{chunker}/{origin}{how}"
+        for chunker in ("hybrid", "hierarchical")
+        for origin in ("source", "file")
+        for how in ("", "/async")
+    ),
+]
 #: Where something differs, and the row of docs/differences.md that tells of it.
 LISTED = {
     "operations|DELETE /v1/tasks/{task_id}": "F57",
+    "operations|GET /v1/capacity": "capacity",
     "operations|GET /v1/tasks": "tasks",
     "operations|GET /v1/tasks/{task_id}/events": "events",
+    "schemas|CapacityResponse": "capacity",
+    "schemas|LineCapacityResponse": "capacity",
     "schemas|ListedTask": "tasks",
     "schemas|TaskListResponse": "tasks",
     "schemas|TaskStatus": "tasks",
@@ -32,6 +45,10 @@ LISTED = {
     f"{_META}|document": "progress",
     f"{_META}|phase": "progress",
     f"{_META}|total_pages": "progress",
+    **{
+        f"operations|POST {path}|parameters|header Idempotency-Key": "idempotency"
+        for path in SUBMISSIONS
+    },
 }
 
 

@@ -55,7 +55,8 @@ class HandedOver:
 
 
 class RunningServer:
-    """A server in a process of its own, on a free port, with a scratch folder of its own.
+    """A server in a process of its own, on a free port, with a temporary folder of its own, in
+    which its scratch folder is; ``DOCLING_SERVE_SCRATCH_PATH`` in ``env`` has it keep its tasks.
 
     ``env`` are its settings, ``config`` its config file, ``probe`` the path that answers 200 once
     it is up. Use it as a context manager: leaving stops it and asserts that nothing of it is left.
@@ -73,8 +74,8 @@ class RunningServer:
     ) -> None:
         self.mark = uuid.uuid4().hex
         self.folder = folder
-        self.scratch = folder / "scratch"
         self.temp = folder / "temp"
+        self.scratch = self.temp
         self.log_file = folder / "server.log"
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -257,7 +258,7 @@ class RunningServer:
         return sorted(
             str(path.relative_to(own[0]))
             for path in own[0].rglob("*")
-            if path.is_file() and path.name != "owner.lock"
+            if path.is_file() and path.parent != own[0]
         )
 
     # ---- what must not be seen ------------------------------------------------------------------
@@ -269,7 +270,7 @@ class RunningServer:
             within_s=ORPHAN_LIMIT_S,
             what=lambda: f"all its processes end: {processes.describe(self._processes())}",
         )
-        left = [str(path) for path in [*self.scratch.rglob("*"), *self.temp.rglob("*")]]
+        left = [str(path) for path in self.temp.rglob("*")]
         assert not left, left
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", self.port)) != 0, "somebody still listens"
@@ -280,7 +281,6 @@ class RunningServer:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
         ours = {
             processes.MARK: self.mark,
-            "DOCLING_SERVE_SCRATCH_PATH": str(self.scratch),
             "TMPDIR": str(self.temp),
             # An empty cache, and no way to fill it: a model load fails at once.
             "HF_HOME": str(self.folder / "no-models"),

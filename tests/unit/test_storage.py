@@ -49,7 +49,7 @@ def scratch(tmp_path: Path) -> Iterator[Scratch]:
     scratch = Scratch(tmp_path / "scratch")
     yield scratch
     if scratch.path.exists():
-        scratch.remove()
+        scratch.release()
 
 
 def test_it_is_private_and_below_its_parent(scratch: Scratch, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_two_servers_have_two(scratch: Scratch) -> None:
 
     assert other.path != scratch.path
     assert scratch.path.exists()
-    other.remove()
+    other.release()
     assert scratch.path.exists()
 
 
@@ -74,7 +74,7 @@ def test_removing_it_leaves_its_parent_and_what_else_is_there(
     (scratch.path / "task").mkdir()
     before = psutil.Process().children()
 
-    scratch.remove()
+    scratch.release()
 
     assert list((tmp_path / "scratch").iterdir()) == [foreign]
     assert foreign.read_text() == "precious"
@@ -84,7 +84,7 @@ def test_removing_it_leaves_its_parent_and_what_else_is_there(
 def test_a_folder_that_is_gone_already_is_no_error(scratch: Scratch) -> None:
     shutil.rmtree(scratch.path)
 
-    scratch.remove()
+    scratch.release()
 
 
 # ---- what was left behind ------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_folders_of_servers_that_are_gone_are_removed(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path)
 
     assert not any(folder.exists() for folder in left)
-    scratch.remove()
+    scratch.release()
 
 
 def test_folders_of_servers_that_live_are_kept(tmp_path: Path) -> None:
@@ -113,15 +113,15 @@ def test_folders_of_servers_that_live_are_kept(tmp_path: Path) -> None:
         scratch = Scratch(tmp_path)
 
         assert (folder / "task" / "document").read_text() == "private"
-        scratch.remove()
+        scratch.release()
         assert folder.exists()
 
 
 def test_a_folder_in_use_costs_nothing_to_look_at(tmp_path: Path) -> None:
     with another_server(tmp_path):
-        Scratch(tmp_path).remove()
+        Scratch(tmp_path).release()
         before = open_descriptors()
-        Scratch(tmp_path).remove()
+        Scratch(tmp_path).release()
 
         assert open_descriptors() == before, "a descriptor is left open"
 
@@ -133,7 +133,7 @@ def test_what_is_not_a_servers_folder_is_kept(tmp_path: Path, name: str) -> None
     (folder / "precious").touch()
     (tmp_path / "docling-serve-file").touch()
 
-    Scratch(tmp_path).remove()
+    Scratch(tmp_path).release()
 
     assert (folder / "precious").exists()
     assert (tmp_path / "docling-serve-file").exists()
@@ -142,7 +142,7 @@ def test_what_is_not_a_servers_folder_is_kept(tmp_path: Path, name: str) -> None
 def test_a_lock_without_our_name_does_not_make_it_ours(tmp_path: Path) -> None:
     folder = dead_owners_folder(tmp_path, "other-program")
 
-    Scratch(tmp_path).remove()
+    Scratch(tmp_path).release()
 
     assert folder.exists()
 
@@ -165,7 +165,7 @@ def test_a_server_that_is_killed_leaves_no_document(tmp_path: Path, number: int)
 def test_a_shared_guardian_removes_it_when_nobody_else_can(tmp_path: Path) -> None:
     guardian = Guardian()
     scratch = Scratch(tmp_path, guardian)
-    scratch.remove()
+    scratch.release()
 
     assert not scratch.path.exists()
     guardian.dismiss()

@@ -8,7 +8,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,12 +32,18 @@ _COLUMNS = tuple(field.name for field in dataclasses.fields(JournaledTask))
 class Journal:
     """Tasks and deliveries in one SQLite file, written by a thread of its own.
 
-    A method returns when what it says has been committed. Every one raises ``OSError`` when the
-    disk is full or fails; nothing of it is then in the journal.
+    Every method takes its place in the order of writes when it is called, and its future is done
+    once that has been committed. The future raises ``OSError`` when the disk is full or fails;
+    nothing of it is then in the journal.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._writer = JournalWriter(connection)
+
+    @classmethod
+    def in_memory(cls) -> Journal:
+        """A journal that ends with this process, for an engine outside a server."""
+        return cls(connect(None, durable=False))
 
     @classmethod
     def open(cls, path: Path, *, durable: bool) -> Journal:
@@ -58,19 +63,19 @@ class Journal:
 
     # ---- tasks ------------------------------------------------------------------------------
 
-    async def accept(self, task: JournaledTask) -> None:
+    def accept(self, task: JournaledTask) -> asyncio.Future[None]:
         """Take in a new task.
 
         Raises:
             sqlite3.IntegrityError: the task, or its tenant's idempotency key, is in it already.
         """
-        await self._do(lambda connection: _insert(connection, task))
+        return self._do(lambda connection: _insert(connection, task))
 
-    async def started(self, task_id: str, at: float) -> None:
+    def started(self, task_id: str, at: float) -> asyncio.Future[None]:
         """One more attempt begins."""
-        await self.move(task_id, TaskState.STARTED, started=at)
+        return self.move(task_id, TaskState.STARTED, started=at)
 
-    async def requeued(self, task_id: str, *, counts: bool) -> None:
+    def requeued(self, task_id: str, *, counts: bool) -> asyncio.Future[None]:
         """The attempt ended with the server. Whether it counts is for the caller to say."""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -80,13 +85,13 @@ class Journal:
                     "UPDATE tasks SET attempts = attempts - 1 WHERE task_id = ?", (task_id,)
                 )
 
-        await self._do(work)
+        return self._do(work)
 
-    async def succeeded(
+    def succeeded(
         self, task_id: str, result: JobResult, result_bytes: int, at: float
-    ) -> None:
+    ) -> asyncio.Future[None]:
         """The task has come to its end, with ``result`` in its folder."""
-        await self.move(
+        return self.move(
             task_id,
             TaskState.SUCCESS,
             finished=at,
@@ -94,42 +99,42 @@ class Journal:
             result_bytes=result_bytes,
         )
 
-    async def failed(self, task_id: str, failure: Failure, at: float) -> None:
+    def failed(self, task_id: str, failure: Failure, at: float) -> asyncio.Future[None]:
         """The task has come to its end without a result."""
         text = json.dumps(dataclasses.asdict(failure))
-        await self.move(task_id, TaskState.FAILURE, finished=at, failure=text)
+        return self.move(task_id, TaskState.FAILURE, finished=at, failure=text)
 
-    async def fetched(self, task_id: str, at: float) -> None:
+    def fetched(self, task_id: str, at: float) -> asyncio.Future[None]:
         """A client has read the result; only the first time counts."""
-        await self._do(
+        return self._do(
             lambda connection: _update(
                 connection, "fetched = coalesce(fetched, ?)", at, task_id=task_id
             )
         )
 
-    async def forget(self, task_id: str) -> None:
+    def forget(self, task_id: str) -> asyncio.Future[None]:
         """Drop a task, whatever its state; no error if there is none. Its deliveries stay."""
-        await self._do(
+        return self._do(
             lambda connection: _run(connection, "DELETE FROM tasks WHERE task_id = ?", task_id)
         )
 
-    async def tasks(self) -> list[JournaledTask]:
+    def tasks(self) -> asyncio.Future[list[JournaledTask]]:
         """Every task, in the order in which they were accepted."""
-        return await self._do(_all_tasks)
+        return self._do(_all_tasks)
 
-    async def move(self, task_id: str, to: TaskState, **changes: object) -> None:
+    def move(self, task_id: str, to: TaskState, **changes: object) -> asyncio.Future[None]:
         """Bring a task to another state.
 
         Raises:
             IllegalMove: no task is where it would have to be for that.
         """
-        await self._do(lambda connection: _move(connection, task_id, to, changes))
+        return self._do(lambda connection: _move(connection, task_id, to, changes))
 
     # ---- deliveries -------------------------------------------------------------------------
 
-    async def add_delivery(
+    def add_delivery(
         self, task_id: str, target: dict[str, Any], body: dict[str, Any], now: float
-    ) -> int:
+    ) -> asyncio.Future[int]:
         """Keep an event until it is delivered; returns its id. Ids grow: the order of events."""
 
         def work(connection: sqlite3.Connection) -> int:
@@ -141,15 +146,15 @@ class Journal:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-        return await self._do(work)
+        return self._do(work)
 
-    async def pending_deliveries(self) -> list[Delivery]:
+    def pending_deliveries(self) -> asyncio.Future[list[Delivery]]:
         """What is still to be delivered, in order."""
-        return await self._do(_all_deliveries)
+        return self._do(_all_deliveries)
 
-    async def postpone_delivery(self, delivery_id: int, due: float) -> None:
+    def postpone_delivery(self, delivery_id: int, due: float) -> asyncio.Future[None]:
         """A try failed; the next one is not before ``due``."""
-        await self._do(
+        return self._do(
             lambda connection: _run(
                 connection,
                 "UPDATE deliveries SET attempts = attempts + 1, due = ? WHERE delivery_id = ?",
@@ -158,40 +163,42 @@ class Journal:
             )
         )
 
-    async def delivered(self, delivery_id: int) -> None:
+    def delivered(self, delivery_id: int) -> asyncio.Future[None]:
         """It has arrived, or was given up: drop it."""
-        await self._do(
+        return self._do(
             lambda connection: _run(
                 connection, "DELETE FROM deliveries WHERE delivery_id = ?", delivery_id
             )
         )
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        outcome: Future[T] = self._writer.do(work)
-        return await asyncio.wrap_future(outcome)
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        return asyncio.wrap_future(self._writer.do(work))
 
 
-def connect(path: Path, *, durable: bool) -> sqlite3.Connection:
-    """A connection for the writer's thread, with the tables of this version.
+def connect(path: Path | None, *, durable: bool) -> sqlite3.Connection:
+    """A connection for the writer's thread, with the tables of this version; without a path the
+    database is in memory.
 
     Raises:
         JournalUnusable: it is damaged, no journal, or of a newer server.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    name = path or ":memory:"
+    connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
     try:
-        path.chmod(0o600)  # addresses and keys of callbacks are in it
+        if path is not None:
+            path.chmod(0o600)  # addresses and keys of callbacks are in it
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         migrate(connection)
-        if durable:
+        if path is not None and durable:
             _sync_folder(path.parent)  # the names of its files, too
     except sqlite3.DatabaseError as exc:
         connection.close()
         raise JournalUnusable(
-            f"the journal {path} cannot be used: {exc}. Put a backup in its place, or move it "
+            f"the journal {name} cannot be used: {exc}. Put a backup in its place, or move it "
             "away: the server then starts with an empty one and its tasks are lost."
         ) from exc
     except BaseException:

@@ -14,7 +14,8 @@ class TaskState(str, Enum):
     """Where a task stands.
 
     ``queued -> started -> success | failure``; a started task goes back to ``queued`` when its
-    attempt ended with the server, a queued one may fail without having started.
+    attempt ended with the server. A queued one may fail without having started, and may succeed:
+    its start could not be written when the disk was full.
     """
 
     QUEUED = "queued"
@@ -31,7 +32,7 @@ class TaskState(str, Enum):
 MAY_COME_FROM: dict[TaskState, tuple[TaskState, ...]] = {
     TaskState.QUEUED: (TaskState.STARTED,),
     TaskState.STARTED: (TaskState.QUEUED,),
-    TaskState.SUCCESS: (TaskState.STARTED,),
+    TaskState.SUCCESS: (TaskState.QUEUED, TaskState.STARTED),
     TaskState.FAILURE: (TaskState.QUEUED, TaskState.STARTED),
 }
 """The legal moves: from which states a task comes to a state."""

@@ -13,8 +13,8 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
 from docling_serve.engines.base import DEFAULT_TENANT, Upload
-from docling_serve.engines.local import SHUT_DOWN, LocalEngine
-from docling_serve.errors import Failure, ShuttingDown, TaskFailed, TaskTimedOut
+from docling_serve.engines.local import LocalEngine
+from docling_serve.errors import SHUT_DOWN, Failure, ShuttingDown, TaskFailed, TaskTimedOut
 from docling_serve.jobs import JobProgress, JobResult
 from tests.helpers.eventually import eventually
 from tests.helpers.loops import run, turns
@@ -585,6 +585,9 @@ def test_a_task_that_is_being_staged_when_the_end_comes_does_not_wait_for_ever(
 
 
 class _Unreadable:
+    def seek(self, *_: int) -> int:
+        return 0
+
     def read(self, _: int = -1) -> bytes:
         raise OSError(28, "No space left on device")
 
@@ -689,6 +692,7 @@ def test_a_result_of_the_runner_is_the_tasks_result(tmp_path: Path) -> None:
         expected = JobResult(body="b", media_type="application/zip", processing_time=2.0)
 
         async def runner(engine: LocalEngine, task: Task) -> JobResult:
+            (engine.folder(task).root / "b").touch()
             return expected
 
         async with opened(tmp_path, runner) as engine:

@@ -13,7 +13,8 @@ from docling.datamodel.service.tasks import TaskType
 from docling_jobkit.datamodel.chunking import HierarchicalChunkerOptions
 
 from docling_serve.engines.base import Upload
-from docling_serve.engines.staging import display_name, stage
+from docling_serve.engines.disk import Disk
+from docling_serve.engines.staging import Deployment, display_name, stage
 from docling_serve.jobs import ConnectorSource, JobSpec, RemoteUrl, StagedFile, TaskFolder
 from tests.unit.engines.hand_runner import submission
 
@@ -24,7 +25,8 @@ def folder(tmp_path: Path) -> TaskFolder:
 
 
 def staged(folder: TaskFolder, **more: Any) -> JobSpec:
-    spec = stage(submission(**more), "task-1", folder, {"a": 1}, debug_error_details=False)
+    deployment = Deployment({"a": 1})
+    spec = stage(submission(**more), "task-1", folder, deployment, Disk(sync=True)).spec
     assert folder.read_job() == spec
     return spec
 

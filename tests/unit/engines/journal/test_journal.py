@@ -115,15 +115,17 @@ def test_tasks_come_in_the_order_in_which_they_were_accepted(tmp_path: Path) -> 
     run(work())
 
 
-@pytest.mark.parametrize("to", [TaskState.QUEUED, TaskState.SUCCESS])
-def test_an_illegal_move_changes_nothing(tmp_path: Path, to: TaskState) -> None:
+@pytest.mark.parametrize("to", [TaskState.QUEUED, TaskState.STARTED, TaskState.SUCCESS])
+def test_a_task_ends_once(tmp_path: Path, to: TaskState) -> None:
     async def work() -> None:
         async with opened(tmp_path) as journal:
             await journal.accept(a_task())
+            await journal.failed("one", FAILURE, at=2.0)
+            before = await journal.tasks()
             with pytest.raises(IllegalMove):
                 await journal.move("one", to)
 
-            assert await journal.tasks() == [a_task()]
+            assert await journal.tasks() == before
 
     run(work())
 

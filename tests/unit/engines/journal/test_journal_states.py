@@ -6,7 +6,9 @@ import dataclasses
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import hypothesis.strategies as st
 from hypothesis import settings
@@ -24,6 +26,7 @@ from docling_serve.errors import Failure
 from docling_serve.jobs import JobResult
 from tests.helpers.loops import run
 
+T = TypeVar("T")
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.5)
 FAILURE = Failure("internal", "It failed.")
 
@@ -62,48 +65,48 @@ class JournalMachine(RuleBasedStateMachine):
             created=float(self.made),
             idempotency_key=f"key {self.made}" if keyed else None,
         )
-        run(self.journal.accept(task))
+        self.do(self.journal.accept, task)
         self.model[task.task_id] = task
         return task.task_id
 
     @rule(task_id=task_ids)
     def start(self, task_id: str) -> None:
         if self.legal(task_id, TaskState.STARTED):
-            run(self.journal.started(task_id, at=2.0))
+            self.do(self.journal.started, task_id, at=2.0)
             attempts = self.model[task_id].attempts + 1
             self.change(task_id, TaskState.STARTED, started=2.0, attempts=attempts)
         else:
-            self.refuses(self.journal.started(task_id, at=2.0))
+            self.refuses(self.journal.started, task_id, at=2.0)
 
     @rule(task_id=task_ids, counts=st.booleans())
     def requeue(self, task_id: str, counts: bool) -> None:
         if self.legal(task_id, TaskState.QUEUED):
-            run(self.journal.requeued(task_id, counts=counts))
+            self.do(self.journal.requeued, task_id, counts=counts)
             attempts = self.model[task_id].attempts - (not counts)
             self.change(task_id, TaskState.QUEUED, started=None, attempts=attempts)
         else:
-            self.refuses(self.journal.requeued(task_id, counts=counts))
+            self.refuses(self.journal.requeued, task_id, counts=counts)
 
     @rule(task_id=task_ids)
     def succeed(self, task_id: str) -> None:
         if self.legal(task_id, TaskState.SUCCESS):
-            run(self.journal.succeeded(task_id, RESULT, 5, at=3.0))
+            self.do(self.journal.succeeded, task_id, RESULT, 5, at=3.0)
             done = {"finished": 3.0, "result": RESULT, "result_bytes": 5}
             self.change(task_id, TaskState.SUCCESS, **done)
         else:
-            self.refuses(self.journal.succeeded(task_id, RESULT, 5, at=3.0))
+            self.refuses(self.journal.succeeded, task_id, RESULT, 5, at=3.0)
 
     @rule(task_id=task_ids)
     def fail(self, task_id: str) -> None:
         if self.legal(task_id, TaskState.FAILURE):
-            run(self.journal.failed(task_id, FAILURE, at=3.0))
+            self.do(self.journal.failed, task_id, FAILURE, at=3.0)
             self.change(task_id, TaskState.FAILURE, finished=3.0, failure=FAILURE)
         else:
-            self.refuses(self.journal.failed(task_id, FAILURE, at=3.0))
+            self.refuses(self.journal.failed, task_id, FAILURE, at=3.0)
 
     @rule(task_id=consumes(task_ids))
     def forget(self, task_id: str) -> None:
-        run(self.journal.forget(task_id))
+        self.do(self.journal.forget, task_id)
         self.model.pop(task_id, None)
 
     @rule()
@@ -125,11 +128,18 @@ class JournalMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_journal_says_what_happened(self) -> None:
-        assert run(self.journal.tasks()) == list(self.model.values())
+        assert self.do(self.journal.tasks) == list(self.model.values())
 
-    def refuses(self, move: object) -> None:
+    @staticmethod
+    def do(move: Callable[..., Awaitable[T]], *arguments: object, **named: object) -> T:
+        async def work() -> T:
+            return await move(*arguments, **named)
+
+        return run(work())
+
+    def refuses(self, move: Callable[..., Awaitable[None]], *args: object, **named: object) -> None:
         try:
-            run(move)  # type: ignore[arg-type]
+            self.do(move, *args, **named)
         except IllegalMove:
             return
         raise AssertionError("an illegal move was let through")
