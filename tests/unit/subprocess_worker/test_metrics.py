@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -78,6 +80,19 @@ def test_growth_counts_from_the_end_of_the_first_job() -> None:
 def test_memory_of_a_process_that_is_there_and_of_one_that_is_not() -> None:
     assert tree_rss(os.getpid()) > 1_000_000
     assert tree_rss(2**22 + 1) == 0
+
+
+def test_memory_of_a_process_counts_what_it_has_started() -> None:
+    large = "x = b'1' * 60_000_000; print('there', flush=True); input()"
+    small = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {large!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", small], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        assert tree_rss(process.pid) > 60_000_000
+        process.communicate(b"\n")
 
 
 def test_processors_are_divided_and_each_worker_gets_one() -> None:
