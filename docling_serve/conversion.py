@@ -40,6 +40,7 @@ from docling_serve.conversion_failures import (
 )
 from docling_serve.converters import ConverterManager, Converters
 from docling_serve.errors import TaskFailed
+from docling_serve.exhaustion import raise_if_memory_ran_out
 from docling_serve.job_reports import CallbackRelay, OnCallback, OnProgress, ProgressTracker
 from docling_serve.jobs import (
     CountPages,
@@ -240,10 +241,12 @@ def _converted(
 
     Raises:
         DocumentFailed: with ``abort_on_error``, at the first document that fails.
+        MemoryRanOut: of the GPU or the host.
     """
     for index, source in enumerate(sources):
         tracker.begin(index + 1)
         for result in convert([_opened(source, folder)]):
+            raise_if_memory_ran_out(result.errors)
             name = _name(source, result)
             _explain_encryption(result, source, folder)
             make_safe(result.errors)

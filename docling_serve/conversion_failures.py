@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import traceback
 from collections.abc import Sequence
@@ -16,12 +15,12 @@ from docling_jobkit.public_errors import INTERNAL_TASK_ERROR_MESSAGE, classify_p
 from pydantic import ValidationError
 
 from docling_serve.errors import (
-    CUDA_OUT_OF_MEMORY,
     TOO_LARGE,
     UNSUPPORTED_FORMAT,
     Failure,
     TaskNotTransferable,
 )
+from docling_serve.exhaustion import exhausted
 
 if TYPE_CHECKING:
     from docling.datamodel.document import ConversionResult
@@ -93,9 +92,9 @@ def _classify(exc: BaseException) -> Failure:
         return exc.failure if isinstance(exc, DocumentFailed) else _nothing_exported(exc.complaints)
     if isinstance(exc, ConversionError):
         return Failure("backend_failure", _safe_text(exc))
-    exhausted = _exhausted(exc)
-    if exhausted is not None:
-        return exhausted
+    ran_out = exhausted(_chain(exc))
+    if ran_out is not None:
+        return ran_out
     public = classify_public_task_failure(exc, task_id="", phase=FailurePhase.EXECUTION)
     message = public.message
     if message == INTERNAL_TASK_ERROR_MESSAGE:
@@ -107,34 +106,11 @@ def _classify(exc: BaseException) -> Failure:
     return Failure(category, message, public.retryable, public.phase.value, dict(public.details))
 
 
-def _exhausted(exc: BaseException) -> Failure | None:
-    """What of this machine ran out, if anything did."""
-    if _is_cuda_out_of_memory(exc):
-        return _cuda_out_of_memory()
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure("capacity", "The server's scratch disk is full.", retryable=True)
-    return None
-
-
-def _is_cuda_out_of_memory(exc: BaseException) -> bool:
-    return any("CUDA" in str(err) and "out of memory" in str(err).lower() for err in _chain(exc))
-
-
-def _cuda_out_of_memory() -> Failure:
-    return Failure(
-        "capacity",
-        "The GPU ran out of memory.",
-        retryable=True,
-        details={"reason": CUDA_OUT_OF_MEMORY},
-    )
-
-
 def _models_not_ready(cause: BaseException) -> Failure:
-    if _is_cuda_out_of_memory(cause):
-        return _cuda_out_of_memory()
+    ran_out = exhausted(_chain(cause))
+    if ran_out is not None:
+        return ran_out
     text = _safe_text(cause)
-    if isinstance(cause, MemoryError) or "out of memory" in text.lower():
-        return Failure("capacity", f"Not enough memory to load the models: {text}", retryable=True)
     names = _model_names(cause)
     named = f" ({', '.join(names[:3])})" if names else ""
     return Failure(

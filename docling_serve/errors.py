@@ -15,6 +15,9 @@ UNSUPPORTED_FORMAT = "unsupported_format"
 BY_CANCEL = "cancelled"
 BY_SHUTDOWN = "shutdown"
 
+OUT_OF_MEMORY = "out_of_memory"
+"""``details["reason"]`` of a failure for want of host memory."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -67,10 +70,6 @@ class TaskNotTransferable(DoclingServeError, ValueError):
         super().__init__(f"The task cannot be handed to a worker: {field_path}: {reason}")
         self.field = field_path
         self.reason = reason
-
-
-class WorkerStartFailed(DoclingServeError):
-    """A worker process did not report ready."""
 
 
 class ChannelBroken(DoclingServeError):

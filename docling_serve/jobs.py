@@ -191,6 +191,7 @@ class TaskFolder:
     ``input/<n>``           staged documents, named by position, never by a client's name
     ``parts/<n>/``          a folder like this one for each slice of a long PDF
     ``work/``               scratch of the conversion, the worker's alone
+    ``temp/``               temporary files of libraries and programs, the worker's alone
     ``result.body``         the reply, written aside and renamed, so it is whole or absent
     ======================  ==========================================================
     """
@@ -216,6 +217,10 @@ class TaskFolder:
     @property
     def work(self) -> Path:
         return self.root / "work"
+
+    @property
+    def temp(self) -> Path:
+        return self.root / "temp"
 
     @property
     def body(self) -> Path:
@@ -253,6 +258,7 @@ class TaskFolder:
         """Remove everything but the reply: uploads are not needed once a task has ended."""
         shutil.rmtree(self.inputs, ignore_errors=True)
         shutil.rmtree(self.work, ignore_errors=True)
+        shutil.rmtree(self.temp, ignore_errors=True)
         self.job_file.unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -26,15 +26,18 @@ from docling_serve.observability.logging import configure_logging
 from docling_serve.subprocess_worker.channel import WorkerChannel
 from docling_serve.subprocess_worker.config import WorkerConfig
 from docling_serve.subprocess_worker.containment import (
+    NOT_ASKED_FOR,
     contain,
     forget_initial_environment,
     limit_threads,
     scrub_environment,
+    use_temporary_folder,
 )
 from docling_serve.subprocess_worker.log_pipe import redirect_output
 from docling_serve.subprocess_worker.messages import (
     MAX_FRAME_BYTES,
     CallbackDue,
+    ConverterCounts,
     Done,
     Failed,
     Progressed,
@@ -68,8 +71,9 @@ def main(arguments: ChildArguments) -> None:
     faulthandler.enable()
     contained = contain(parent_pid=arguments.parent_pid, nice=arguments.config.nice)
     scrub_environment(os.environ, arguments.config.pass_env)
-    forget_initial_environment(os.environ)
+    contained["initial_environment_blank"] = forget_initial_environment(os.environ)
     limit_threads(os.environ, arguments.config.threads)
+    contained["threads_limited"] = "on" if arguments.config.threads > 0 else NOT_ASKED_FOR
     configure_logging(arguments.config.log_level, arguments.config.log_format)
     # docling averages page scores of documents that have none.
     warnings.filterwarnings("ignore", "Mean of empty slice|All-NaN slice", RuntimeWarning)
@@ -109,6 +113,7 @@ class _Worker:
         self.uses_gpu = can_use_gpu()
         self._channel = channel
         self._conversion: Conversion = Conversion(config.converter_config)
+        self._before = self._conversion.stats
 
     def serve(self) -> None:
         """Answer messages until Stop or end-of-file."""
@@ -125,7 +130,9 @@ class _Worker:
             os.environ["CUDA_VISIBLE_DEVICES"] = run.device
         self._channel.send(Started(job=run.job))
         folder = TaskFolder(Path(run.folder))
+        self._before = self._conversion.stats
         try:
+            use_temporary_folder(folder.temp)
             result = self._conversion.run(
                 folder.read_job(),
                 folder,
@@ -134,13 +141,20 @@ class _Worker:
             )
         except TaskFailed as exc:
             self._fail(run.job, exc.failure)
-        except MemoryError:
-            # Whatever ran out, the heap is full of it: answer, then end so that it comes back.
-            self._fail(run.job, Failure("capacity", "The worker ran out of memory.", True))
-            raise
         else:
             holds = self._conversion.holds_models
-            self._channel.send(Done(job=run.job, result=result, holds_models=holds))
+            self._channel.send(
+                Done(job=run.job, result=result, holds_models=holds, converters=self._converters())
+            )
+
+    def _converters(self) -> ConverterCounts:
+        """What this job did to the converters."""
+        now, before = self._conversion.stats, self._before
+        return ConverterCounts(
+            hits=now.hits - before.hits,
+            misses=now.misses - before.misses,
+            model_sets=now.model_sets,
+        )
 
     def _report(self, job: int, progress: JobProgress) -> None:
         holds = self._conversion.holds_models
@@ -162,6 +176,7 @@ class _Worker:
                 phase=failure.phase,
                 details={key: value[:4000] for key, value in failure.details.items()},
                 holds_models=self._conversion.holds_models,
+                converters=self._converters(),
             )
         )
 

@@ -6,10 +6,12 @@ worker from starting.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, MutableMapping
 from multiprocessing import connection, parent_process
@@ -21,8 +23,12 @@ _PARENT_GONE_EXIT = 3
 _INIT = 1
 
 
+#: Said of a measure that the settings leave off.
+NOT_ASKED_FOR = "not asked for"
+
+
 def contain(*, parent_pid: int, nice: int = 0) -> dict[str, str]:
-    """Apply every measure; maps its name to ``"on"`` or to why it is not."""
+    """Apply every measure; maps its name to ``"on"``, ``NOT_ASKED_FOR``, or why it is off."""
     os.setsid()  # one kill reaches tesseract, soffice and whatever else a document starts
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler never runs inside C code
@@ -31,7 +37,7 @@ def contain(*, parent_pid: int, nice: int = 0) -> dict[str, str]:
         "parent_watch": _tried(lambda: _watch_parent(parent_pid)),
         "core_dumps_off": _tried(lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))),
         "oom_first": _tried(_volunteer_for_oom),
-        "nice": _tried(lambda: _be_nice(nice)),
+        "nice": _tried(lambda: _renice(nice)) if nice > 0 else NOT_ASKED_FOR,
         "no_new_privs": _tried(lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1)),
     }
 
@@ -59,20 +65,28 @@ def scrub_environment(environ: MutableMapping[str, str], pass_env: tuple[str, ..
             del environ[name]
 
 
-def forget_initial_environment(environ: MutableMapping[str, str]) -> None:
+def forget_initial_environment(environ: MutableMapping[str, str]) -> str:
     """Blank the block in which the process was handed its environment, so that what was dropped
-    cannot be read from ``/proc/<pid>/environ`` either. What is in ``environ`` stays."""
+    cannot be read from ``/proc/<pid>/environ`` either. What is in ``environ`` stays. Says as
+    :func:`contain` does whether that worked."""
+    return _tried(lambda: _blank_environment(environ))
+
+
+def use_temporary_folder(folder: Path) -> None:
+    """Have temporary files go where the task's own are: what a killed worker, or a program that
+    it started, leaves behind goes with the task."""
+    with contextlib.suppress(OSError):  # a full disk: the conversion will say so
+        folder.mkdir(mode=0o700, exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
+def _blank_environment(environ: MutableMapping[str, str]) -> None:
     for name, value in list(environ.items()):
         environ[name] = value  # setenv() moves the text to the heap
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = int(fields[47]), int(fields[48])  # env_start, env_end (man proc_pid_stat)
     if 0 < start < end:
         ctypes.memset(start, 0, end - start)
-
-
-def _be_nice(increment: int) -> None:
-    if increment > 0:
-        os.nice(increment)
 
 
 def limit_threads(environ: MutableMapping[str, str], threads: int) -> None:
@@ -91,6 +105,10 @@ def _tried(measure: Callable[[], None]) -> str:
     except OSError as exc:
         return f"off: {exc.strerror or exc}"
     return "on"
+
+
+def _renice(increment: int) -> None:
+    os.nice(increment)
 
 
 def _watch_parent(parent_pid: int) -> None:

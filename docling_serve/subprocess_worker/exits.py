@@ -18,11 +18,13 @@ _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGI
 _OURS: dict[StopReason, Failure] = {
     StopReason.CANCELLED: CANCELLED,
     StopReason.SHUTDOWN: SHUT_DOWN,
-    StopReason.MEMORY_LIMIT: Failure(
-        "capacity", "The worker process reached its memory limit (subprocess_memory_limit)."
-    ),
     StopReason.PROTOCOL: Failure(
         "internal", "The worker process sent something unreadable.", retryable=True
+    ),
+    StopReason.PIPE_LOST: Failure(
+        "internal",
+        "The worker process closed its connection to the server and lived on.",
+        retryable=True,
     ),
     StopReason.START_FAILED: Failure(
         "internal",
@@ -46,14 +48,19 @@ class Ending:
     @property
     def worth_another_try(self) -> bool:
         """Whether the job may be run again: the worker was lost, not stopped by us."""
-        return self.reason in (None, StopReason.CRASHED, StopReason.PROTOCOL)
+        return self.reason in (
+            *(None, StopReason.CRASHED),
+            *(StopReason.PROTOCOL, StopReason.PIPE_LOST),
+        )
 
     def failure(self) -> Failure:
         """What a job ends with that was running."""
         failure = _OURS.get(self.reason) if self.reason else None
         if failure is None:
             failure = self._lost()
-        details = {**failure.details, "exit": exit_text(self.exit_code)}
+        details = dict(failure.details)
+        if self.exit_code is not None or self.worth_another_try:
+            details["exit"] = exit_text(self.exit_code)
         if self.last_lines and self.worth_another_try:
             details["worker_log"] = self.last_lines[-4000:]
         return Failure(failure.category, failure.message, failure.retryable, failure.phase, details)

@@ -103,6 +103,19 @@ class Job:
             return stopped_at("subprocess_stall_timeout", self.stall_s, done, total)
         return stopped_at("subprocess_timeout", self.timeout_s, done, total)
 
+    def over_memory(self, taken_bytes: int, limit_bytes: int) -> TaskFailed:
+        """What the job ends with when its worker is stopped at a limit of memory."""
+        return TaskFailed(
+            Failure(
+                "capacity",
+                f"The task was stopped: its worker process took {taken_bytes / 2**20:.0f} MiB of"
+                f" memory, allowed are {limit_bytes / 2**20:.0f} MiB (subprocess_memory_limit),"
+                f" {self._pages()} done.",
+                retryable=False,
+                details={"limit": "subprocess_memory_limit", "pages": str(self._count()[0])},
+            )
+        )
+
     def _count(self) -> tuple[int, int]:
         if self.progress is None:
             return 0, 0

@@ -71,6 +71,15 @@ class CallbackDue(_Message):
     payload: dict[str, Any]
 
 
+class ConverterCounts(_Message):
+    """How often a job found the models it needed loaded, how often not, and how many sets of
+    models its worker keeps now."""
+
+    hits: int = 0
+    misses: int = 0
+    model_sets: int = 0
+
+
 class Done(_Message):
     """Worker to server: ``job`` ended, its reply lies in the folder."""
 
@@ -78,6 +87,7 @@ class Done(_Message):
     job: int
     result: JobResult
     holds_models: bool
+    converters: ConverterCounts = ConverterCounts()
 
 
 class Failed(_Message):
@@ -91,6 +101,7 @@ class Failed(_Message):
     phase: str
     details: dict[str, str]
     holds_models: bool
+    converters: ConverterCounts = ConverterCounts()
 
     def failure(self) -> Failure:
         """The failure it carries."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
+
+from docling_serve.subprocess_worker.messages import ConverterCounts
 
 
 @dataclass
@@ -25,6 +27,15 @@ class SubprocessMetrics:
     stops: Counter[str] = field(default_factory=Counter)
     #: How many workers were lost in mid-job, by signal or exit code.
     losses: Counter[str] = field(default_factory=Counter)
+    #: How often a task was tried again.
+    retries: int = 0
+    #: Seconds that workers spent in each state, by its name; counted when they leave it.
+    state_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    #: Seconds of it that imports took, in all starts.
+    import_seconds: float = 0.0
+    #: How often a task found the models it needed loaded in its worker, and how often not.
+    converter_hits: int = 0
+    converter_misses: int = 0
 
     @property
     def avg_overhead_pct(self) -> float:
@@ -32,15 +43,41 @@ class SubprocessMetrics:
         work = self.task_seconds - self.overhead_seconds
         return 100.0 * self.overhead_seconds / work if work > 0 else 0.0
 
+    @property
+    def converter_hit_rate(self) -> float | None:
+        """The share of tasks that found their models loaded; None before the first."""
+        lookups = self.converter_hits + self.converter_misses
+        return self.converter_hits / lookups if lookups else None
+
+    @property
+    def overhead_by_part(self) -> dict[str, float]:
+        """Seconds that isolation cost, by what for: making processes (``spawn``), their
+        ``import`` of libraries, their ``load`` of models, and the wait until a dead worker's GPU
+        memory was back (``release``)."""
+        starting = self.state_seconds["starting"]
+        return {
+            "spawn": max(0.0, starting - self.import_seconds),
+            "import": self.import_seconds,
+            "load": self.state_seconds["loading"],
+            "release": self.state_seconds["releasing"],
+        }
+
     def record(self, total_s: float, work_s: float) -> None:
         """Count one finished task that took ``total_s``, of which ``work_s`` was conversion."""
         self.tasks += 1
         self.task_seconds += total_s
         self.overhead_seconds += max(0.0, total_s - work_s)
 
-    def count_move(self, state: str) -> None:
-        """A worker entered ``state``."""
+    def count_move(self, state: str, left: str = "", after_s: float = 0.0) -> None:
+        """A worker entered ``state``; it ``left`` another after so many seconds there."""
         self.moves[state] += 1
+        if left:
+            self.state_seconds[left] += after_s
+
+    def count_converters(self, counts: ConverterCounts) -> None:
+        """A task of a worker has ended that looked for models so often."""
+        self.converter_hits += counts.hits
+        self.converter_misses += counts.misses
 
     def count_stop(self, reason: str) -> None:
         """A worker has ended for ``reason``."""
@@ -61,4 +98,9 @@ class SubprocessMetrics:
             "moves": dict(self.moves),
             "stops": dict(self.stops),
             "losses": dict(self.losses),
+            "retries": self.retries,
+            "overhead_by_part": {k: round(v, 3) for k, v in self.overhead_by_part.items()},
+            "converter_hits": self.converter_hits,
+            "converter_misses": self.converter_misses,
+            "converter_hit_rate": self.converter_hit_rate,
         }

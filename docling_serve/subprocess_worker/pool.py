@@ -107,7 +107,8 @@ class SubprocessWorkerPool:
             ShuttingDown: the pool is closed.
         """
         supervisor = self._live()
-        if bool(supervisor.poison) and await asyncio.to_thread(supervisor.poison.matches, folder):
+        poison = supervisor.losses.poison
+        if bool(poison) and await asyncio.to_thread(poison.matches, folder):
             raise TaskFailed(REFUSED)
         job = Job(
             number=supervisor.next_number(),
@@ -156,7 +157,11 @@ class SubprocessWorkerPool:
 
     def describe(self) -> dict[str, Any]:
         """The snapshot and the metrics as plain data."""
-        return {**asdict(self.snapshot()), "metrics": self.metrics.as_dict()}
+        return {
+            **asdict(self.snapshot()),
+            "metrics": self.metrics.as_dict(),
+            "admission": asdict(self._admission.counters),
+        }
 
     def drain(self) -> None:
         """Refuse new jobs and start no more workers; running jobs go on."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from docling_serve.subprocess_worker.job import Job
     from docling_serve.subprocess_worker.worker import Worker
 
+_LINES_SHOWN = 10
+
 
 @dataclass(frozen=True)
 class WorkerSnapshot:
@@ -37,6 +39,12 @@ class WorkerSnapshot:
     waits_for: str | None
     reason: str | None
     exit_code: int | None
+    #: Sets of models it keeps loaded.
+    model_sets: int
+    #: What it did to contain itself: ``on``, ``not asked for``, or ``off`` and why.
+    measures: dict[str, str]
+    #: What it printed last, once it has ended.
+    last_output: list[str]
 
     @classmethod
     def of(
@@ -45,6 +53,8 @@ class WorkerSnapshot:
         """``worker`` as it is now, with the ``job`` it runs and what it holds on its device."""
         now = time.monotonic()
         ended = worker.exit_code is not None or worker.pid is None
+        rss = 0 if ended or worker.pid is None else tree_rss(worker.pid)
+        worker.memory.peak = max(worker.memory.peak, rss)
         return cls(
             number=worker.number,
             state=worker.state.value,
@@ -53,7 +63,7 @@ class WorkerSnapshot:
             age_s=round(now - worker.born, 3),
             jobs_done=worker.jobs_done,
             holds_models=worker.holds_models,
-            rss_bytes=0 if ended or worker.pid is None else tree_rss(worker.pid),
+            rss_bytes=rss,
             peak_rss_bytes=worker.memory.peak,
             vram_bytes=use.now_bytes if use else None,
             peak_vram_bytes=use.peak_bytes if use else None,
@@ -62,6 +72,9 @@ class WorkerSnapshot:
             waits_for=job.waits_for if job else None,
             reason=worker.reason.value if worker.reason else None,
             exit_code=worker.exit_code,
+            model_sets=worker.model_sets,
+            measures=worker.measures,
+            last_output=worker.output.tail(_LINES_SHOWN).splitlines() if ended else [],
         )
 
 

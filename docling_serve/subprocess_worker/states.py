@@ -66,6 +66,7 @@ class StopReason(str, Enum):
     START_FAILED = "start_failed"
     CRASHED = "crashed"
     PROTOCOL = "protocol"
+    PIPE_LOST = "pipe_lost"
 
 
 _S = WorkerState

@@ -12,17 +12,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from docling_serve.errors import CUDA_OUT_OF_MEMORY, Failure, ShuttingDown, TaskFailed
+from docling_serve.errors import CUDA_OUT_OF_MEMORY, ShuttingDown, TaskFailed
 from docling_serve.jobs import JobResult
 from docling_serve.subprocess_worker import messages, scheduling
 from docling_serve.subprocess_worker.admission import Admission, Waiting
 from docling_serve.subprocess_worker.bookings import Bookings
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.exits import Ending, oom_kill_count
+from docling_serve.subprocess_worker.exits import Ending
 from docling_serve.subprocess_worker.job import Job
+from docling_serve.subprocess_worker.losses import Losses, ran_out_of_memory
 from docling_serve.subprocess_worker.memory import DeviceMemory
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
-from docling_serve.subprocess_worker.poison import PoisonList
 from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
@@ -50,7 +50,7 @@ class Supervisor:
         self.config = config
         self.metrics = metrics
         self.workers: dict[int, Worker] = {}
-        self.poison = PoisonList()
+        self.losses = Losses(metrics, config.retries)
         self._starter = starter
         self._device = device
         self._bookings = Bookings(admission, self._granted, self._refused, self._waits)
@@ -62,7 +62,6 @@ class Supervisor:
         self._draining = False
         self._backoff = StartBackoff()
         self._memory = MemoryWatch(self._busy, config.memory_limit_bytes, self._over_memory)
-        self._oom_kills = oom_kill_count()
         self._step_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -150,13 +149,16 @@ class Supervisor:
 
     def on_moved(self, worker: Worker) -> None:
         """A worker changed its state."""
-        self.metrics.count_move(worker.state.value)
+        self.metrics.count_move(worker.state.value, worker.previous.value, worker.previous_s)
+        if worker.previous is WorkerState.STARTING:
+            self.metrics.import_seconds += worker.import_s
         if worker.state is WorkerState.STANDBY:
             self._backoff.succeeded()
         if worker.state in (WorkerState.RELEASING, WorkerState.LOST):
             self._lost_its_job(worker)
+        if worker.state is WorkerState.RELEASING:
             self.metrics.count_stop(worker.reason.value if worker.reason else "unknown")
-        if worker.came_from_starting and worker.reason is StopReason.START_FAILED:
+        if worker.previous is WorkerState.STARTING and worker.reason is StopReason.START_FAILED:
             self._start_failed()
         if worker.state is WorkerState.STOPPED:
             self._bookings.release(worker)
@@ -227,6 +229,7 @@ class Supervisor:
         worker = Worker(self.next_number(), self.config, self._starter, self, self._device)
         self.workers[worker.number] = worker
         self.metrics.workers_started += 1
+        self.metrics.count_move(worker.state.value)
         life = asyncio.create_task(worker.live())
         self._lives.add(life)
         life.add_done_callback(self._life_over)
@@ -242,7 +245,7 @@ class Supervisor:
         if job.light or not worker.uses_gpu:
             self._granted(worker, job, None)
         else:
-            worker.book(job.number)
+            worker.book(job.task_id)
             self._bookings.ask(worker, job)
 
     def _refused(self, worker: Worker, job: Job) -> None:
@@ -269,7 +272,8 @@ class Supervisor:
             worker.pid,
             job.attempts,
         )
-        worker.run(job.number, str(job.folder.root), light=job.light, device=device)
+        run = messages.Run(job=job.number, folder=str(job.folder.root), device=device)
+        worker.run(run, job.task_id, light=job.light)
         self._memory.run()
 
     def _progressed(self, worker: Worker, job: Job, message: messages.Progressed) -> None:
@@ -300,22 +304,26 @@ class Supervisor:
         self.metrics.record(time.monotonic() - job.submitted, message.result.processing_time)
         self._settle(job, message.result)
         self._bookings.finished(worker, completed=True)
-        worker.finished(message.holds_models)
+        self._freed(worker, message)
 
     def _failed(self, worker: Worker, job: Job, message: messages.Failed) -> None:
         failure = message.failure()
-        no_memory = failure.details.get("reason") == CUDA_OUT_OF_MEMORY
-        self._bookings.finished(worker, completed=False, out_of_memory=no_memory)
+        no_memory = ran_out_of_memory(failure)
+        no_gpu_memory = failure.details.get("reason") == CUDA_OUT_OF_MEMORY
+        self._bookings.finished(worker, completed=False, out_of_memory=no_gpu_memory)
         if no_memory:
-            worker.give_up = StopReason.OUT_OF_MEMORY  # its context may be unusable now
-        if no_memory and job.attempts <= self.config.retries:
-            _log.warning("task %s: %s It is tried again.", job.task_id, failure.message)
+            worker.give_up = StopReason.OUT_OF_MEMORY
+        if no_memory and self.losses.tries_again(job, failure):
             self._back_in_line(job)
         else:
             self._settle(job, TaskFailed(failure))
-        worker.finished(message.holds_models)
+        self._freed(worker, message)
 
-    def _stop_job(self, job: Job, reason: StopReason) -> None:
+    def _freed(self, worker: Worker, message: messages.Done | messages.Failed) -> None:
+        self.metrics.count_converters(message.converters)
+        worker.finished(message.holds_models, message.converters.model_sets)
+
+    def _stop_job(self, job: Job, reason: StopReason, verdict: TaskFailed | None = None) -> None:
         """End a running job by ending its worker; the job settles when the worker is gone."""
         if job.worker is None or job.verdict is not None:
             return
@@ -328,27 +336,28 @@ class Supervisor:
         if reason in (StopReason.TIMED_OUT, StopReason.STALLED):
             job.verdict = job.over_limit(reason)
         else:
-            job.verdict = TaskFailed(Ending(None, reason).failure())
+            job.verdict = verdict or TaskFailed(Ending(None, reason).failure())
         worker.stop(reason, ask=False)
 
     def _lost_its_job(self, worker: Worker) -> None:
         job = self._jobs_by_worker().get(worker.number)
         if job is None:
             return
-        kills, before = oom_kill_count(), self._oom_kills
-        self._oom_kills = kills
-        ending = Ending(worker.exit_code, worker.reason, kills - before, worker.output.tail())
-        failure = ending.failure()
-        self.metrics.count_loss(failure.details["exit"])
+        ending = self.losses.ending(worker)
         self._bookings.forget(worker)
         self._bookings.finished(worker, completed=False)
-        if job.verdict is not None or not ending.worth_another_try or self._draining:
-            self._settle(job, job.verdict or TaskFailed(failure))
-        elif job.attempts <= self.config.retries:
-            _log.warning("task %s: %s It is tried again.", job.task_id, failure.message)
+        if job.verdict is not None or not ending.worth_another_try:
+            self._settle(job, job.verdict or TaskFailed(ending.failure()))
+            return
+        failure = ending.failure()
+        self.losses.count(ending)
+        if self._draining:
+            self._settle(job, TaskFailed(failure))
+        elif self.losses.tries_again(job, failure):
             self._back_in_line(job)
         else:
-            self._give_up(job, failure)
+            del self._running[job.number]
+            self.losses.give_up(job, failure)
 
     def _back_in_line(self, job: Job) -> None:
         """To the front: it has waited already."""
@@ -357,18 +366,6 @@ class Supervisor:
         self._lines[job.light].appendleft(job)
         self.wake()
 
-    def _give_up(self, job: Job, failure: Failure) -> None:
-        """It took several workers with it: answer, and remember not to try it again."""
-        del self._running[job.number]
-        failure.details["attempts"] = str(job.attempts)
-        if job.attempts > 1:
-            loop = asyncio.get_running_loop()
-            loop.run_in_executor(None, self.poison.add, job.folder).add_done_callback(
-                lambda _: job.settle(TaskFailed(failure))
-            )
-        else:
-            job.settle(TaskFailed(failure))
-
     def _jobs_by_worker(self) -> dict[int, Job]:
         return {job.worker: job for job in self._running.values() if job.worker is not None}
 
@@ -376,7 +373,9 @@ class Supervisor:
         return [self.workers[number] for number in self._jobs_by_worker()]
 
     def _over_memory(self, worker: Worker) -> None:
-        self._stop_job(self._jobs_by_worker()[worker.number], StopReason.MEMORY_LIMIT)
+        job = self._jobs_by_worker()[worker.number]
+        taken, limit = worker.memory.current, self.config.memory_limit_bytes
+        self._stop_job(job, StopReason.MEMORY_LIMIT, job.over_memory(taken, limit))
 
     def _settle(self, job: Job, outcome: JobResult | TaskFailed) -> None:
         self._running.pop(job.number, None)

@@ -60,8 +60,9 @@ class Worker:
     ) -> None:
         self.number = number
         self.state = WorkerState.STARTING
-        #: Whether the last move was out of STARTING.
-        self.came_from_starting = False
+        #: The state before this one, and how long it lasted.
+        self.previous = self.state
+        self.previous_s = 0.0
         self.born = self.since = time.monotonic()
         #: The GPU it was given, by UUID; None before its first job, or without a choice.
         self.device_id: str | None = None
@@ -72,6 +73,9 @@ class Worker:
         self.holds_models = False
         self.light = False
         self.import_s = 0.0
+        self.model_sets = 0
+        #: What it reported of its own containment.
+        self.measures: dict[str, str] = {}
         #: Whether its libraries could use a GPU if there is one.
         self.uses_gpu = True
         self.memory = MemoryRecord()
@@ -89,10 +93,11 @@ class Worker:
         self._ladder: Ladder | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._noting: asyncio.Task[None] | None = None
-        self._job: int | None = None
+        self._task: str | None = None
 
     async def live(self) -> None:
         """From start to the return of the last byte. Ends normally however the worker ends."""
+        _log.info("worker %d: -> %s", self.number, self.state.value)
         started = await self._start()
         if started is not None:
             listening = {
@@ -113,30 +118,30 @@ class Worker:
             await self._device.wait_after(self.pid)
         self._move(WorkerState.STOPPED)
 
-    def book(self, job: int) -> None:
-        """Keep the worker for ``job``, which waits for device memory."""
-        self._job = job
+    def book(self, task_id: str) -> None:
+        """Keep the worker for a job of this task, which waits for device memory."""
+        self._task = task_id
         self.light = False
         self._move(WorkerState.BOOKING)
 
     def unbook(self) -> None:
         """The job it was kept for will not come."""
-        self._job = None
         if self.state is WorkerState.BOOKING:
             self._move(WorkerState.WARM if self.holds_models else WorkerState.STANDBY)
+        self._task = None
 
-    def run(self, job: int, folder: str, *, light: bool = False, device: str | None = None) -> None:
-        """Hand a job to a worker that is idle. ``device`` is the GPU it may use, by UUID; it counts
-        for the worker's first job, since CUDA looks only once."""
+    def run(self, run: Run, task_id: str, *, light: bool = False) -> None:
+        """Hand a job to a worker that is idle. Its ``device`` is the GPU it may use, by UUID; it
+        counts for the worker's first job, since CUDA looks only once."""
         self.light = light
-        self.device_id = self.device_id or device
+        self.device_id = self.device_id or run.device
         if not self.holds_models and self.pid is not None:
             # Read within milliseconds, long before the job can have loaded a model.
-            noting = self._device.note_before(self.pid, device)
+            noting = self._device.note_before(self.pid, run.device)
             self._noting = asyncio.create_task(noting)
-        self._job = job
-        self._move(WorkerState.BUSY, job=job)
-        self._say(Run(job=job, folder=folder, device=device))
+        self._task = task_id
+        self._move(WorkerState.BUSY)
+        self._say(run)
 
     def loading(self, holds_models: bool) -> None:
         """The job builds a pipeline."""
@@ -150,15 +155,16 @@ class Worker:
         if self.state is WorkerState.LOADING:
             self._move(WorkerState.BUSY)
 
-    def finished(self, holds_models: bool) -> None:
+    def finished(self, holds_models: bool, model_sets: int = 0) -> None:
         """The job ended; what the worker still holds decides what it is now."""
         self.jobs_done += 1
         self.holds_models = holds_models
+        self.model_sets = model_sets
         if self.pid is not None:
             self.memory.note_job_end(tree_rss(self.pid))
         if self.state in RUNNING_A_JOB:
             self._move(WorkerState.WARM if holds_models else WorkerState.STANDBY)
-        self._job = None
+        self._task = None
 
     def view(self, has_job: bool, vram_bytes: int | None) -> WorkerView:
         """What a scheduling decision needs to know of it."""
@@ -272,13 +278,24 @@ class Worker:
         except ChannelBroken:
             _log.exception("worker %d (pid %s) broke the protocol", self.number, self.pid)
             self.stop(StopReason.PROTOCOL, ask=False)
+        else:
+            await self._expect_exit()
+
+    async def _expect_exit(self) -> None:
+        """The channel is closed: the worker has ended, or nobody can tell it anything any more."""
+        try:
+            await asyncio.wait_for(self._exited.wait(), _DRAIN_LIMIT_S)
+        except asyncio.TimeoutError:
+            _log.error("worker %d (pid %s) closed its channel", self.number, self.pid)
+            self.stop(StopReason.PIPE_LOST, ask=False)
 
     def _became_ready(self, message: Ready) -> None:
         self.import_s = message.import_s
         self.uses_gpu = message.uses_gpu
-        missing = {name: how for name, how in message.contained.items() if how != "on"}
-        if missing:
-            _log.debug("worker %d runs without %s", self.number, missing)
+        self.measures = message.contained
+        failed = {name: how for name, how in self.measures.items() if how.startswith("off")}
+        if failed:
+            _log.info("worker %d (pid %s) runs without %s", self.number, self.pid, failed)
         self._ready.set()
         if self.pid is not None:
             self.memory.note(tree_rss(self.pid))
@@ -309,19 +326,19 @@ class Worker:
         if self._channel is not None:
             self._channel.send(message)
 
-    def _move(self, to: WorkerState, job: int | None = None) -> None:
+    def _move(self, to: WorkerState) -> None:
         if to not in TRANSITIONS[self.state]:
             raise AssertionError(f"worker {self.number}: {self.state.value} to {to.value}")
         _log.info(
-            "worker %d: %s -> %s (pid %s, job %s, reason %s)",
+            "worker %d: %s -> %s (pid %s, task %s, reason %s)",
             self.number,
             self.state.value,
             to.value,
             self.pid,
-            job or self._job,
+            self._task,
             self.reason.value if self.reason else None,
         )
-        self.came_from_starting = self.state is WorkerState.STARTING
-        self.state = to
-        self.since = time.monotonic()
+        now = time.monotonic()
+        self.previous, self.previous_s = self.state, now - self.since
+        self.state, self.since = to, now
         self._observer.on_moved(self)

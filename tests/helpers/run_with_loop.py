@@ -3,9 +3,18 @@
 ``docling-serve run`` leaves the choice to uvicorn, which takes uvloop where it is installed.
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Callable
 
 import uvicorn
+
+
+def command_on(loop: str) -> Callable[[int], list[str]]:
+    """The command of a server that runs on ``loop``, for a ``RunningServer``."""
+    return lambda port: [__file__, loop, str(port)]
+
 
 if __name__ == "__main__":
     uvicorn.run(

@@ -4,7 +4,8 @@ It is the real process, channel and containment with the conversion left out, so
 fraction of a second. ``options`` of a job, all of them optional:
 
 =================  =================================================================================
-``do``             a name of ``ENDS`` or ``WIRE``, or ``succeed`` (the default) or ``fail``
+``do``             a name of ``ENDS`` or ``WIRE``, ``TORN_PIPE``, ``succeed`` (default), ``fail``
+``reason``         ``details["reason"]`` of a job that fails
 ``at``             where ``do`` happens, one of ``PHASES`` (default ``after_ack``)
 ``times``          do it in so many attempts only, and succeed in those after
 ``holds_models``   what the worker claims in progress and at the end of the job
@@ -27,6 +28,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -88,6 +90,9 @@ ENDS: dict[str, Callable[[], None]] = {
     "hang": _hang,
     "hang_gil": _hang_in_c,
 }
+
+#: Half a message, then the end of the channel; the process lives on.
+TORN_PIPE = "torn_pipe"
 
 WIRE: dict[str, bytes] = {
     "garbage_frame": HEADER.pack(9) + b"not a JSN",
@@ -185,6 +190,10 @@ class _Job:
             return
         if self.what in ENDS:
             ENDS[self.what]()
+        elif self.what == TORN_PIPE:
+            self.socket.sendall(encode(self._result())[:9])
+            self.socket.shutdown(socket.SHUT_RDWR)
+            _hang()
         elif self.what in WIRE:
             self.socket.sendall(WIRE[self.what])
             _hang()
@@ -223,7 +232,7 @@ class _Job:
             message="The script said so.",
             retryable=False,
             phase="execution",
-            details={"why": "script"},
+            details={"why": "script", "reason": self.options.get("reason", "")},
             holds_models=self._holds,
         )
 

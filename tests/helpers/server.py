@@ -23,6 +23,7 @@ from tests.helpers.eventually import eventually
 
 REPOSITORY = Path(__file__).parents[2]
 OCR_ONLY = REPOSITORY / "examples" / "ocr-only.yaml"
+PLUGINS = REPOSITORY / "tests" / "plugins"
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 45.0  # beyond the default shutdown_grace
@@ -30,6 +31,11 @@ STOP_LIMIT_S = 45.0  # beyond the default shutdown_grace
 #: ends when its imports are done.
 ORPHAN_LIMIT_S = 60.0
 
+#: Requests may choose the OCR engine that fails on purpose.
+WITH_FAULTY_OCR = {
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")])),
+    "DOCLING_SERVE_ALLOW_CUSTOM_OCR_CONFIG": "true",
+}
 SUBPROCESS_MODE = {"DOCLING_SERVE_USE_SUBPROCESS": "true"}
 IN_PROCESS_MODE = {"DOCLING_SERVE_USE_SUBPROCESS": "false"}
 
@@ -175,6 +181,10 @@ class RunningServer:
         """Resident memory of the server process alone, in bytes."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
+    def descriptors(self) -> int:
+        """How many files and sockets the server process has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
     def maps(self) -> str:
         """The files and libraries mapped into the server process."""
         return processes.maps(self.pid)
@@ -299,7 +309,8 @@ class RunningServer:
         return self._popen
 
     def _processes(self) -> list[psutil.Process]:
-        return processes.marked(self.mark)
+        found = [*processes.marked(self.mark), *processes.working_in(self.folder)]
+        return list({process.pid: process for process in found}.values())
 
     def _answers(self) -> bool:
         code = self._started.poll()

@@ -27,6 +27,19 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def working_in(folder: Path) -> list[psutil.Process]:
+    """Every live process whose working folder is ``folder``. Workers blank their environment, so
+    their mark cannot be read; what a server started inherits its working folder too."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder) and not is_zombie(process):
+                found.append(process)
+        except _GONE:
+            continue
+    return found
+
+
 def tree(pid: int) -> list[psutil.Process]:
     """All live descendants of ``pid``; zombies that wait to be reaped are not alive."""
     try:

@@ -7,14 +7,8 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.helpers.api import missing_phrases, upload
-from tests.helpers.server import REPOSITORY, SUBPROCESS_MODE, RunningServer
-
-RUNNER = REPOSITORY / "tests" / "helpers" / "run_with_loop.py"
-
-
-def on_asyncio(port: int) -> list[str]:
-    """The command of a server that uvicorn runs on asyncio."""
-    return [str(RUNNER), "asyncio", str(port)]
+from tests.helpers.run_with_loop import command_on
+from tests.helpers.server import SUBPROCESS_MODE, RunningServer
 
 
 def test_uvloop_is_what_a_server_runs_on(server: RunningServer) -> None:
@@ -24,7 +18,7 @@ def test_uvloop_is_what_a_server_runs_on(server: RunningServer) -> None:
 @pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
 def test_documents_convert(start_server: StartServer, start_method: str) -> None:
     settings = {"DOCLING_SERVE_SUBPROCESS_START_METHOD": start_method}
-    server = start_server(SUBPROCESS_MODE | settings, command=on_asyncio)
+    server = start_server(SUBPROCESS_MODE | settings, command=command_on("asyncio"))
     assert "uvloop/loop." not in server.maps()
 
     tasks = {name: server.api.submit(upload(name)) for name in ("scan.png", "notes.md")}

@@ -62,7 +62,7 @@ WRONG_OPTION = caught(lambda: _Options.model_validate({"page": "s3cret"}))
         (RuntimeError("odd"), "internal", False, "RuntimeError: odd"),
         (KeyError("k"), "internal", False, "KeyError: 'k'"),
         (RuntimeError(""), "internal", False, "RuntimeError: RuntimeError"),
-        (MemoryError(), "capacity", True, "capacity"),
+        (MemoryError(), "capacity", True, "ran out of memory"),
         (TimeoutError(), "timeout", True, "time"),
         (TargetWriteError("to /secret"), "target_unavailable", False, "target"),
         (

@@ -63,7 +63,7 @@ def test_an_end_that_was_not_asked_for(
     [
         (StopReason.CANCELLED, "policy", False, "was cancelled"),
         (StopReason.SHUTDOWN, "capacity", True, "was shut down"),
-        (StopReason.MEMORY_LIMIT, "capacity", False, "subprocess_memory_limit"),
+        (StopReason.PIPE_LOST, "internal", True, "closed its connection"),
         (StopReason.PROTOCOL, "internal", True, "unreadable"),
         (StopReason.START_FAILED, "internal", True, "could be started"),
     ],
@@ -89,7 +89,7 @@ def test_a_kill_while_memory_ran_out_is_told_apart() -> None:
 
 @pytest.mark.parametrize("reason", StopReason)
 def test_only_a_lost_worker_is_worth_another_try(reason: StopReason) -> None:
-    lost = reason in (StopReason.CRASHED, StopReason.PROTOCOL)
+    lost = reason in (StopReason.CRASHED, StopReason.PROTOCOL, StopReason.PIPE_LOST)
 
     assert Ending(-9, reason).worth_another_try is lost
     assert Ending(-9, None).worth_another_try
@@ -105,6 +105,11 @@ def test_the_last_lines_of_a_lost_worker_belong_to_the_failure() -> None:
 
 def test_the_last_lines_of_a_worker_we_stopped_do_not() -> None:
     assert "worker_log" not in Ending(-9, StopReason.CANCELLED, last_lines="x").failure().details
+
+
+def test_of_a_worker_that_we_stopped_an_unknown_exit_is_not_told() -> None:
+    assert "exit" not in Ending(None, StopReason.CANCELLED).failure().details
+    assert Ending(None, StopReason.CRASHED).failure().details["exit"] == "unknown"
 
 
 def test_failures_do_not_share_their_details() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from docling_serve.errors import CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY
 from docling_serve.subprocess_worker import StartMethod, SubprocessWorkerPool
 from docling_serve.subprocess_worker.poison import REFUSED
 from tests.helpers import scriptable_child
@@ -27,6 +29,11 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 #: Production runs on uvloop and spawns; the other pair keeps both others honest.
 on_both = pytest.mark.parametrize(
     ("start_method", "loop_kind"), [("spawn", "uvloop"), ("forkserver", "asyncio")]
+)
+
+on_all = pytest.mark.parametrize(
+    ("start_method", "loop_kind"),
+    list(itertools.product(("spawn", "forkserver"), ("asyncio", "uvloop"))),
 )
 
 #: Way of ending -> category, part of the message, exit as the failure tells it.
@@ -156,6 +163,44 @@ def test_a_worker_that_sends_something_else_is_stopped(
             await ScriptedJob.make(tmp_path).run(pool)
 
     run_on(loop_kind, work())
+
+
+@on_all
+def test_a_worker_that_closes_its_channel_and_lives_on_is_stopped(
+    tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind
+) -> None:
+    async def work() -> None:
+        async with open_pool(start_method=start_method, retries=0) as pool:
+            lost = ScriptedJob.make(tmp_path, do=scriptable_child.TORN_PIPE)
+            failure = await lost.failure(pool)
+
+            assert (failure.category, failure.retryable) == ("internal", True)
+            assert "closed its connection" in failure.message
+            assert pool.metrics.stops == {"pipe_lost": 1}
+            assert has_ended(lost.pid)
+            await ScriptedJob.make(tmp_path).run(pool)
+
+    run_on(loop_kind, work())
+
+
+@pytest.mark.parametrize("reason", [CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY])
+def test_a_worker_that_ran_out_of_memory_is_replaced_and_its_job_tried_again(
+    tmp_path: Path, reason: str
+) -> None:
+    async def work() -> None:
+        job = ScriptedJob.make(tmp_path, do="fail", times=1, reason=reason)
+        following = ScriptedJob.make(tmp_path)
+        async with open_pool(idle_timeout_s=60.0) as pool:
+            first, second = job.begin(pool), following.begin(pool)
+            await asyncio.wait({first, second})
+
+            assert first.exception() is None
+            assert second.exception() is None
+            assert pool.metrics.stops == {"out_of_memory": 1}
+            assert pool.metrics.losses == {}
+            assert pool.metrics.retries == 1
+
+    run_on("uvloop", work())
 
 
 @pytest.mark.parametrize(

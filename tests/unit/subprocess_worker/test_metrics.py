@@ -8,6 +8,7 @@ import pytest
 
 from docling_serve.subprocess_worker.config import threads_per_worker
 from docling_serve.subprocess_worker.memory import MemoryRecord, tree_rss
+from docling_serve.subprocess_worker.messages import ConverterCounts
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 
 
@@ -55,7 +56,30 @@ def test_all_figures_by_name() -> None:
         "moves": {"standby": 1},
         "stops": {"idle": 1},
         "losses": {"SIGSEGV": 2},
+        "retries": 0,
+        "overhead_by_part": {"spawn": 0.0, "import": 0.0, "load": 0.0, "release": 0.0},
+        "converter_hits": 0,
+        "converter_misses": 0,
+        "converter_hit_rate": None,
     }
+
+
+def test_overhead_is_told_by_part() -> None:
+    metrics = SubprocessMetrics(import_seconds=7.5)
+    metrics.count_move("standby", left="starting", after_s=8.0)
+    metrics.count_move("busy", left="loading", after_s=2.0)
+    metrics.count_move("busy", left="loading", after_s=1.0)
+    metrics.count_move("stopped", left="releasing", after_s=0.25)
+
+    assert metrics.overhead_by_part == {"spawn": 0.5, "import": 7.5, "load": 3.0, "release": 0.25}
+
+
+def test_how_often_models_were_there_already() -> None:
+    metrics = SubprocessMetrics()
+    metrics.count_converters(ConverterCounts(hits=0, misses=1, model_sets=1))
+    metrics.count_converters(ConverterCounts(hits=3, misses=0, model_sets=1))
+
+    assert metrics.converter_hit_rate == 0.75
 
 
 def test_memory_is_remembered_at_its_peak() -> None:

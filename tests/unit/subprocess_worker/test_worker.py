@@ -15,7 +15,7 @@ import pytest
 
 from docling_serve.subprocess_worker import worker as worker_module
 from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
-from docling_serve.subprocess_worker.messages import Done, FromWorker
+from docling_serve.subprocess_worker.messages import Done, FromWorker, Run
 from docling_serve.subprocess_worker.starter import ChildMain, Started, Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.stopping import Rung
@@ -80,6 +80,11 @@ class WatchedDevice:
         await self.back.wait()
 
 
+def give(worker: Worker, job: ScriptedJob) -> None:
+    """Hand over ``job``, as number 5."""
+    worker.run(Run(job=5, folder=str(job.folder.root)), job.folder.root.name)
+
+
 @contextlib.asynccontextmanager
 async def born(
     main: ChildMain = scriptable_child.main,
@@ -109,7 +114,7 @@ def test_a_life_from_start_to_end(loop_kind: LoopKind, start_method: str, tmp_pa
         job = ScriptedJob.make(tmp_path)
         async with born(start_method=start_method) as (worker, seen, life):
             await seen.reach(S.STANDBY)
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             await seen.until(lambda: seen.done)
             worker.finished(holds_models=False)
             worker.stop(StopReason.IDLE)
@@ -145,7 +150,7 @@ def test_an_end_that_nobody_asked_for(
         job = ScriptedJob.make(tmp_path, do=do)
         async with born(start_method=start_method) as (worker, seen, life):
             await seen.reach(S.STANDBY)
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             await life
 
             assert seen.states == [S.STANDBY, S.BUSY, S.RELEASING, S.STOPPED]
@@ -159,7 +164,7 @@ def test_a_result_sent_just_before_the_end_is_heard(loop_kind: LoopKind, tmp_pat
         job = ScriptedJob.make(tmp_path, do="sigkill_self", at="after_done")
         async with born() as (worker, seen, life):
             await seen.reach(S.STANDBY)
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             await life
 
             assert seen.done
@@ -290,7 +295,7 @@ def test_a_broken_protocol_ends_the_worker(loop_kind: LoopKind, tmp_path: Path, 
         job = ScriptedJob.make(tmp_path, do=do)
         async with born() as (worker, seen, life):
             await seen.reach(S.STANDBY)
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             await life
 
             assert worker.reason is StopReason.PROTOCOL
@@ -305,7 +310,7 @@ def test_memory_of_a_worker_with_models_is_waited_for(loop_kind: LoopKind, tmp_p
         job = ScriptedJob.make(tmp_path, holds_models=True)
         async with born(device=device) as (worker, seen, life):
             await seen.reach(S.STANDBY)
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             await seen.until(lambda: seen.done)
             worker.finished(holds_models=True)
             worker.stop(StopReason.IDLE)
@@ -328,7 +333,7 @@ def test_a_worker_that_was_loading_may_hold_memory(loop_kind: LoopKind, tmp_path
         job = ScriptedJob.make(tmp_path, loading=True, do="hang")
         async with born(device=device) as (worker, seen, life):
             await seen.reach(S.STANDBY)
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             await seen.until(lambda: bool(seen.messages) and seen.messages[-1].kind == "progressed")
             worker.loading(holds_models=False)
             assert worker.state is S.LOADING
@@ -359,7 +364,7 @@ def test_a_job_passes_through_its_states(loop_kind: LoopKind, tmp_path: Path) ->
         async with born() as (worker, seen, life):
             await seen.reach(S.STANDBY)
             worker.converting(holds_models=False)  # no job: no change of state
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             worker.loading(holds_models=False)
             worker.loading(holds_models=False)
             worker.converting(holds_models=True)
@@ -377,7 +382,7 @@ def test_an_illegal_move_is_refused(loop_kind: LoopKind) -> None:
     async def work() -> None:
         async with born() as (worker, seen, life):
             with pytest.raises(AssertionError, match="worker 1: starting to busy"):
-                worker.run(5, "/nowhere")
+                worker.run(Run(job=5, folder="/nowhere"), "task-5")
             await seen.reach(S.STANDBY)
             worker.stop(StopReason.SHUTDOWN)
             await life
@@ -394,7 +399,7 @@ def test_what_a_document_started_is_gone_with_the_worker(
         job = ScriptedJob.make(tmp_path, do=do, grandchild=True)
         async with born(start_method=start_method) as (worker, seen, life):
             await seen.reach(S.STANDBY)
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             await seen.until(lambda: len(seen.messages) >= 2)
             worker.stop(StopReason.CANCELLED, ask=False)
             await life
@@ -412,7 +417,7 @@ def test_killing_at_once_needs_no_event_loop(loop_kind: LoopKind, tmp_path: Path
         async with born() as (worker, seen, life):
             worker.kill_now()  # nothing to kill yet
             await seen.reach(S.STANDBY)
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             await seen.until(lambda: len(seen.messages) >= 2)
             worker.kill_now()
             await life
@@ -442,7 +447,7 @@ def test_limits_that_a_job_reached(
         job = ScriptedJob.make(tmp_path)
         async with born(**limits) as (worker, seen, life):
             await seen.reach(S.STANDBY)
-            worker.run(5, str(job.folder.root))
+            give(worker, job)
             assert worker.spent(after_this_job=True) is (reason or worker.spent())
             await seen.until(lambda: seen.done)
             worker.finished(holds_models=False)

@@ -1,0 +1,71 @@
+"""Tell from an error that memory ran out, of the GPU or of the host.
+
+docling reports a page for which memory ran out as it reports a damaged one. But it is not the
+document's fault, and the process it happened in is not to be trusted with another.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterable
+
+from docling.datamodel.base_models import DoclingComponentType, ErrorItem
+
+from docling_serve.errors import CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY, Failure
+
+#: What torch, cuBLAS and ONNX Runtime say when the GPU is full.
+_GPU_FULL = re.compile(r"(?:CUDA|HIP|XPU).*out of memory|CUBLAS_STATUS_ALLOC_FAILED", re.I | re.S)
+#: What Python, C++, numpy, torch and ONNX Runtime say when the host is.
+_HOST_FULL = re.compile(
+    r"MemoryError|std::bad_alloc|Unable to allocate .* for an array|Cannot allocate memory"
+    r"|DefaultCPUAllocator: |Failed to allocate memory for requested buffer",
+    re.S,
+)
+
+
+class MemoryRanOut(Exception):
+    """A page could not be converted for want of memory; ``failure`` says of which."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def raise_if_memory_ran_out(errors: Iterable[ErrorItem]) -> None:
+    """Look through what docling says of a document.
+
+    Raises:
+        MemoryRanOut: that memory ran out is among it.
+    """
+    for error in errors:
+        if error.component_type is not DoclingComponentType.USER_INPUT:
+            failure = out_of_memory(error.error_message)
+            if failure is not None:
+                raise MemoryRanOut(failure)
+
+
+def exhausted(chain: Iterable[BaseException]) -> Failure | None:
+    """What of this machine ran out, if one of these errors says so."""
+    for exc in chain:
+        if isinstance(exc, MemoryRanOut):
+            return exc.failure
+        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Failure("capacity", "The server's scratch disk is full.", retryable=True)
+        failure = out_of_memory(f"{type(exc).__name__}: {exc}")
+        if failure is not None:
+            return failure
+    return None
+
+
+def out_of_memory(text: str) -> Failure | None:
+    """What an error with this ``text`` means if it is for want of memory."""
+    if _GPU_FULL.search(text):
+        return _failure("The GPU ran out of memory.", CUDA_OUT_OF_MEMORY)
+    if _HOST_FULL.search(text):
+        return _failure("The conversion ran out of memory.", OUT_OF_MEMORY)
+    return None
+
+
+def _failure(message: str, reason: str) -> Failure:
+    return Failure("capacity", message, retryable=True, details={"reason": reason})
