@@ -12,7 +12,7 @@ CONFIG ?= examples/ocr-only.yaml
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test serve check venv clean
+.PHONY: help demo bench test soak serve check venv clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ bench: $(STAMP)  ## Measure this build beside upstream's, installed into .venv-p
 
 test: $(STAMP)  ## The tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+soak: $(STAMP)  ## 300 tasks with faults, 1,000 small ones; prints memory and ends (15 min)
+	$(BIN)/python -m pytest --soak -s tests/soak
 
 serve: $(STAMP)  ## The server in the foreground, subprocess mode on (HOST=, PORT=, CONFIG=)
 	exec env DOCLING_SERVE_USE_SUBPROCESS=$${DOCLING_SERVE_USE_SUBPROCESS:-true} \

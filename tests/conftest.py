@@ -43,6 +43,17 @@ MODES = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--soak``: the long form of the tests in tests/soak."""
+    parser.addoption("--soak", action="store_true", help="run tests/soak for as long as it takes")
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form was asked for."""
+    return bool(request.config.getoption("--soak"))
+
+
 @pytest.fixture(scope="session")
 def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """Makes a folder for one server; removed with the other temporary folders of pytest."""
