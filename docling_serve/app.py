@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -29,6 +31,7 @@ from docling_serve.orchestrator_factory import (
 )
 from docling_serve.runtime import Runtime, log_level
 from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
+from docling_serve.shared_weights import preload_models_mmap
 from docling_serve.shutdown import Shutdown
 from docling_serve.storage import KeptScratch, Scratch
 from docling_serve.subprocess_worker import close_worker_pool, process_in_subprocess
@@ -110,11 +113,22 @@ async def _run(
 
 
 async def ensure_models_loaded(runtime: Runtime) -> None:
-    """Load the default models into this process; in subprocess mode there is nothing to load."""
+    """Load the default models into this process; in subprocess mode there is nothing to load, but
+    weights of ``artifacts_path`` are read into the page cache, which all workers share."""
     if runtime.subprocess_mode:
         _log.info("subprocess mode: models are loaded by workers, not by this process")
+        if runtime.settings.artifacts_path is not None:
+            await _preload_weights(runtime.settings.artifacts_path)
         return
     await runtime.converters.warm_up()
+
+
+async def _preload_weights(folder: Path) -> None:
+    stop = threading.Event()
+    try:
+        await asyncio.to_thread(preload_models_mmap, folder, stopped=stop.is_set)
+    finally:
+        stop.set()  # a thread cannot be cancelled, and must not hold up the end of the server
 
 
 async def cleanup_models_if_needed(runtime: Runtime, *, idle: bool) -> None:
@@ -267,8 +281,7 @@ async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
     if not runtime.runs_tasks:
         return
     if runtime.subprocess_mode:
-        await ensure_models_loaded(runtime)
-        await runtime.pool.start()
+        await asyncio.gather(ensure_models_loaded(runtime), runtime.pool.start())
     elif runtime.settings.load_models_at_boot and not runtime.frees_vram_on_idle:
         readiness.models_pending = True
         try:

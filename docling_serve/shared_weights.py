@@ -26,6 +26,8 @@ WEIGHT_SUFFIXES = frozenset(
 _KEEP_FREE = 1 << 30
 # While a page is read from disk, no other thread of this process runs Python: so in short pieces.
 _STEP = 1 << 20
+#: Mapped at a time: what is mapped counts as resident memory of this process.
+_WINDOW = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,15 @@ def preload_models_mmap(
     *,
     keep_free: int = _KEEP_FREE,
     available: Callable[[], int | None] = available_memory,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> PreloadReport:
     """Map and touch every weight file under ``artifacts_path``, so that the page cache has it.
 
     Blocks for as long as the disk takes (call it in a thread, or in a process of its own).
     ``keep_free`` bytes of the ``available`` memory are left alone: files that do not fit are
     skipped, and the report says so, as it does for files that cannot be read; neither raises. A
-    file that is cut short by someone else while it is touched ends the process (SIGBUS).
+    file that is cut short by someone else while it is touched ends the process (SIGBUS). Comes to
+    an early end when ``stopped`` says so.
     """
     started = time.monotonic()
     root = Path(artifacts_path).expanduser()
@@ -79,6 +83,8 @@ def preload_models_mmap(
     if not root.is_dir():
         skipped.append(SkippedWeights(".", "not a folder"))
     for path in _weight_files(root):
+        if stopped():
+            break
         name = str(path.relative_to(root))
         try:
             size = path.stat().st_size
@@ -86,7 +92,7 @@ def preload_models_mmap(
                 reason = f"{_mib(size)} do not fit: {_mib(budget - total)} of memory are left"
                 skipped.append(SkippedWeights(name, reason))
                 continue
-            _touch(path)
+            _touch(path, stopped)
         except (OSError, ValueError) as exc:  # ValueError: shorter by now than it was
             skipped.append(SkippedWeights(name, str(getattr(exc, "strerror", None) or exc)))
             continue
@@ -125,19 +131,28 @@ def _weight_files(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _touch(path: Path) -> None:
+def _touch(path: Path, stopped: Callable[[], bool]) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
         if size == 0:  # cannot be mapped
             return
-        with mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ) as mapped:
-            if hasattr(mmap, "MADV_WILLNEED"):
-                mapped.madvise(mmap.MADV_WILLNEED)
-            for start in range(0, size, _STEP):
-                _ = mapped[start : start + _STEP : mmap.PAGESIZE]
+        for offset in range(0, size, _WINDOW):
+            if stopped():
+                return
+            _touch_window(descriptor, offset, min(_WINDOW, size - offset))
     finally:
         os.close(descriptor)
+
+
+def _touch_window(descriptor: int, offset: int, size: int) -> None:
+    with mmap.mmap(
+        descriptor, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=offset
+    ) as mapped:
+        if hasattr(mmap, "MADV_WILLNEED"):
+            mapped.madvise(mmap.MADV_WILLNEED)
+        for start in range(0, size, _STEP):
+            _ = mapped[start : start + _STEP : mmap.PAGESIZE]
 
 
 def _mem_available(meminfo: Path) -> int | None:

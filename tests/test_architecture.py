@@ -98,6 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "orchestrator_factory",
         "runtime",
         "settings",
+        "shared_weights",
         "shutdown",
         "storage",
         "subprocess_worker",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.orchestrators.base_orchestrator import OrchestratorError
@@ -13,8 +15,9 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
 
 from docling_serve.api.services import Services
-from docling_serve.engines.base import TellsEnds
-from docling_serve.observability.metrics import CONTENT_TYPE, Load, Metrics
+from docling_serve.engines.base import TellsEnds, TellsQueueAge
+from docling_serve.observability.load import Isolation, Load
+from docling_serve.observability.metrics import CONTENT_TYPE, Metrics
 
 
 def make_router(metrics: Metrics) -> APIRouter:
@@ -51,12 +54,32 @@ async def _load(services: Services) -> Load:
         waiting = await services.engine.queue_size()
     except OrchestratorError:  # the queue cannot be reached; the workers still can
         waiting = 0
-    workers = services.describe_workers()["workers"] if services.describe_workers else []
-    return Load(
-        waiting=waiting,
+    described = services.describe_workers() if services.describe_workers else None
+    return Load(waiting, _oldest_wait_s(services), described and _isolation(described))
+
+
+def _oldest_wait_s(services: Services) -> float | None:
+    if not isinstance(services.engine, TellsQueueAge):
+        return None
+    since = services.engine.waiting_since
+    return 0.0 if since is None else max(0.0, time.time() - since)
+
+
+def _isolation(pool: dict[str, Any]) -> Isolation:
+    workers, sums, admission = pool["workers"], pool["metrics"], pool["admission"]
+    vram = [w["vram_bytes"] for w in workers if w["vram_bytes"] is not None]
+    return Isolation(
         workers=Counter(worker["state"] for worker in workers),
         rss_bytes=sum(worker["rss_bytes"] for worker in workers),
-        vram_bytes=sum(worker["vram_bytes"] or 0 for worker in workers),
+        vram_bytes=sum(vram) if vram else None,
+        started=sums["workers_started"],
+        stopped=sums["stops"],
+        lost=sums["losses"],
+        retries=sums["retries"],
+        overhead_s=sums["overhead_by_part"],
+        lookups={"hit": sums["converter_hits"], "miss": sums["converter_misses"]},
+        evictions=admission["evictions"],
+        admission_wait_s=admission["wait_seconds"],
     )
 
 

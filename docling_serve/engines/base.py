@@ -209,6 +209,17 @@ class TaskEngine(Protocol):
 
 
 @runtime_checkable
+class TellsQueueAge(Protocol):
+    """An engine that knows how long its tasks have waited."""
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the task that waits longest was accepted, in seconds since 1970; None if no task
+        waits."""
+        ...
+
+
+@runtime_checkable
 class TellsEnds(Protocol):
     """An engine whose tasks end in this process: it says so."""
 

@@ -249,6 +249,10 @@ class LocalEngine(JobkitInterface):
         """Tasks that have not started."""
         return len(self._lines)
 
+    @property
+    def waiting_since(self) -> float | None:
+        return next((r.task.created_at.timestamp() for r in self._pending.values()), None)
+
     def mark_started(self, task: Task) -> None:
         """The work on a task begins."""
         self._conductor.started(self._records[task.task_id])

@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent import futures
-from dataclasses import dataclass, field
 
 import prometheus_client
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from docling_serve.observability.load import Load, make_load_instruments
 from docling_serve.observability.otlp import otlp_metric_exporter
 from docling_serve.settings import DoclingServeSettings
 
@@ -43,16 +42,6 @@ _REQUEST_LABELS = {
 }
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 _READ_LIMIT_S = 2.0
-
-
-@dataclass(frozen=True)
-class Load:
-    """What there is at one moment: tasks in the queue, workers by state, and their memory."""
-
-    waiting: int = 0
-    workers: Mapping[str, int] = field(default_factory=dict)
-    rss_bytes: int = 0
-    vram_bytes: int = 0
 
 
 class Metrics:
@@ -143,41 +132,7 @@ class Metrics:
             description="From start to end.",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
-        gauges: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
-            "docling_serve.tasks.waiting": (
-                "",
-                "Tasks that have not started.",
-                lambda load: [Observation(load.waiting)],
-            ),
-            "docling_serve.workers": (
-                "",
-                "Worker processes by state.",
-                lambda load: [Observation(n, {"state": s}) for s, n in load.workers.items()],
-            ),
-            "docling_serve.workers.memory": (
-                "By",
-                "Resident memory of the worker processes.",
-                lambda load: [Observation(load.rss_bytes)],
-            ),
-            "docling_serve.workers.gpu_memory": (
-                "By",
-                "GPU memory of the worker processes.",
-                lambda load: [Observation(load.vram_bytes)],
-            ),
-        }
-        for name, (unit, description, observe) in gauges.items():
-            meter.create_observable_gauge(
-                name, callbacks=[self._observer(observe)], unit=unit, description=description
-            )
-
-    def _observer(
-        self, observe: Callable[[Load], list[Observation]]
-    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        def callback(_: CallbackOptions) -> Iterable[Observation]:
-            load = self._load()
-            return [] if load is None else observe(load)
-
-        return callback
+        make_load_instruments(meter, self._load)
 
     def _load(self) -> Load | None:
         """Read on the event loop, from another thread; None where there is nothing to read."""

@@ -10,7 +10,8 @@ class ConversionSettings(BaseModel):
 
     artifacts_path: Path | None = Field(
         default=None,
-        description="Directory with model weights downloaded beforehand. Unset: docling's cache.",
+        description="Directory with model weights downloaded beforehand. Unset: docling's cache. In"
+        " subprocess mode they are read into the page cache at the start.",
     )
     load_models_at_boot: bool = Field(
         default=True,
@@ -19,8 +20,8 @@ class ConversionSettings(BaseModel):
     )
     options_cache_size: int = Field(
         default=2,
-        description="Converters with their models kept per worker, by options; least recently used"
-        " ones go first.",
+        description="Sets of loaded models kept per worker; one set serves all requests that need"
+        " the same models, whatever their other options. Least recently used ones go first.",
     )
     enable_remote_services: bool = Field(
         default=False,

@@ -232,7 +232,7 @@ class _Job:
             message="The script said so.",
             retryable=False,
             phase="execution",
-            details={"why": "script", "reason": self.options.get("reason", "")},
+            details={"why": "script"} | {k: v for k, v in self.options.items() if k == "reason"},
             holds_models=self._holds,
         )
 

@@ -190,6 +190,21 @@ def test_with_the_mode_on_nothing_is_warmed_up_or_cleaned_up_here(tmp_path: Path
     run(work())
 
 
+def test_with_the_mode_on_weights_are_read_into_the_page_cache(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"w" * 5000)
+
+    async def work() -> None:
+        async with open_pool() as pool:
+            await ensure_models_loaded(HandRuntime(pool=pool, artifacts_path=tmp_path))
+
+    with caplog.at_level("INFO", logger="docling_serve.shared_weights"):
+        run(work())
+
+    assert "1 weight files" in caplog.text
+
+
 # ---- the mode is off -----------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from docling_serve import shared_weights
 from docling_serve.shared_weights import available_memory, preload_models_mmap
 
 _SIZE = 3 * 2**20 + 17
@@ -92,6 +93,27 @@ def test_takes_nothing_when_memory_is_short(tmp_path: Path) -> None:
 def test_takes_everything_where_memory_is_not_known(tmp_path: Path) -> None:
     _weights(tmp_path / "a.bin", 100)
     assert preload_models_mmap(tmp_path, available=lambda: None).files == 1
+
+
+def test_files_larger_than_what_is_mapped_at_a_time_are_touched_to_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_weights, "_WINDOW", 2**20)
+    weights = _weights(tmp_path / "a.bin")
+    _drop_from_cache(weights)
+
+    assert preload_models_mmap(tmp_path).bytes == _SIZE
+    assert _resident_pages(weights) == -(-_SIZE // mmap.PAGESIZE)
+
+
+def test_comes_to_an_early_end_when_told(tmp_path: Path) -> None:
+    for name in ("a.bin", "b.bin"):
+        _weights(tmp_path / name, 100)
+    answers = iter([False, False, True])
+
+    report = preload_models_mmap(tmp_path, stopped=lambda: next(answers))
+
+    assert report.files == 1
 
 
 def test_an_empty_file_is_no_trouble(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,17 @@ REQUESTS = {
     "http_server_duration_milliseconds_count",
     "http_server_request_size_bytes_count",
     "http_server_response_size_bytes_count",
+}
+
+AGE = "docling_serve_tasks_waiting_age_seconds"
+SUMS = {
+    "workers_started": 5,
+    "stops": {"idle": 3, "crashed": 1},
+    "losses": {"SIGSEGV": 1},
+    "retries": 1,
+    "overhead_by_part": {"spawn": 0.5, "import": 6.0, "load": 2.0, "release": 0.0},
+    "converter_hits": 8,
+    "converter_misses": 2,
 }
 
 
@@ -130,11 +142,13 @@ async def test_tasks_are_counted_by_type_and_outcome(tmp_path: Path) -> None:
 async def test_load_is_read_at_the_scrape(tmp_path: Path) -> None:
     async with rest_server(tmp_path, closed=True) as server:
         server.services.describe_workers = lambda: {
+            "metrics": SUMS,
+            "admission": {"evictions": 2, "wait_seconds": 7.5},
             "workers": [
                 {"state": "busy", "rss_bytes": 100, "vram_bytes": 7},
                 {"state": "busy", "rss_bytes": 20, "vram_bytes": None},
                 {"state": "idle", "rss_bytes": 3, "vram_bytes": None},
-            ]
+            ],
         }
         for _ in range(3):
             await server.client.post("/v1/convert/file/async", files=UPLOAD)
@@ -144,6 +158,50 @@ async def test_load_is_read_at_the_scrape(tmp_path: Path) -> None:
     assert samples(text, "docling_serve_workers") == {'state="busy"': 2, 'state="idle"': 1}
     assert samples(text, "docling_serve_workers_memory_bytes") == {"": 123}
     assert samples(text, "docling_serve_workers_gpu_memory_bytes") == {"": 7}
+    assert samples(text, "docling_serve_workers_started_total") == {"": 5}
+    assert samples(text, "docling_serve_workers_stopped_total") == {
+        'reason="idle"': 3,
+        'reason="crashed"': 1,
+    }
+    assert samples(text, "docling_serve_workers_lost_total") == {'exit="SIGSEGV"': 1}
+    assert samples(text, "docling_serve_tasks_retries_total") == {"": 1}
+    assert samples(text, "docling_serve_isolation_overhead_seconds_total") == {
+        'part="spawn"': 0.5,
+        'part="import"': 6.0,
+        'part="load"': 2.0,
+        'part="release"': 0.0,
+    }
+    assert samples(text, "docling_serve_converters_lookups_total") == {
+        'result="hit"': 8,
+        'result="miss"': 2,
+    }
+    assert samples(text, "docling_serve_neighbours_evictions_total") == {"": 2}
+    assert samples(text, "docling_serve_admission_wait_seconds_total") == {"": 7.5}
+
+
+async def test_the_age_of_the_queue_is_that_of_its_first_task(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, closed=True) as server:
+        assert samples(await page(server), AGE) == {"": 0}
+        await server.client.post("/v1/convert/file/async", files=UPLOAD)
+        await server.client.post("/v1/convert/file/async", files=UPLOAD)
+        since = server.engine.waiting_since
+        ages = samples(await page(server), AGE)
+    assert since is not None
+    assert 0 < ages[""] <= time.time() - since
+
+
+async def test_what_nobody_can_tell_is_left_out(tmp_path: Path) -> None:
+    async with rest_server(tmp_path) as server:
+        without = names(await page(server))
+        server.services.describe_workers = lambda: {
+            "metrics": SUMS,
+            "admission": {"evictions": 0, "wait_seconds": 0.0},
+            "workers": [{"state": "warm", "rss_bytes": 100, "vram_bytes": None}],
+        }
+        known = names(await page(server))
+    assert not [name for name in without if "_workers_" in name]
+    assert "docling_serve_workers_memory_bytes" in known
+    assert "docling_serve_workers_gpu_memory_bytes" not in known
 
 
 async def test_without_request_metrics_the_process_still_tells_of_itself(tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""What there is at one moment, as metrics: the queue, the workers, and what isolation did and cost.
+
+What nobody can tell is left out of the page rather than shown as 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
+_Numbers = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """Worker processes: how many by state, their memory, and sums since the start.
+
+    ``rss_bytes`` and ``vram_bytes`` are None where nobody can tell. ``overhead_s`` is by part:
+    spawn, import, load, release.
+    """
+
+    workers: Mapping[str, int] = field(default_factory=dict)
+    rss_bytes: int | None = None
+    vram_bytes: int | None = None
+    started: int = 0
+    stopped: _Numbers = field(default_factory=dict)
+    lost: _Numbers = field(default_factory=dict)
+    retries: int = 0
+    overhead_s: _Numbers = field(default_factory=dict)
+    lookups: _Numbers = field(default_factory=dict)
+    evictions: int = 0
+    admission_wait_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """Tasks in the queue, how long the first of them has waited, and the workers, if any."""
+
+    waiting: int = 0
+    oldest_wait_s: float | None = None
+    isolation: Isolation | None = None
+
+
+Read = Callable[[], Load | None]
+"""The load now; None where it cannot be read."""
+
+_GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
+    "docling_serve.tasks.waiting": (
+        "",
+        "Tasks that have not started.",
+        lambda load: [Observation(load.waiting)],
+    ),
+    "docling_serve.tasks.waiting.age": (
+        "s",
+        "How long the task that waits longest has waited, 0 if none waits.",
+        lambda load: _one(load.oldest_wait_s),
+    ),
+    "docling_serve.workers": (
+        "",
+        "Worker processes by state.",
+        lambda load: _of(load, lambda now: _by("state", now.workers)),
+    ),
+    "docling_serve.workers.memory": (
+        "By",
+        "Resident memory of the worker processes and what they started.",
+        lambda load: _of(load, lambda now: _one(now.rss_bytes)),
+    ),
+    "docling_serve.workers.gpu_memory": (
+        "By",
+        "GPU memory of the worker processes, as far as it is known.",
+        lambda load: _of(load, lambda now: _one(now.vram_bytes)),
+    ),
+}
+
+_COUNTERS: dict[str, tuple[str, str, Callable[[Isolation], list[Observation]]]] = {
+    "docling_serve.workers.started": (
+        "",
+        "Worker processes started.",
+        lambda now: _one(now.started),
+    ),
+    "docling_serve.workers.stopped": (
+        "",
+        "Worker processes that have ended, by reason.",
+        lambda now: _by("reason", now.stopped),
+    ),
+    "docling_serve.workers.lost": (
+        "",
+        "Worker processes lost in the middle of a task, by signal or exit code.",
+        lambda now: _by("exit", now.lost),
+    ),
+    "docling_serve.tasks.retries": (
+        "",
+        "How often a task was tried again in a fresh worker.",
+        lambda now: _one(now.retries),
+    ),
+    "docling_serve.isolation.overhead": (
+        "s",
+        "What isolation cost, by part: spawn, import, load of models, release of GPU memory.",
+        lambda now: _by("part", now.overhead_s),
+    ),
+    "docling_serve.converters.lookups": (
+        "",
+        "Tasks that needed models, by whether their worker had them loaded (hit, miss).",
+        lambda now: _by("result", now.lookups),
+    ),
+    "docling_serve.neighbours.evictions": (
+        "",
+        "How often another program on the GPU unloaded for us.",
+        lambda now: _one(now.evictions),
+    ),
+    "docling_serve.admission.wait": (
+        "s",
+        "Time that tasks waited for free GPU memory.",
+        lambda now: _one(now.admission_wait_s),
+    ),
+}
+
+
+def make_load_instruments(meter: Meter, read: Read) -> None:
+    """Have ``meter`` tell at every scrape what ``read`` says."""
+
+    def observer(
+        observe: Callable[[Load], list[Observation]],
+    ) -> Callable[[CallbackOptions], Iterator[Observation]]:
+        def callback(_: CallbackOptions) -> Iterator[Observation]:
+            load = read()
+            if load is not None:
+                yield from observe(load)
+
+        return callback
+
+    for name, (unit, description, observe) in _GAUGES.items():
+        meter.create_observable_gauge(
+            name, callbacks=[observer(observe)], unit=unit, description=description
+        )
+    for name, (unit, description, count) in _COUNTERS.items():
+        meter.create_observable_counter(
+            name,
+            callbacks=[observer(lambda load, count=count: _of(load, count))],  # type: ignore[misc]
+            unit=unit,
+            description=description,
+        )
+
+
+def _of(load: Load, observe: Callable[[Isolation], list[Observation]]) -> list[Observation]:
+    return [] if load.isolation is None else observe(load.isolation)
+
+
+def _one(value: float | None) -> list[Observation]:
+    return [] if value is None else [Observation(value)]
+
+
+def _by(label: str, values: _Numbers) -> list[Observation]:
+    return [Observation(value, {label: name}) for name, value in values.items()]
