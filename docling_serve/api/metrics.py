@@ -54,8 +54,8 @@ async def _load(services: Services) -> Load:
         waiting = await services.engine.queue_size()
     except OrchestratorError:  # the queue cannot be reached; the workers still can
         waiting = 0
-    described = services.describe_workers() if services.describe_workers else None
-    return Load(waiting, _oldest_wait_s(services), described and _isolation(described))
+    isolation = _isolation(services.describe_workers()) if services.describe_workers else None
+    return Load(waiting, _oldest_wait_s(services), isolation)
 
 
 def _oldest_wait_s(services: Services) -> float | None:

@@ -105,14 +105,15 @@ class Job:
 
     def over_memory(self, taken_bytes: int, limit_bytes: int) -> TaskFailed:
         """What the job ends with when its worker is stopped at a limit of memory."""
+        done, total = self._count()
         return TaskFailed(
             Failure(
                 "capacity",
                 f"The task was stopped: its worker process took {taken_bytes / 2**20:.0f} MiB of"
                 f" memory, allowed are {limit_bytes / 2**20:.0f} MiB (subprocess_memory_limit),"
-                f" {self._pages()} done.",
+                f" {_pages(done, total)} done.",
                 retryable=False,
-                details={"limit": "subprocess_memory_limit", "pages": str(self._count()[0])},
+                details={"limit": "subprocess_memory_limit", "pages": str(done)},
             )
         )
 
@@ -139,12 +140,15 @@ def stopped_at(
     ``total``, 0 where nobody knows how many there are."""
     stalled = setting == "subprocess_stall_timeout"
     what = "without progress for" if stalled else "still running after"
-    pages = f"{done} of {total or 'unknown'} pages"
     return TaskTimedOut(
         Failure(
             "timeout",
-            f"The task was stopped: {what} {seconds:g} s ({setting}), {pages} done.",
+            f"The task was stopped: {what} {seconds:g} s ({setting}), {_pages(done, total)} done.",
             retryable=False,
             details={"limit": setting, "pages": str(done)},
         )
     )
+
+
+def _pages(done: int, total: int) -> str:
+    return f"{done} of {total or 'unknown'} pages"
