@@ -251,7 +251,9 @@ class LocalEngine(JobkitInterface):
 
     @property
     def waiting_since(self) -> float | None:
-        return next((r.task.created_at.timestamp() for r in self._pending.values()), None)
+        created = (record.task.created_at for record in self._lines.waiting())
+        oldest = min(created, default=None)
+        return None if oldest is None else oldest.timestamp()
 
     def mark_started(self, task: Task) -> None:
         """The work on a task begins."""
