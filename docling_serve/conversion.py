@@ -10,11 +10,9 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from docling.datamodel.base_models import DocumentStream, HttpSource, InputFormat
 from docling.datamodel.progress import (
     ConversionPhase,
 )
@@ -25,22 +23,20 @@ from docling_jobkit.connectors.source_processor_factory import get_source_proces
 from docling_jobkit.convert.chunking import DocumentChunkerManager, process_chunkable_results
 from docling_jobkit.convert.manager import DoclingConverterManagerConfig
 from docling_jobkit.convert.results import process_exportable_results
-from docling_jobkit.datamodel.exportable_document import ExportableDocument, project_document_dict
+from docling_jobkit.datamodel.exportable_document import project_document_dict
 from docling_jobkit.datamodel.task import Task, validate_task
 from pydantic import TypeAdapter
 
+from docling_serve.conversion_documents import converted, exportable, opened
 from docling_serve.conversion_failures import (
     NOTHING_EXPORTED,
-    DocumentFailed,
     ModelsNotReady,
     NothingExported,
     describe_failure,
-    document_failure,
-    make_safe,
 )
 from docling_serve.converters import ConverterManager, Converters
 from docling_serve.errors import TaskFailed
-from docling_serve.exhaustion import raise_if_memory_ran_out
+from docling_serve.input_limits import InputLimits
 from docling_serve.job_reports import CallbackRelay, OnCallback, OnProgress, ProgressTracker
 from docling_serve.jobs import (
     CountPages,
@@ -54,7 +50,6 @@ from docling_serve.jobs import (
 )
 from docling_serve.model_sets import ConverterStats
 from docling_serve.page_slices import adaptation, dump_slice, page_counts, page_range
-from docling_serve.pdf_access import needs_password
 from docling_serve.rendering import JSON, Rendered, pack, render
 
 if TYPE_CHECKING:
@@ -74,8 +69,9 @@ class Conversion:
 
     def __init__(self, converter_config: dict[str, Any]) -> None:
         config = DoclingConverterManagerConfig.model_validate(converter_config)
+        self._limits = InputLimits.model_validate(converter_config)
         self._manager = ConverterManager(config)
-        self._converters = Converters(self._manager)
+        self._converters = Converters(self._manager, self._limits)
         self._chunkers = DocumentChunkerManager()
 
     @property
@@ -138,7 +134,7 @@ class Conversion:
     ) -> JobResult:
         started = time.monotonic()
         if isinstance(spec.part, CountPages):
-            return _left(folder, page_counts(spec, folder), started)
+            return _left(folder, page_counts(spec, folder, self._limits.max_pages_to_open), started)
         if isinstance(spec.part, MergeSlices):
             started -= spec.part.elapsed_s
         folder.work.mkdir(mode=0o700, exist_ok=True)
@@ -157,9 +153,9 @@ class Conversion:
             progress_callback=tracker,
         )
         if isinstance(spec.part, PageSlice):
-            return _left(folder, dump_slice(_only(convert([_opened(sources[0], folder)]))), started)
-        documents = _exportable(
-            _converted(sources, convert, folder, tracker, options.abort_on_error),
+            return _left(folder, dump_slice(_only(convert([opened(sources[0], folder)]))), started)
+        documents = exportable(
+            converted(sources, convert, folder, tracker, options.abort_on_error, self._limits),
             spec.target_document_version,
         )
         relay = CallbackRelay(on_callback) if task.callbacks else None
@@ -224,84 +220,6 @@ class Conversion:
         with get_source_processor(model, allow_external_plugins=plugins) as processor:
             limit = self._manager.config.max_file_size
             return list(processor.iterate_converter_sources(max_file_size=limit))
-
-
-Located = tuple["ConversionResult", int, "str | None"]
-"""A result, the position of its source, and the address that tells where it came from."""
-
-
-def _converted(
-    sources: list[Any],
-    convert: Callable[[list[Any]], Iterable[ConversionResult]],
-    folder: TaskFolder,
-    tracker: ProgressTracker,
-    abort_on_error: bool,
-) -> Iterator[Located]:
-    """Convert one source after the other; only the one at work is in memory.
-
-    Raises:
-        DocumentFailed: with ``abort_on_error``, at the first document that fails.
-        MemoryRanOut: of the GPU or the host.
-    """
-    for index, source in enumerate(sources):
-        tracker.begin(index + 1)
-        for result in convert([_opened(source, folder)]):
-            raise_if_memory_ran_out(result.errors)
-            name = _name(source, result)
-            _explain_encryption(result, source, folder)
-            make_safe(result.errors)
-            failure = document_failure(result, name, index + 1)
-            if failure is None:
-                tracker.converted += 1
-            else:
-                tracker.complaints.append(failure)
-                if abort_on_error:
-                    raise DocumentFailed(failure)
-            yield result, index, _uri(source)
-
-
-def _opened(source: StagedFile | RemoteUrl | Any, folder: TaskFolder) -> Any:
-    if isinstance(source, StagedFile):
-        content = folder.source(source).read_bytes()
-        return DocumentStream(name=source.filename, stream=BytesIO(content))
-    if isinstance(source, RemoteUrl):
-        return HttpSource.model_validate(source.model_dump(exclude={"kind"}))
-    return source
-
-
-def _name(source: StagedFile | RemoteUrl | Any, result: ConversionResult) -> str:
-    return source.filename if isinstance(source, StagedFile) else result.input.file.name
-
-
-def _uri(source: StagedFile | RemoteUrl | Any) -> str | None:
-    if isinstance(source, StagedFile):
-        return source.filename
-    return source.url if isinstance(source, RemoteUrl) else None
-
-
-def _explain_encryption(
-    result: ConversionResult, source: StagedFile | RemoteUrl | Any, folder: TaskFolder
-) -> None:
-    """Say of a PDF that is encrypted that it is."""
-    if (
-        result.errors
-        and isinstance(source, StagedFile)
-        and result.input.format is InputFormat.PDF
-        and needs_password(folder.source(source))
-    ):
-        result.errors[
-            0
-        ].error_message = f"{source.filename} is encrypted and needs a password; send it decrypted."
-
-
-def _exportable(results: Iterable[Located], version: str | None) -> Iterator[ExportableDocument]:
-    for result, index, uri in results:
-        yield ExportableDocument.from_conversion_result(
-            result,
-            source_index=index,
-            source_uri=uri or str(result.input.file),
-            target_document_version=version,
-        )
 
 
 def _only(results: Iterable[ConversionResult]) -> ConversionResult:

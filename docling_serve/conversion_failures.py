@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from docling.datamodel.base_models import ConversionStatus, ErrorItem, FailureCategory
+from docling.datamodel.base_models import ConversionStatus, FailureCategory, InputFormat
+from docling.datamodel.document import (
+    ConversionResult,
+    InputDocument,
+    InputRejection,
+    build_invalid_input_errors,
+    get_input_rejection_cause,
+)
 from docling.exceptions import ConversionError
 from docling_jobkit.datamodel.result import FailurePhase
 from docling_jobkit.public_errors import INTERNAL_TASK_ERROR_MESSAGE, classify_public_task_failure
@@ -21,9 +28,8 @@ from docling_serve.errors import (
     TaskNotTransferable,
 )
 from docling_serve.exhaustion import exhausted
-
-if TYPE_CHECKING:
-    from docling.datamodel.document import ConversionResult
+from docling_serve.guarded_backends import DocumentRefused
+from docling_serve.input_limits import OverLimit
 
 #: A repository in an address of the model hub, in a folder of its cache, or named on its own.
 _IN_HUB_ADDRESS = re.compile(r"/(?:api/models/)?([\w.-]+/[\w.-]+)/(?:revision|resolve|tree)/")
@@ -103,6 +109,8 @@ def _classify(exc: BaseException) -> Failure:
     if isinstance(exc, ValueError) and category == "internal":
         # jobkit refuses unknown presets, kinds and engines with a plain ValueError.
         category = "policy"
+    if isinstance(exc, OSError) and exc.errno == errno.ENAMETOOLONG:
+        category, message = "policy", "A document's name is too long for a file in the result."
     return Failure(category, message, public.retryable, public.phase.value, dict(public.details))
 
 
@@ -172,16 +180,40 @@ def document_failure(result: ConversionResult, name: str, number: int) -> Failur
     )
 
 
-def make_safe(errors: Sequence[ErrorItem]) -> None:
-    """Take out of the texts what must not leave the server."""
-    for error in errors:
+def tidy(result: ConversionResult) -> None:
+    """Take out of the errors what must not leave the server, and call a refusal one."""
+    refusal = _is_refused(result)
+    for error in result.errors:
         error.error_message = safe_text(error.error_message)
+        if refusal:
+            error.category = FailureCategory.POLICY
+
+
+def refused(name: str, size: int, why: Exception) -> ConversionResult:
+    """The result of a document that docling does not get to see."""
+    document = InputDocument.create_invalid(
+        filename=name,
+        format=InputFormat.PDF,  # it must have one, and nobody has looked
+        filesize=size,
+        rejection=InputRejection(str(why), FailureCategory.POLICY, why),
+    )
+    return ConversionResult(
+        input=document,
+        status=ConversionStatus.FAILURE,
+        errors=build_invalid_input_errors(document),
+    )
+
+
+def _is_refused(result: ConversionResult) -> bool:
+    return isinstance(get_input_rejection_cause(result.input), DocumentRefused | OverLimit)
 
 
 def _reason(result: ConversionResult) -> str | None:
     """Why a document was refused before it was opened, if that is what happened."""
     if result.status is ConversionStatus.SKIPPED:
         return UNSUPPORTED_FORMAT
+    if _is_refused(result):
+        return TOO_LARGE
     document, limits = result.input, result.input.limits
     if (document.filesize or 0) > limits.max_file_size:
         return TOO_LARGE

@@ -32,6 +32,8 @@ from docling.pipeline.base_pipeline import BasePipeline
 from docling.pipeline.simple_pipeline import SimplePipeline
 from docling_jobkit.convert.manager import DoclingConverterManager
 
+from docling_serve.guarded_backends import guarded
+from docling_serve.input_limits import InputLimits
 from docling_serve.model_sets import ConverterStats, Key, ModelSet, ModelSets
 from docling_serve.shared_pipelines import Blueprint, Obtain
 
@@ -109,8 +111,9 @@ class ConverterManager(DoclingConverterManager):
 class Converters:
     """A converter for each request; their models are shared and kept. Thread-safe."""
 
-    def __init__(self, manager: ConverterManager) -> None:
+    def __init__(self, manager: ConverterManager, limits: InputLimits | None = None) -> None:
         self._manager = manager
+        self._limits = limits or InputLimits()
         self._sets = ModelSets(manager.config.options_cache_size)
         self._defaults = _for_this_process(default_format_options())
 
@@ -141,7 +144,8 @@ class Converters:
             NotImplementedError: the pipeline is not supported.
         """
         pdf = self._manager.get_pdf_pipeline_opts(options)
-        return _RequestConverter(_format_options(self._defaults, pdf), self._sets, adapt)
+        options_by_format = _format_options(self._defaults, pdf)
+        return _RequestConverter(options_by_format, self._sets, adapt, self._limits)
 
     def warm_up(self) -> None:
         """Load what a PDF needs whose request names no options."""
@@ -161,8 +165,11 @@ class _RequestConverter(DocumentConverter):
         options: dict[InputFormat, FormatOption],
         sets: ModelSets,
         adapt: Callable[[BasePipeline], BasePipeline],
+        limits: InputLimits,
     ) -> None:
         super().__init__(format_options=options)
+        # Not before: docling puts its own reader in place of any other for images.
+        self.format_to_options = guarded(self.format_to_options, limits)
         self._sets = sets
         self._adapt = adapt
         self._model_set: ModelSet | None = None

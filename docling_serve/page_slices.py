@@ -105,13 +105,15 @@ class SlicedDocuments:
         return merging
 
 
-def page_counts(spec: JobSpec, folder: TaskFolder) -> bytes:
-    """How many pages each document of the job has, null where that is unknown, as JSON."""
+def page_counts(spec: JobSpec, folder: TaskFolder, limit: int) -> bytes:
+    """How many pages each document of the job has, null where that is unknown or beyond ``limit``,
+    so that nothing is cut which will be refused; as JSON."""
     counts = [
         page_count(folder.source(source)) if isinstance(source, StagedFile) else None
         for source in spec.sources
     ]
-    return json.dumps(counts).encode()
+    known = [None if count is None or count > limit else count for count in counts]
+    return json.dumps(known).encode()
 
 
 def page_range(spec: JobSpec, asked_for: tuple[int, int]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -27,6 +28,8 @@ from docling_serve.api import (
     tasks,
     websocket,
 )
+from docling_serve.api.body_limits import BodyLimits
+from docling_serve.api.dependencies import opens
 from docling_serve.api.openapi import describe_with
 from docling_serve.observability.request_fields import RequestFields
 from docling_serve.observability.telemetry import Telemetry
@@ -61,6 +64,11 @@ def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Li
         openapi_url="/openapi.json" if settings.enable_api_docs else None,
         docs_url=None,
         redoc_url=None,
+    )
+    app.add_middleware(
+        BodyLimits,
+        settings=settings,
+        is_right_key=functools.partial(opens, settings.api_key),
     )
     if settings.log_header_prefix:
         app.add_middleware(RequestFields, prefix=settings.log_header_prefix)

@@ -37,8 +37,12 @@ def require_api_key(
 
 
 def is_right_key(services: Services, key: str | None) -> bool:
-    """Whether ``key`` opens the server; every key does where none is configured."""
-    expected = services.settings.api_key
+    """Whether ``key`` opens the server."""
+    return opens(services.settings.api_key, key)
+
+
+def opens(expected: str, key: str | None) -> bool:
+    """Whether ``key`` is the ``expected`` one; every key is where none is configured."""
     return not expected or secrets.compare_digest((key or "").encode(), expected.encode())
 
 

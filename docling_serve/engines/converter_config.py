@@ -9,13 +9,17 @@ from docling_serve.settings import ArtifactStorageBackend, DoclingServeSettings
 from docling_serve.settings.conversion import ConversionSettings
 from docling_serve.settings.presets import PresetSettings
 
-_LIMITS = ("max_num_pages", "max_file_size")
+_LIMITS = (
+    *("max_num_pages", "max_file_size", "max_pages_to_open", "max_image_pixels"),
+    *("max_unpacked_size", "max_unpack_ratio", "max_archive_entries"),
+)
 _NOT_THE_CONVERTERS = frozenset({"load_models_at_boot"})
 
 
 def converter_config(settings: DoclingServeSettings) -> dict[str, Any]:
-    """The fields of docling-jobkit's ``DoclingConverterManagerConfig``, which go by the same
-    names as the settings. The class itself is not used here: its module imports torch."""
+    """The fields of docling-jobkit's ``DoclingConverterManagerConfig`` and of our ``InputLimits``,
+    which go by the same names as the settings. The classes themselves are not used here: the
+    former's module imports torch."""
     names = {*ConversionSettings.model_fields, *PresetSettings.model_fields, *_LIMITS}
     dumped = settings.model_dump_json(include=names - _NOT_THE_CONVERTERS)
     config: dict[str, Any] = json.loads(dumped)

@@ -61,6 +61,12 @@ def job(tmp_path: Path, name: str, content: bytes, **fields: Any) -> tuple[JobSp
     return JobSpec(task_id="task", sources=[source], options=fields), folder
 
 
+def unguarded(option: Any) -> dict[str, Any]:
+    """The fields of a format's options, with docling's reader in place of the one that checks."""
+    (backend,) = option.backend.__bases__
+    return {**vars(option), "backend": backend}
+
+
 def test_default_options_are_made_once_and_without_threads() -> None:
     threads = threading.active_count()
     defaults = default_format_options()
@@ -89,7 +95,7 @@ def test_every_format_gets_the_options_that_docling_jobkit_gives_it(
     different = {
         format_
         for format_, option in expected.format_to_options.items()
-        if vars(got[format_]) != vars(option)
+        if unguarded(got[format_]) != vars(option)
     }
     assert got.keys() == expected.format_to_options.keys()
     # There docling's defaults are taken, whatever the request says.
@@ -100,8 +106,9 @@ def test_every_format_gets_the_options_that_docling_jobkit_gives_it(
 def test_formats_without_options_of_their_own_share_the_defaults() -> None:
     converter = converters().converter(options())
     defaults = default_format_options()
-    assert converter.format_to_options[InputFormat.MD] is defaults[InputFormat.MD]
-    assert converter.format_to_options[InputFormat.DOCX] is not defaults[InputFormat.DOCX]
+    ours, theirs = converter.format_to_options, defaults
+    assert ours[InputFormat.MD].pipeline_options is theirs[InputFormat.MD].pipeline_options
+    assert ours[InputFormat.DOCX].pipeline_options is not theirs[InputFormat.DOCX].pipeline_options
 
 
 def test_threads_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

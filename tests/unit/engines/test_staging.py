@@ -164,3 +164,20 @@ def test_a_staged_document_is_never_written_over(folder: TaskFolder) -> None:
     with pytest.raises(FileExistsError):
         staged(folder)
     assert folder.input(0).read_bytes() == b"first"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\0b.md", "ab.md"),
+        ("new\nline\t.md", "newline.md"),
+        ("\0", "document"),
+        ("x" * 5000 + ".md", "x" * 197 + ".md"),
+        ("ü" * 300 + ".md", "ü" * 98 + ".md"),
+        ("." + "x" * 300, "." + "x" * 199),
+        ("a." + "x" * 300, "a." + "x" * 198),
+    ],
+)
+def test_a_name_is_good_for_a_file_of_the_result(name: str, shown: str) -> None:
+    assert display_name(name) == shown
+    assert len(display_name(name).encode()) <= 200

@@ -1,0 +1,84 @@
+"""How much of a request's body is read: none from strangers, and no more than allowed.
+
+The framework reads a body before a route is asked anything, so both are decided here, in front of
+it. The limit holds for what is announced, and for what comes without being announced.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fastapi import HTTPException
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from docling_serve.settings import DoclingServeSettings
+
+_log = logging.getLogger(__name__)
+
+#: The rest of the body is still on its way: the connection cannot be used for anything else.
+_CLOSE = {"Connection": "close"}
+
+
+class BodyLimits:
+    """ASGI middleware. ``is_right_key`` says whether a value of ``X-Api-Key`` opens the server."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: DoclingServeSettings,
+        is_right_key: Callable[[str | None], bool],
+    ) -> None:
+        self._app = app
+        self._uploads = settings.max_upload_size or None
+        self._json = settings.max_json_size or None
+        self._is_right_key = is_right_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit, name = self._limit(headers)
+        refusal: HTTPException | None = None
+        if not self._is_right_key(headers.get("x-api-key")):
+            refusal = HTTPException(401, "Unauthorized", _CLOSE)  # contract: behaviour C20
+        elif limit is not None and _announced(headers) > limit:
+            refusal = _too_large(limit, name)
+        if refusal is not None:
+            _log.info("%s %s: %s", scope["method"], scope["path"], refusal.detail)
+            answer = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive if limit is None else _counted(receive, limit, name), send)
+
+    def _limit(self, headers: Headers) -> tuple[int | None, str]:
+        form = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        return (self._uploads, "max_upload_size") if form else (self._json, "max_json_size")
+
+
+def _announced(headers: Headers) -> int:
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
+
+
+def _counted(receive: Receive, limit: int, name: str) -> Receive:
+    """``receive``, which raises the answer in place of what is beyond the limit; the framework
+    hands on an ``HTTPException`` from here as it is."""
+    received = 0
+
+    async def receive_counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit, name)
+        return message
+
+    return receive_counted
+
+
+def _too_large(limit: int, name: str) -> HTTPException:
+    return HTTPException(413, f"The request has more than {limit} bytes ({name}).", _CLOSE)
