@@ -311,7 +311,7 @@ def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
     Raises:
         ConnectionError: Redis cannot be reached.
     """
-    from docling_serve.engines.rq_reach import require_redis  # noqa: PLC0415 - not for others
+    from docling_serve.engines.redis_reach import require_redis  # noqa: PLC0415 - not for others
 
     settings = settings or shared.docling_serve_settings
     configure_logging(log_level(settings), settings.log_format.value)

@@ -6,6 +6,7 @@ Importing this module is cheap; making an engine imports docling.
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
     from docling_serve.engines.journal import Journal
     from docling_serve.engines.local import LocalEngine, OnCallback, Runner
+    from docling_serve.engines.ray import RayEngine
     from docling_serve.engines.rq import RqEngine
 
-    Engine = LocalEngine | RqEngine
+    Engine = LocalEngine | RqEngine | RayEngine
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,18 @@ def require_engine(settings: DoclingServeSettings) -> None:
         EngineUnavailable: there is no such engine here.
         ConnectionError: what it works with cannot be reached (contract: behaviour M105).
     """
-    if settings.eng_kind is AsyncEngine.RAY:
-        raise EngineUnavailable(
-            f"eng_kind={settings.eng_kind.value} is not available in this version; "
-            "use eng_kind=local or rq (DOCLING_SERVE_ENG_KIND)"
-        )
-    if settings.eng_kind is AsyncEngine.RQ:
-        from docling_serve.engines.rq_reach import require_redis  # noqa: PLC0415
+    if settings.eng_kind is AsyncEngine.LOCAL:
+        return
+    from docling_serve.engines.redis_reach import require_redis  # noqa: PLC0415
 
+    if settings.eng_kind is AsyncEngine.RQ:
         require_redis(settings.eng_rq_redis_url)
+        return
+    if importlib.util.find_spec("ray") is None:
+        raise EngineUnavailable(
+            "eng_kind=ray (DOCLING_SERVE_ENG_KIND) needs Ray: pip install 'docling-serve[ray]'"
+        )
+    require_redis(settings.eng_ray_redis_url, "DOCLING_SERVE_ENG_RAY_REDIS_URL")
 
 
 def make_engine(settings: DoclingServeSettings, parts: Callable[[], LocalParts]) -> Engine:
@@ -67,6 +72,10 @@ def make_engine(settings: DoclingServeSettings, parts: Callable[[], LocalParts])
         from docling_serve.engines.rq import RqEngine  # noqa: PLC0415
 
         return RqEngine(settings)
+    if settings.eng_kind is AsyncEngine.RAY:
+        from docling_serve.engines.ray import RayEngine  # noqa: PLC0415 - imports ray and torch
+
+        return RayEngine(settings)
     return _local_engine(settings, parts())
 
 

@@ -9,17 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
-from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
-from docling.datamodel.service.options import ConvertDocumentsOptions
-from docling.datamodel.service.targets import InBodyTarget
-from docling.datamodel.service.tasks import TaskType
-from docling_jobkit.datamodel.chunking import ChunkingExportOptions
 from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
@@ -36,18 +28,17 @@ from rq.job import JobStatus
 
 from docling_serve.engines import rq_tasks
 from docling_serve.engines import rq_wire as wire
-from docling_serve.engines.base import DEFAULT_TENANT, Capacity, Reply, Submission, TaskView
+from docling_serve.engines.base import DEFAULT_TENANT, Reply, Submission, TaskView
+from docling_serve.engines.redis_tasks import TasksInRedis, failed_view
+from docling_serve.engines.redis_updates import UpdateListener
 from docling_serve.engines.rq_jobs import Jobs
 from docling_serve.engines.rq_store import StoredTask, TaskStore
-from docling_serve.engines.rq_updates import UpdateListener, Watchers
 from docling_serve.engines.rq_watchdog import Watchdog, WatchdogTimes
-from docling_serve.engines.watch import Watch
-from docling_serve.errors import Failure, ShuttingDown
+from docling_serve.errors import Failure
 from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)
 
-DELETED = Failure("policy", "The task was deleted.", details={"reason": "deleted"})
 WORKER_LOST = Failure(
     "internal",
     "The rq-worker that ran the task was lost: it shows no sign of life.",
@@ -57,8 +48,8 @@ WORKER_LOST = Failure(
 _PING_WITHIN_S = 5.0
 
 
-class RqEngine(RQOrchestrator):
-    """Tasks in Redis. Making it connects to nothing; see ``rq_reach``."""
+class RqEngine(TasksInRedis, RQOrchestrator):
+    """Tasks in Redis. Making it connects to nothing; see ``redis_reach``."""
 
     def __init__(
         self, settings: DoclingServeSettings, watchdog_times: WatchdogTimes | None = None
@@ -67,14 +58,16 @@ class RqEngine(RQOrchestrator):
         # A connection that Redis has closed since looks usable until it is used once.
         self._async_redis_conn.set_retry(Retry(NoBackoff(), 1))
         self._single_use_results = settings.single_use_results
-        self._accepting = True
-        self._closing = asyncio.Event()
+        self.share(self._look)
         queues = [Queue(n, connection=self._redis_conn) for n in settings.eng_rq_queue_names]
         self._jobs = Jobs(self._redis_conn, self._rq_queue, queues, self.config)
         self._store = TaskStore(self._async_redis_conn, self._jobs, self.config)
-        self._watchers = Watchers(self._look, lambda view: _failed(view, DELETED))
         self.listener = UpdateListener(
-            self._async_redis_conn, self.config.sub_channel, self._watchers, self._on_update
+            self._async_redis_conn,
+            self.config.sub_channel,
+            self._watchers,
+            wire.TaskUpdate.model_validate_json,
+            self._on_update,
         )
         self._watchdog = Watchdog(
             self._async_redis_conn,
@@ -93,12 +86,11 @@ class RqEngine(RQOrchestrator):
             ShuttingDown: no task is accepted any more.
             RedisBackpressureError: Redis cannot be asked now.
         """
-        if not self._accepting:
-            raise ShuttingDown("the server is shutting down")
+        self.require_accepting()
         task = await asyncio.to_thread(
             rq_tasks.task_of, submission, self.config.allow_external_plugins
         )
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             # Whoever hears of the task must find it, so it is known before it is queued.
             await self._store.add(task)
             await asyncio.to_thread(self._jobs.put, task)
@@ -113,33 +105,11 @@ class RqEngine(RQOrchestrator):
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
         return (await self._find(task_id, tenant)).view()
 
-    async def wait_finished(self, task_id: str, tenant: str, wait_s: float) -> TaskView:
-        if wait_s <= 0:
-            return await self.view(task_id, tenant)
-        async with self.watch(task_id, tenant) as watch:
-            end = asyncio.ensure_future(_last_state(watch))
-            closing = asyncio.ensure_future(self._closing.wait())
-            try:
-                await asyncio.wait(
-                    {end, closing}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                if closing.done() and not end.done():
-                    raise ShuttingDown("the server is shutting down; the task goes on")
-                return watch.latest
-            finally:
-                end.cancel()
-                closing.cancel()
-
-    @asynccontextmanager
-    async def watch(self, task_id: str, tenant: str = DEFAULT_TENANT) -> AsyncIterator[Watch]:
-        async with self._watchers.watch(task_id, lambda: self.view(task_id, tenant)) as watch:
-            yield watch
-
     async def reply(self, task_id: str, tenant: str = DEFAULT_TENANT) -> Reply | None:
         stored = await self._find(task_id, tenant)
         if stored.status is not TaskStatus.SUCCESS:
             return None
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             packed = await self._store.packed_result(task_id)
         if packed is None:
             return None
@@ -167,7 +137,7 @@ class RqEngine(RQOrchestrator):
     ) -> list[TaskView]:
         """Reads every task in Redis, so it is for people who look, not for polling."""
         found: list[StoredTask] = []
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             async for task_id in self._store.all_ids():
                 stored = await self._store.read(task_id)
                 if stored is not None and stored.tenant == tenant:
@@ -177,14 +147,9 @@ class RqEngine(RQOrchestrator):
         asked.sort(key=lambda view: view.created_at or epoch, reverse=True)
         return asked[:limit]
 
-    async def capacity(self, tenant: str) -> Capacity | None:
-        """None: who works on the queue, and how fast, is not known here."""
-        del tenant
-        return None
-
     async def clear_results(self, older_than: float = 0.0) -> None:
         before = datetime.now(timezone.utc) - timedelta(seconds=older_than)
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             async for task_id in self._store.all_ids():
                 stored = await self._store.read(task_id)
                 if stored is None or not stored.finished:
@@ -192,13 +157,9 @@ class RqEngine(RQOrchestrator):
                 if stored.ended_at is None or stored.ended_at < before:
                     await self._store.delete(stored)
 
-    async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
-        """Nothing to learn: workers tell of their tasks through Redis."""
-        await self.get_raw_task(request.task_id)
-
     async def clear_converters(self) -> None:
         """Have all workers give back what loaded converters hold."""
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             await asyncio.to_thread(self._jobs.ask_to_clear)
 
     async def check_connection(self) -> None:
@@ -229,23 +190,9 @@ class RqEngine(RQOrchestrator):
 
     # ---- life -------------------------------------------------------------------------------
 
-    async def recover(self) -> None:
-        """Nothing to do: Redis remembers."""
-
     async def process_queue(self) -> None:
         """Follow what workers do, for as long as the server runs."""
         await asyncio.gather(self.listener.run(), self._watchers.keep_told(), self._watchdog.run())
-
-    def drain(self) -> None:
-        """Accept nothing more. Tasks are not of this process: they go on."""
-        self._accepting = False
-
-    def cancel_running(self) -> None:
-        """Let go of everybody who waits here; the tasks go on."""
-        self._closing.set()
-
-    async def finish_running(self, within_s: float) -> None:
-        """Nothing runs in this process."""
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -255,19 +202,8 @@ class RqEngine(RQOrchestrator):
 
     # ---- parts ------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _at_redis(self, wait_s: float) -> AsyncIterator[None]:
-        """A place among the requests that may ask Redis at once.
-
-        Raises:
-            RedisBackpressureError: no place is free, or Redis does not answer.
-        """
-        async with self._redis_gate.acquire(wait_s):
-            with _as_backpressure():
-                yield
-
     async def _find(self, task_id: str, tenant: str) -> StoredTask:
-        async with self._at_redis(self.config.redis_gate_status_poll_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_status_poll_wait_timeout):
             stored = await self._store.read(task_id)
         if stored is None or stored.tenant != tenant:
             raise TaskNotFoundError
@@ -279,7 +215,7 @@ class RqEngine(RQOrchestrator):
 
     async def _delete(self, stored: StoredTask) -> TaskView:
         view, with_worker = await self._end(stored, wire.CANCELLED)
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             if with_worker:
                 await self._store.mark_deleted(stored.task_id)
             else:
@@ -291,7 +227,7 @@ class RqEngine(RQOrchestrator):
         """End a task that has not finished; also says whether a worker has it."""
         if stored.finished:
             return stored.view(), False
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             # First of all: a worker looks for this before it begins, and while it works.
             await self._store.fail(stored.task_id, failure)
             with_worker = not await self._store.withdraw(stored)
@@ -301,7 +237,7 @@ class RqEngine(RQOrchestrator):
             await self._store.close_metadata(ended)
             await self._publish_failure(stored.task_id, failure)
         _log.info("task %s: cancelled: %s", stored.task_id, failure.message)
-        return _failed(ended.view(), ended.failure or failure), with_worker
+        return failed_view(ended.view(), ended.failure or failure), with_worker
 
     async def _publish_failure(self, task_id: str, failure: Failure) -> None:
         update = wire.TaskUpdate(
@@ -314,39 +250,8 @@ class RqEngine(RQOrchestrator):
 
     # ---- the rest of jobkit's interface -----------------------------------------------------
 
-    async def enqueue(
-        self,
-        sources: list[Any],
-        target: Any = None,
-        task_type: TaskType = TaskType.CONVERT,
-        options: ConvertDocumentsOptions | None = None,
-        convert_options: ConvertDocumentsOptions | None = None,
-        chunking_options: Any = None,
-        chunking_export_options: ChunkingExportOptions | None = None,
-        callbacks: list[CallbackSpec] | None = None,
-        metadata: dict[str, Any] | None = None,
-        targets: list[Any] | None = None,
-        target_document_version: str | None = None,
-    ) -> Task:
-        """jobkit's spelling of :meth:`submit`. ``metadata["tenant_id"]`` names the tenant."""
-        export = chunking_export_options or ChunkingExportOptions()
-        view = await self.submit(
-            Submission(
-                sources=sources,
-                options=convert_options or options or ConvertDocumentsOptions(),
-                targets=targets or [target or InBodyTarget()],
-                task_type=task_type,
-                chunking_options=chunking_options,
-                include_converted_doc=export.include_converted_doc,
-                callbacks=callbacks or [],
-                target_document_version=target_document_version,
-                tenant=(metadata or {}).get("tenant_id", DEFAULT_TENANT),
-            )
-        )
-        return await self.get_raw_task(view.task_id)
-
     async def get_raw_task(self, task_id: str) -> Task:
-        async with self._at_redis(self.config.redis_gate_status_poll_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_status_poll_wait_timeout):
             stored = await self._store.read(task_id)
         if stored is None:
             raise TaskNotFoundError(task_id)
@@ -358,7 +263,7 @@ class RqEngine(RQOrchestrator):
         return await self.get_raw_task(task_id)
 
     async def task_result(self, task_id: str) -> DoclingTaskResult | None:
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             packed = await self._store.packed_result(task_id)
         return await asyncio.to_thread(rq_tasks.unpacked, packed) if packed else None
 
@@ -369,29 +274,10 @@ class RqEngine(RQOrchestrator):
             await self.delete(task_id, task.metadata.get("tenant_id", DEFAULT_TENANT))
 
     async def queue_size(self) -> int:
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             return int(await self._async_redis_conn.llen(self._rq_queue.key))
 
     async def get_queue_position(self, task_id: str) -> int | None:
-        async with self._at_redis(self.config.redis_gate_wait_timeout):
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
             stored = await self._store.read(task_id)
         return stored.position if stored else None
-
-
-@contextmanager
-def _as_backpressure() -> Iterator[None]:
-    """To a request, a Redis that does not answer is one that is busy: try again."""
-    try:
-        yield
-    except (RedisError, ConnectionError, TimeoutError) as exc:
-        _log.warning("Redis does not answer: %s", exc)
-        raise RedisBackpressureError("Redis does not answer; please retry shortly.") from exc
-
-
-async def _last_state(watch: Watch) -> None:
-    async for _ in watch:
-        pass
-
-
-def _failed(view: TaskView, failure: Failure) -> TaskView:
-    return replace(view, status=TaskStatus.FAILURE, position=None, failure=failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from docling_serve import orchestrator_factory as factory
 from docling_serve.app import _with_one_worker
 from docling_serve.engines.local import LocalEngine
+from docling_serve.engines.redis_reach import RedisUnreachable
 from docling_serve.engines.rq import RqEngine
-from docling_serve.engines.rq_reach import RedisUnreachable
 from docling_serve.settings import AsyncEngine
 from tests.helpers.loops import run
+from tests.helpers.ray_engines import ray_settings, require_ray
 from tests.helpers.rest_server import settings_of
 from tests.helpers.rq_engines import rq_settings
 
@@ -49,9 +51,16 @@ def test_the_rq_engine_needs_no_parts_and_no_redis_to_be_made() -> None:
     run(scenario())
 
 
-def test_ray_is_refused() -> None:
-    with pytest.raises(factory.EngineUnavailable, match="eng_kind=ray is not available"):
+def test_ray_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(factory.EngineUnavailable, match=r"docling-serve\[ray\]"):
         factory.require_engine(settings_of(eng_kind=AsyncEngine.RAY))
+
+
+def test_ray_without_redis_is_refused() -> None:
+    require_ray()
+    with pytest.raises(RedisUnreachable, match="DOCLING_SERVE_ENG_RAY_REDIS_URL"):
+        factory.require_engine(ray_settings("redis://127.0.0.1:1/"))
 
 
 def test_rq_without_redis_is_refused() -> None:

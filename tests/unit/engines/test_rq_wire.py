@@ -7,7 +7,7 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig, _TaskUpdate
 
 from docling_serve.engines import rq_wire as wire
-from docling_serve.engines.rq_reach import RedisUnreachable, require_redis
+from docling_serve.engines.redis_reach import RedisUnreachable, require_redis
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress
 from tests.helpers.rq_engines import rq_settings

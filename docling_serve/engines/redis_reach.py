@@ -11,30 +11,28 @@ class RedisUnreachable(ConnectionError):
     """The configured Redis does not answer."""
 
 
-def require_redis(url: str) -> None:
-    """Reach Redis once, within seconds; to be done before anything is built on it.
+def require_redis(url: str, variable: str = "DOCLING_SERVE_ENG_RQ_REDIS_URL") -> None:
+    """Reach Redis once, within seconds; to be done before anything is built on it. ``variable`` is
+    where the address comes from.
 
     Raises:
         RedisUnreachable: with an explanation that shows no password.
     """
     if not url:
         raise RedisUnreachable(
-            "No Redis is configured: set DOCLING_SERVE_ENG_RQ_REDIS_URL, for example to"
-            " redis://localhost:6379/"
+            f"No Redis is configured: set {variable}, for example to redis://localhost:6379/"
         )
     try:
         connection = redis.Redis.from_url(
             url, socket_connect_timeout=_WITHIN_S, socket_timeout=_WITHIN_S
         )
     except ValueError as exc:
-        raise RedisUnreachable(f"DOCLING_SERVE_ENG_RQ_REDIS_URL is not a Redis URL: {exc}") from exc
+        raise RedisUnreachable(f"{variable} is not a Redis URL: {exc}") from exc
     place = connection.connection_pool.connection_kwargs
     name = place.get("path") or f"{place.get('host', 'localhost')}:{place.get('port', 6379)}"
     try:
         connection.ping()
     except redis.RedisError as exc:
-        raise RedisUnreachable(
-            f"Redis at {name} cannot be reached (DOCLING_SERVE_ENG_RQ_REDIS_URL): {exc}"
-        ) from exc
+        raise RedisUnreachable(f"Redis at {name} cannot be reached ({variable}): {exc}") from exc
     finally:
         connection.close()

@@ -11,14 +11,13 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Generic, Protocol, TypeVar
 
 from docling_jobkit.datamodel.task_meta import TaskStatus
-from pydantic import ValidationError
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
 from docling_serve.engines.base import TaskView
-from docling_serve.engines.rq_wire import TaskUpdate
 from docling_serve.engines.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -26,6 +25,21 @@ _log = logging.getLogger(__name__)
 _FIRST_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0
 _READ_ALL_EVERY_S = 30.0
+
+
+class Update(Protocol):
+    """A message about a task, in whatever words."""
+
+    @property
+    def task_id(self) -> str: ...
+
+    @property
+    def progress(self) -> object | None:
+        """None in a message about another state of the task."""
+        ...
+
+
+UpdateT = TypeVar("UpdateT", bound=Update)
 
 Look = Callable[[str], Awaitable["TaskView | None"]]
 """Reads a task; None when it is there no more. May raise ``RedisError``."""
@@ -104,19 +118,24 @@ class Watchers:
                 watch.tell(state)
 
 
-class UpdateListener:
-    """Listens to the workers' channel, and goes on listening when Redis has been away."""
+class UpdateListener(Generic[UpdateT]):
+    """Listens to a channel of ``read``'s messages, and goes on when Redis has been away.
+
+    ``read`` raises ``ValueError`` for what is no such message.
+    """
 
     def __init__(
         self,
         connection: AsyncRedis,
         channel: str,
         watchers: Watchers,
-        on_update: Callable[[TaskUpdate], Awaitable[None]],
+        read: Callable[[bytes], UpdateT],
+        on_update: Callable[[UpdateT], Awaitable[None]],
     ) -> None:
         self._redis = connection
         self._channel = channel
         self._watchers = watchers
+        self._read = read
         self._on_update = on_update
         self.listening = asyncio.Event()
 
@@ -159,8 +178,8 @@ class UpdateListener:
 
     async def _heard(self, data: bytes) -> None:
         try:
-            update = TaskUpdate.model_validate_json(data)
-        except ValidationError:
+            update = self._read(data)
+        except ValueError:
             _log.warning("a message on %s was not an update: %r", self._channel, data[:200])
             return
         try:

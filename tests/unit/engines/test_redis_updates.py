@@ -11,7 +11,7 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from redis import ConnectionError as RedisConnectionError
 
 from docling_serve.engines.base import TaskView
-from docling_serve.engines.rq_updates import Watchers
+from docling_serve.engines.redis_updates import Watchers
 from docling_serve.errors import Failure
 from tests.helpers.loops import run, turns
 
