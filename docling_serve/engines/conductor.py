@@ -211,4 +211,7 @@ class Conductor:
     def _settled(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("an engine's work failed", exc_info=error)
+            if isinstance(error, OSError):  # the disk is full: what depends on it says so itself
+                _log.warning("something could not be written: %s", error)
+            else:
+                _log.error("an engine's work failed", exc_info=error)

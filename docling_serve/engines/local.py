@@ -96,19 +96,19 @@ class LocalEngine(JobkitInterface):
         disk = disk or Disk(sync=keep)
         light = Line(hand_over_light, workers_light or hand_over_light) if hand_over_light else None
         self._lines = Lines(Line(hand_over, workers or hand_over), light, limits or QueueLimits())
-        outcomes = Outcomes(self._journal, disk)
+        self._outcomes = Outcomes(self._journal, disk)
         self._conductor = Conductor(
             lambda task: runner(self, task),
             self._lines,
             self._journal,
-            outcomes,
+            self._outcomes,
             keep=keep,
             on_ended=self._on_end,
         )
         self._upkeep = Upkeep(
             self._records,
             self._lines,
-            outcomes,
+            self._outcomes,
             retention or RetentionRules(),
             self._conductor.cancel,
             self.delete_task,
@@ -132,6 +132,7 @@ class LocalEngine(JobkitInterface):
         """
         if not self._conductor.accepting:
             raise ShuttingDown("the server is shutting down")
+        await self._outcomes.write_again()  # the key of a deleted task must not be in the way
         record, is_new = await self._acceptance.accept(submission)
         if is_new:
             _log.info(
@@ -208,10 +209,7 @@ class LocalEngine(JobkitInterface):
         self._acceptance.forget(record)
         if record.removal is not None:
             record.removal.cancel()
-        try:
-            await self._journal.forget(task_id)
-        except OSError as exc:
-            _log.warning("task %s: it is still in the journal: %s", task_id, exc)
+        await self._outcomes.forget(task_id)
         await asyncio.to_thread(record.folder.remove)
         await super().delete_task(task_id)
 

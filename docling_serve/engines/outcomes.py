@@ -8,7 +8,7 @@ import logging
 import time
 
 from docling_serve.engines.disk import Disk
-from docling_serve.engines.journal import IllegalMove, Journal
+from docling_serve.engines.journal import Journal
 from docling_serve.engines.task_record import TaskRecord
 from docling_serve.errors import SHUT_DOWN, Failure, TaskFailed
 from docling_serve.jobs import JobResult
@@ -40,8 +40,9 @@ class Outcomes:
     def __init__(self, journal: Journal, disk: Disk) -> None:
         self._journal = journal
         self._disk = disk
-        #: Failures that clients know of and the journal does not: the disk was full.
-        self._unwritten: dict[str, Failure] = {}
+        #: Failures that clients know of and the journal does not, since the disk was full; None
+        #: for a task that was deleted.
+        self._unwritten: dict[str, Failure | None] = {}
 
     async def write(self, record: TaskRecord, outcome: JobResult | Failure) -> Failure | None:
         """Keep ``outcome``; returns the failure that it came to, None for a success.
@@ -52,7 +53,7 @@ class Outcomes:
             try:
                 await self._keep_result(record, outcome)
             except OSError as exc:
-                _log.exception("task %s: its result cannot be kept", record.task.task_id)
+                _log.error("task %s: its result cannot be kept: %s", record.task.task_id, exc)
                 outcome = _not_kept(exc)
             else:
                 await asyncio.to_thread(record.folder.drop_inputs)
@@ -64,12 +65,24 @@ class Outcomes:
         """Try once more to write what could not be written."""
         for task_id, failure in list(self._unwritten.items()):
             try:
-                await self._journal.failed(task_id, failure, time.time())
+                if failure is None:
+                    await self._journal.forget(task_id)
+                else:
+                    await self._journal.failed(task_id, failure, time.time())
             except OSError:
                 return
-            except IllegalMove:  # it was deleted meanwhile
-                pass
-            del self._unwritten[task_id]
+            if self._unwritten.get(task_id) is failure:
+                del self._unwritten[task_id]
+
+    async def forget(self, task_id: str) -> None:
+        """Have the journal forget a task, now or as soon as it can be written."""
+        try:
+            await self._journal.forget(task_id)
+        except OSError as exc:
+            _log.warning("task %s: it is still in the journal: %s", task_id, exc)
+            self._unwritten[task_id] = None
+        else:
+            self._unwritten.pop(task_id, None)
 
     async def _keep_result(self, record: TaskRecord, result: JobResult) -> None:
         body = record.folder.root / result.body
@@ -87,8 +100,8 @@ class Outcomes:
         task_id = record.task.task_id
         try:
             await self._journal.failed(task_id, failure, time.time())
-        except (OSError, IllegalMove):
-            _log.exception("task %s: its failure is not in the journal yet", task_id)
+        except OSError as exc:
+            _log.warning("task %s: its failure is not in the journal yet: %s", task_id, exc)
             self._unwritten[task_id] = failure
         await asyncio.to_thread(record.folder.remove)
         if task_id in self._unwritten:

@@ -81,6 +81,7 @@ async def opened(folders: Path, runner: Any, **options: Any) -> AsyncIterator[Lo
             **options,
         }
     )
+    await engine.recover()
     queue = asyncio.create_task(engine.process_queue())
     try:
         yield engine
