@@ -105,14 +105,14 @@ class KeptScratch:
         os.close(self._lock)
 
 
-def require_free(path: Path) -> None:
+def require_free(path: Path, wait_s: float = _LOCK_WAIT_S) -> None:
     """Find out at the start whether a server could work with ``path``.
 
     Raises:
         FolderInUse: another one does.
     """
     if (path / _LOCK).is_file():
-        os.close(_hold_or_wait(path, _LOCK_WAIT_S))
+        os.close(_hold_or_wait(path, wait_s))
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from docling_serve.api import make_app
 from docling_serve.api.services import Services
+from docling_serve.engines.lines import QueueLimits
 from docling_serve.engines.local import LocalEngine
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobResult, JobSpec
@@ -116,6 +117,11 @@ async def rest_server(
         runner=runner,
         hand_over=1,
         folders=folder,
+        limits=QueueLimits(
+            config.eng_loc_max_queued_tasks,
+            config.eng_loc_max_queued_bytes,
+            config.eng_loc_max_queue_age,
+        ),
         converter_config={},
         result_removal_delay_s=config.result_removal_delay,
         single_use_results=config.single_use_results,

@@ -79,7 +79,7 @@ class Plan:
 
 def draw(count: int, seed: int) -> list[Plan]:
     """``count`` plans; the first ones have every fault once, so that a short run has them too."""
-    chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    chance = random.Random(seed)
     faults = [*Fault, *chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=count)][:count]
     chance.shuffle(faults)
     names = chance.choices(list(_NAMES), list(_NAMES.values()), k=count)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from docling_serve.guardian import Guardian
-from docling_serve.storage import Scratch
+from docling_serve.storage import FolderInUse, KeptScratch, Scratch, require_free
 from tests.helpers.process_ends import ROOT, has_ended, python
 
 OWNER = """
@@ -198,3 +198,98 @@ def test_code_outside_the_server_gets_a_folder_too(tmp_path: Path, configured: b
     assert Path(first).is_dir()
     assert (Path(first) == wanted) is configured
     assert Path(first).is_relative_to(tmp_path)
+
+
+# ---- a folder that is kept -----------------------------------------------------------------------
+
+KEEPER = """
+import sys, signal
+from pathlib import Path
+from docling_serve.guardian import Guardian
+from docling_serve.storage import KeptScratch
+guardian = Guardian()
+scratch = KeptScratch(Path(sys.argv[1]), guardian)
+(scratch.tasks / "document").write_text("private")
+if len(sys.argv) > 2:
+    guardian.watch(int(sys.argv[2]))
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+@contextmanager
+def keeper(folder: Path, *watched: int) -> Iterator[subprocess.Popen[str]]:
+    """A server that keeps ``folder``, with a guardian that kills the group ``watched``."""
+    command = python("-c", KEEPER, str(folder), *map(str, watched))
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+def kept(folder: Path) -> KeptScratch:
+    return KeptScratch(folder, Guardian(), wait_s=0.0)
+
+
+def test_what_is_kept_stays_where_it_was_put(tmp_path: Path) -> None:
+    scratch = kept(tmp_path / "scratch")
+    (scratch.tasks / "document").write_text("private")
+    scratch.release()
+
+    again = kept(tmp_path / "scratch")
+    assert (again.tasks / "document").read_text() == "private"
+    assert again.tasks.stat().st_mode & 0o777 == 0o700
+    again.release()
+
+
+def test_a_second_server_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+    with keeper(tmp_path) as server:
+        with pytest.raises(FolderInUse, match=f"{tmp_path} .*process {server.pid}"):
+            kept(tmp_path)
+        with pytest.raises(FolderInUse):
+            require_free(tmp_path, wait_s=0.0)
+
+        assert (tmp_path / "tasks" / "document").exists()
+
+
+def test_a_folder_is_free_once_its_server_was_killed(tmp_path: Path) -> None:
+    with keeper(tmp_path) as server:
+        server.kill()
+        server.wait(10)
+    require_free(tmp_path)
+    scratch = KeptScratch(tmp_path, Guardian())
+
+    assert (tmp_path / "tasks" / "document").exists()
+    scratch.release()
+
+
+def test_a_folder_that_nobody_had_is_free(tmp_path: Path) -> None:
+    require_free(tmp_path / "new", wait_s=0.0)
+
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_next_server_comes_after_the_workers_of_a_killed_one(tmp_path: Path) -> None:
+    """Else two workers would write the same task's files."""
+    group = ["sh", "-c", "trap '' TERM; sleep 600 & wait"]
+    with (
+        subprocess.Popen(group, start_new_session=True) as worker,
+        keeper(tmp_path, worker.pid) as server,
+    ):
+        server.kill()
+        KeptScratch(tmp_path, Guardian()).release()
+
+        assert has_ended(worker.pid, within_s=0)
+
+
+def test_what_temporary_servers_left_below_it_is_removed(tmp_path: Path) -> None:
+    left = dead_owners_folder(tmp_path)
+    (tmp_path / "precious").touch()
+
+    kept(tmp_path).release()
+
+    assert not left.exists()
+    assert (tmp_path / "precious").exists()

@@ -47,7 +47,7 @@ def test_a_straight_line_has_its_slope_and_no_margin() -> None:
 
 
 def test_noise_is_no_growth_but_growth_under_noise_is() -> None:
-    noise = random.Random(3)  # noqa: S311  # not a secret
+    noise = random.Random(3)  # not a secret
     level = [(float(x), noise.gauss(100, 5)) for x in range(200)]
     growing = [(x, y + 0.5 * x) for x, y in level]
 

@@ -52,7 +52,7 @@ def test_the_order_of_the_input_does_not_matter(sheet: Sheet) -> None:
     sheet.put_column("b", 4, 310, RIGHT, 100)
     sheet.put_column("c", 2, LEFT, RIGHT, top + HEIGHT)
     expected = sheet.blocks()
-    random.Random(7).shuffle(sheet.lines)  # noqa: S311
+    random.Random(7).shuffle(sheet.lines)
     assert sheet.blocks() == expected
     assert [name for block in expected for name in block][:5] == ["a0", "a1", "a2", "a3", "b0"]
 
@@ -129,7 +129,7 @@ def test_boxes_without_height_do_not_break_the_page(sheet: Sheet) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_line_comes_back_once(seed: int, sheet: Sheet) -> None:
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     for number in range(60):
         left, top = chance.uniform(0, 500), chance.uniform(0, 800)
         sheet.put(str(number), left, top, left + chance.uniform(0, 300), chance.uniform(0, 40))
