@@ -19,6 +19,7 @@ VENV = ROOT / ".venv-peer"
 PLUGIN = "docling_embedded_ocr"
 # What a user of RapidOCR's embedded models installs beside docling-serve.
 _REQUIREMENTS = (f"docling-serve=={VERSION}", "rapidocr>=3.9.1,<4", "onnxruntime>=1.20,<2")
+_CONVERTING = ("docling-", "onnxruntime", "opencv-", "rapidocr", "torch")
 _ASK_VERSION = "from importlib.metadata import version; print(version('docling-serve'))"
 
 
@@ -45,11 +46,22 @@ def find_or_install(python: Path | None) -> Path:
 
 def _install(python: Path) -> None:
     venv.create(VENV, with_pip=True, clear=True)
+    pinned = VENV / "same-libraries.txt"
+    pinned.write_text("\n".join(same_libraries()) + "\n")
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    constraints = ["-c", str(ROOT / "constraints.txt")]
+    constraints = ["-c", str(pinned)]
     done = subprocess.run([*command, *constraints, *_REQUIREMENTS], check=False, stdout=sys.stderr)
     if done.returncode:
         raise PeerError(f"pip could not install docling-serve {VERSION} into {VENV}")
+
+
+def same_libraries() -> list[str]:
+    """Requirements that give the peer the libraries that convert in the versions tested here.
+
+    Everything else is its own affair: what it was released with may exclude our other versions.
+    """
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith(_CONVERTING)]
 
 
 def _version(python: Path) -> str:

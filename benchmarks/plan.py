@@ -101,4 +101,5 @@ def fresh(start_method: str, standby: int = 0) -> dict[str, str]:
         "subprocess_start_method": start_method,
         "subprocess_prewarm": str(standby),
         "subprocess_max_tasks": "1",
+        "log_format": "json",
     }

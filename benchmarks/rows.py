@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from benchmarks import stages
 from benchmarks.measures import isolation as ways
 from benchmarks.plan import CONCURRENCIES
 from benchmarks.results import Results
@@ -90,6 +91,11 @@ ROWS: tuple[Row, ...] = (
         "s",
         (ways.SPAWN, ways.STANDBY, ways.FORKSERVER),
         "",
+    ),
+    *(
+        Row(f"  {name}: {way}", f"stage.{name}", "s", subject=way, against="")
+        for way in (ways.SPAWN, ways.STANDBY, ways.FORKSERVER)
+        for name in stages.NAMES
     ),
 )
 

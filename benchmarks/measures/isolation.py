@@ -8,6 +8,7 @@ from benchmarks.client import Client
 from benchmarks.memory import poll_until
 from benchmarks.plan import Bench, fresh, in_process, loaded
 from benchmarks.servers import Product, Server
+from benchmarks.stages import events, stages
 
 IN_PROCESS = "in the server process (mode off)"
 WARM = "warm worker"
@@ -37,19 +38,22 @@ def isolation(bench: Bench) -> None:
 
 
 def first_after_idle(bench: Bench) -> None:
-    """A scanned page when no worker is there."""
+    """A scanned page when no worker is there, and where its time goes."""
     for way, settings in (
         (SPAWN, fresh("spawn")),
         (STANDBY, fresh("spawn", 1)),
         (FORKSERVER, fresh("forkserver")),
     ):
-        with ExitStack() as stack:
-            client = _open(stack, bench.ours, settings)
-            client.convert(bench.inputs.small[0])
+        with Server(bench.ours, **settings) as server, Client(server.url) as client:
+            client.convert(bench.inputs.page)
             for number in range(1, bench.scale.first + 1):
                 _wait_at_rest(client, way)
+                told = len(server.log)
                 seconds = client.convert(bench.inputs.page).wall_s
                 bench.results.add("first.page_s", way, number, [seconds])
+                _wait_at_rest(client, way)
+                for name, spent in stages(events(server.log[told:])).items():
+                    bench.results.add(f"stage.{name}", way, number, spent)
 
 
 def fanout(bench: Bench) -> None:

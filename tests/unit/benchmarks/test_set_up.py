@@ -93,3 +93,12 @@ def test_the_plugin_is_found_without_our_distribution(tmp_path: Path) -> None:
 def test_a_peer_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(peer.PeerError, match="not at all"):
         peer.find_or_install(tmp_path / "python")
+
+
+def test_both_servers_convert_with_the_same_libraries() -> None:
+    """The peer's other requirements stay its own."""
+    pinned = peer.same_libraries()
+
+    assert {line.partition("==")[0] for line in pinned} >= {"docling-slim", "rapidocr", "torch"}
+    assert all("==" in line for line in pinned)
+    assert not [line for line in pinned if line.startswith(("docling-serve", "redis", "ray"))]
