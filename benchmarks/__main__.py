@@ -20,7 +20,7 @@ from benchmarks.client import RequestFailed
 from benchmarks.plan import FULL, QUICK, Bench, Scale
 from benchmarks.results import Results
 from benchmarks.servers import EMBEDDED_OCR, UPSTREAM, Product, ServerFailed, this_build
-from benchmarks.steps import Step, groups, steps
+from benchmarks.steps import QUICK_GROUPS, Step, groups, steps
 
 RESULTS = peer.ROOT / "benchmarks" / "results"
 PUBLISHED = RESULTS / "published.json"
@@ -52,7 +52,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="small counts, one round: under 5 minutes")
+    add(
+        "--quick", action="store_true", help="small counts, one round, fewer parts: under 5 minutes"
+    )
     add("--rounds", type=int, metavar="N", help="pairs of rounds (default: 3, quick 1)")
     add("--tasks", type=int, metavar="N", help="scanned pages for the memory curve")
     add("--workers", type=int, default=2, metavar="N", help="conversions side by side (default: 2)")
@@ -90,7 +92,8 @@ def _measure(arguments: argparse.Namespace, console: Console) -> Results:
             workers=arguments.workers,
         )
         _describe(bench, arguments)
-        _run(bench, steps(bench, arguments.only), console)
+        wanted = arguments.only or (QUICK_GROUPS if arguments.quick else groups())
+        _run(bench, steps(bench, wanted), console)
     return bench.results
 
 

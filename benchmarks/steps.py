@@ -33,6 +33,8 @@ _OWN: dict[str, Own] = {
     "first": isolation.first_after_idle,
     "fanout": isolation.fanout,
 }
+# Enough to see what this build is about.
+QUICK_GROUPS = ("start", "requests", "throughput", "memory")
 _FANOUT_SETTING = "subprocess_page_fanout"
 
 
@@ -49,9 +51,9 @@ def groups() -> list[str]:
     return [*_PAIRED, *_SINGLE, *_OWN]
 
 
-def steps(bench: Bench, only: Sequence[str] | None = None) -> list[Step]:
+def steps(bench: Bench, parts: Sequence[str]) -> list[Step]:
     """Everything to do. Who comes first changes from round to round: the first warms caches."""
-    wanted = [name for name in only or groups() if _is_possible(name)]
+    wanted = [name for name in parts if _is_possible(name)]
     return [*_paired(bench, wanted), *_single(bench, wanted), *_own(bench, wanted)]
 
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import inputs, peer
 from benchmarks.plan import QUICK, Bench, as_it_comes, loaded
 from benchmarks.servers import UPSTREAM, Product, this_build
-from benchmarks.steps import groups, steps
+from benchmarks.steps import QUICK_GROUPS, groups, steps
 from tests.helpers.documents import scanned_pdf, scanned_png
 
 
@@ -66,11 +66,18 @@ def test_the_first_server_changes_from_round_to_round(bench: Bench) -> None:
 
 
 def test_every_part_can_be_asked_for_alone(bench: Bench) -> None:
-    everything = [step.title for step in steps(bench)]
+    everything = [step.title for step in steps(bench, groups())]
 
     one_by_one = [step.title for name in groups() for step in steps(bench, [name])]
 
     assert sorted(one_by_one) == sorted(everything)
+
+
+def test_a_quick_run_does_less(bench: Bench) -> None:
+    quick = [step.title for step in steps(bench, QUICK_GROUPS)]
+
+    assert quick
+    assert set(quick) < {step.title for step in steps(bench, groups())}
 
 
 def test_upstream_gets_no_setting_that_it_does_not_know(bench: Bench) -> None:
