@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add(
-        "--quick", action="store_true", help="small counts, one round, fewer parts: under 5 minutes"
+        "--quick", action="store_true", help="small counts, fewer parts: under 5 minutes"
     )
     add("--rounds", type=int, metavar="N", help="pairs of rounds (default: 3, quick 1)")
     add("--tasks", type=int, metavar="N", help="scanned pages for the memory curve")
