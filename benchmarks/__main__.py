@@ -33,7 +33,7 @@ def main() -> int:
     """Run what the command line asks for; 1 if a server failed, 2 if nothing could be compared."""
     arguments = _parser().parse_args()
     # As Ctrl-C does: through every "with", so that no server is left running.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_PLAIN_WIDTH)
@@ -52,9 +52,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    add(
-        "--quick", action="store_true", help="small counts, fewer parts: under 5 minutes"
-    )
+    add("--quick", action="store_true", help="small counts, fewer parts: under 5 minutes")
     add("--rounds", type=int, metavar="N", help="pairs of rounds (default: 3, quick 1)")
     add("--tasks", type=int, metavar="N", help="scanned pages for the memory curve")
     add("--workers", type=int, default=2, metavar="N", help="conversions side by side (default: 2)")
@@ -130,10 +128,13 @@ def _run(bench: Bench, planned: list[Step], console: Console) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         bar = progress.add_task("", total=len(planned))
-        for step in planned:
-            progress.update(bar, description=step.title)
-            _step(bench, step, progress.console.print)
-            progress.advance(bar)
+        try:
+            for step in planned:
+                progress.update(bar, description=step.title)
+                _step(bench, step, progress.console.print)
+                progress.advance(bar)
+        except KeyboardInterrupt:
+            bench.results.notes.append("Stopped before its end; what was measured until then:")
 
 
 def _step(bench: Bench, step: Step, say: Callable[[str], None]) -> None:
