@@ -8,6 +8,7 @@ child looks at its parent and reports (:func:`examine`); an unfit template is no
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -32,6 +33,9 @@ def preload_module(allow_external_plugins: bool) -> str:
 def preload(*, allow_external_plugins: bool) -> None:
     """Import what conversions need."""
     os.environ.update(_QUIET_THREADS)
+    # An import configures logging where nobody has, and the server's log gets lines in another
+    # format. Each worker configures its own.
+    logging.getLogger().addHandler(logging.NullHandler())
     from docling_serve.conversion_imports import import_all  # noqa: PLC0415 - after the lines above
 
     import_all(allow_external_plugins)
