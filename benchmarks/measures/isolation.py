@@ -23,16 +23,16 @@ def isolation(bench: Bench) -> None:
     """The same scan in each way, in turn, so that drift of the machine meets all alike."""
     with ExitStack() as stack:
         ways = {
-            IN_PROCESS: _open(stack, bench.ours, in_process()),
-            WARM: _open(stack, bench.ours, loaded(bench.ours, 1)),
-            STANDBY: _open(stack, bench.ours, fresh("spawn", 1)),
-            FORKSERVER: _open(stack, bench.ours, fresh("forkserver")),
+            IN_PROCESS: open_way(stack, bench.ours, in_process()),
+            WARM: open_way(stack, bench.ours, loaded(bench.ours, 1)),
+            STANDBY: open_way(stack, bench.ours, fresh("spawn", 1)),
+            FORKSERVER: open_way(stack, bench.ours, fresh("forkserver")),
         }
         for client in ways.values():
             client.convert(bench.inputs.page)  # the first loads models, or makes the template
         for number in range(1, bench.scale.isolation + 1):
             for way, client in ways.items():
-                _wait_at_rest(client, way)
+                wait_at_rest(client, way)
                 seconds = client.convert(bench.inputs.scan).wall_s
                 bench.results.add("isolation.scan_s", way, number, [seconds])
 
@@ -47,11 +47,11 @@ def first_after_idle(bench: Bench) -> None:
         with Server(bench.ours, **settings) as server, Client(server.url) as client:
             client.convert(bench.inputs.page)
             for number in range(1, bench.scale.first + 1):
-                _wait_at_rest(client, way)
+                wait_at_rest(client, way)
                 told = len(server.log)
                 seconds = client.convert(bench.inputs.page).wall_s
                 bench.results.add("first.page_s", way, number, [seconds])
-                _wait_at_rest(client, way)
+                wait_at_rest(client, way)
                 for name, spent in stages(events(server.log[told:])).items():
                     bench.results.add(f"stage.{name}", way, number, spent)
 
@@ -67,12 +67,12 @@ def fanout(bench: Bench) -> None:
             bench.results.add("fanout.pages_per_s", name, 1, [load.pages_per_s])
 
 
-def _open(stack: ExitStack, product: Product, settings: dict[str, str]) -> Client:
+def open_way(stack: ExitStack, product: Product, settings: dict[str, str]) -> Client:
     server = stack.enter_context(Server(product, **settings))
     return stack.enter_context(Client(server.url))
 
 
-def _wait_at_rest(client: Client, way: str) -> None:
+def wait_at_rest(client: Client, way: str) -> None:
     """Where every task has a new process: the last one has ended, the next one is ready."""
     wanted = {STANDBY: {"standby"}, FORKSERVER: set(), SPAWN: set()}.get(way)
 

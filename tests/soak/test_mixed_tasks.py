@@ -21,7 +21,7 @@ from tests.soak.plans import draw
 SEED = 20
 TASKS = {True: 300, False: 12}
 CLIENTS = 6
-TIMEOUT_S = {True: 30, False: 15}
+TIMEOUT_S = {True: 60, False: 15}
 
 
 @pytest.mark.timeout(3600)
@@ -44,10 +44,6 @@ def test_each_task_ends_once_and_as_it_should(start_server: StartServer, soak: b
     ledger = Ledger(server, account)
     print(f"\n{TASKS[soak]} mixed tasks, seed {SEED}, {time.monotonic() - started:.0f} s")
     print(ledger.report())
-    eventually(
-        lambda: "waiting=0" if server.api.get("/v1/workers").json()["waiting"] == 0 else "",
-        within_s=ORPHAN_LIMIT_S,
-    )
     eventually(lambda: server.tree() == idle, within_s=ORPHAN_LIMIT_S, what=server.commands)
     assert Ledger(server, account).faults() == []
     assert server.api.get("/ready").status_code == 200

@@ -1,0 +1,1 @@
+"""What isolation costs, against its goals: ``python -m benchmarks.overhead``."""
