@@ -125,7 +125,7 @@ class IsolationSettings(BaseModel):
         ge=0,
         allow_inf_nan=False,
         description="Seconds an idle worker has to end after it was asked to; then it gets SIGTERM,"
-        " and SIGKILL a second later.",
+        " and SIGKILL half a second later.",
     )
     free_vram_on_idle: bool | None = Field(
         default=None,
@@ -145,6 +145,22 @@ class IsolationSettings(BaseModel):
         default="",
         description="Base URL of a llama-swap server on the same GPU, for example"
         " http://localhost:8080. It is asked to unload before models load here.",
+    )
+    unload_llama_cpp_base_url: str = Field(
+        default="",
+        description="Base URL of a llama.cpp server in router mode on the same GPU, for example"
+        " http://localhost:8080. It is asked to unload before models load here.",
+    )
+    unload_vllm_base_url: str = Field(
+        default="",
+        description="Base URL of a vLLM server on the same GPU, for example http://localhost:8000."
+        " It is put to sleep before models load here; it needs VLLM_SERVER_DEV_MODE=1 and"
+        " --enable-sleep-mode, and is not woken up again.",
+    )
+    unload_lm_studio_base_url: str = Field(
+        default="",
+        description="Base URL of an LM Studio server on the same GPU, for example"
+        " http://localhost:1234. It is asked to unload before models load here.",
     )
     unload_external_model_timeout: float = Field(
         default=10.0,

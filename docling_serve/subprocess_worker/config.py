@@ -57,7 +57,7 @@ class WorkerPoolConfig:
     #: How long a worker may take to end after being asked.
     stop_grace_s: float = 5.0
     #: How long after SIGTERM until SIGKILL.
-    term_grace_s: float = 1.0
+    term_grace_s: float = 0.5
     #: How long after SIGKILL until a worker counts as lost.
     kill_wait_s: float = 10.0
     worker: WorkerConfig = field(default_factory=WorkerConfig)

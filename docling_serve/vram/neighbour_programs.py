@@ -16,6 +16,9 @@ CONNECT_TIMEOUT_S = 2.0
 ATTEMPTS = 2
 """Tries per call: one retry after a lost connection or an error of the server (5xx)."""
 
+TOKEN_USER = "bearer"  # noqa: S105 - a word, not a token
+"""The user in ``http://bearer:token@host``: the token is sent as such, not as a password."""
+
 
 class NeighbourError(Exception):
     """A neighbour answered, but not as its protocol says."""
@@ -28,6 +31,11 @@ class NeighbourHttp:
         self._client = client
         self._base_url = base_url.rstrip("/")
         self._timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+        self._headers: dict[str, str] = {}
+        url = httpx.URL(self._base_url)
+        if url.username == TOKEN_USER:
+            self._headers = {"Authorization": f"Bearer {url.password}"}
+            self._base_url = str(url.copy_with(userinfo=b""))
 
     async def call(self, method: str, path: str, json: object = None) -> httpx.Response:
         """Send a request; both tries are safe to repeat, as unloading twice is unloading.
@@ -43,6 +51,7 @@ class NeighbourHttp:
                     method,
                     self._base_url + path,
                     json=json,
+                    headers=self._headers,
                     timeout=self._timeout,
                     follow_redirects=False,
                 )
@@ -135,6 +144,74 @@ class LlamaSwap:
     async def unload(self, http: NeighbourHttp, _models: Collection[str], /) -> None:
         # The older of its two calls, which all versions have; it always unloads everything.
         await http.call("GET", "/unload")
+
+
+@dataclass(frozen=True)
+class LlamaCppRouter:
+    """llama.cpp's server in router mode: all its models (its tools/server/README).
+
+    One that is ``sleeping`` still holds a CUDA context.
+    """
+
+    base_url: str
+    name: str = "llama.cpp"
+
+    async def loaded(self, http: NeighbourHttp) -> list[str]:
+        found = await http.items("/models", "data")
+        return [str(item.get("id", "?")) for item in found if _status(item) in _HOLDS_MEMORY]
+
+    async def unload(self, http: NeighbourHttp, models: Collection[str], /) -> None:
+        for model in models:
+            await http.call("POST", "/models/unload", {"model": model})
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """vLLM, which keeps its process and sleeps: weights go to host memory, the KV cache is dropped
+    (its docs/features/sleep_mode). It needs ``VLLM_SERVER_DEV_MODE=1`` and ``--enable-sleep-mode``,
+    and somebody to wake it up afterwards.
+    """
+
+    base_url: str
+    name: str = "vLLM"
+
+    async def loaded(self, http: NeighbourHttp) -> list[str]:
+        reply = await http.call("GET", "/is_sleeping")
+        try:
+            sleeping = reply.json()["is_sleeping"]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise NeighbourError("GET /is_sleeping did not say whether it sleeps") from exc
+        return [] if sleeping else ["its model"]
+
+    async def unload(self, http: NeighbourHttp, _models: Collection[str], /) -> None:
+        await http.call("POST", "/sleep?level=1")
+
+
+@dataclass(frozen=True)
+class LmStudio:
+    """LM Studio: all loaded instances (its REST API, version 1)."""
+
+    base_url: str
+    name: str = "LM Studio"
+
+    async def loaded(self, http: NeighbourHttp) -> list[str]:
+        found: list[str] = []
+        for model in await http.items("/api/v1/models", "models"):
+            instances = model.get("loaded_instances") or []
+            found += [str(each["id"]) for each in instances if isinstance(each, dict)]
+        return found
+
+    async def unload(self, http: NeighbourHttp, models: Collection[str], /) -> None:
+        for instance in models:
+            await http.call("POST", "/api/v1/models/unload", {"instance_id": instance})
+
+
+_HOLDS_MEMORY = frozenset(("loaded", "loading", "sleeping"))
+
+
+def _status(item: dict[str, Any]) -> object:
+    status = item.get("status")
+    return status.get("value") if isinstance(status, dict) else status
 
 
 def _with_tag(model: str) -> str:

@@ -4,8 +4,8 @@ A neighbour's promise isn't taken for the deed: it is confirmed through its own 
 models (and by the caller through NVML, as the memory comes back a little later still).
 
 Requests go to configured addresses only, never to one taken from a document or a request, and
-redirects are not followed. A key goes into the address as ``http://any:key@host``; it is never
-logged.
+redirects are not followed. A key goes into the address: ``http://any:key@host`` sends it as a
+password, ``http://bearer:key@host`` as a bearer token; it is never logged.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from typing import Protocol
 import httpx
 
 from docling_serve.vram.neighbour_programs import (
+    LlamaCppRouter,
     LlamaSwap,
+    LmStudio,
     Neighbour,
     NeighbourError,
     NeighbourHttp,
     Ollama,
+    Vllm,
 )
 
 CONFIRM_POLL_S = 0.25
@@ -46,6 +49,12 @@ class NeighbourSettings(Protocol):
     def unload_ollama_model(self) -> str | None: ...
     @property
     def unload_llama_swap_base_url(self) -> str | None: ...
+    @property
+    def unload_llama_cpp_base_url(self) -> str | None: ...
+    @property
+    def unload_vllm_base_url(self) -> str | None: ...
+    @property
+    def unload_lm_studio_base_url(self) -> str | None: ...
     @property
     def unload_external_model_timeout(self) -> float: ...
 
@@ -83,6 +92,12 @@ def configured_neighbours(settings: NeighbourSettings) -> list[Neighbour]:
         found.append(Ollama(settings.unload_ollama_base_url, settings.unload_ollama_model or ""))
     if settings.unload_llama_swap_base_url:
         found.append(LlamaSwap(settings.unload_llama_swap_base_url))
+    if settings.unload_llama_cpp_base_url:
+        found.append(LlamaCppRouter(settings.unload_llama_cpp_base_url))
+    if settings.unload_vllm_base_url:
+        found.append(Vllm(settings.unload_vllm_base_url))
+    if settings.unload_lm_studio_base_url:
+        found.append(LmStudio(settings.unload_lm_studio_base_url))
     return found
 
 
@@ -137,9 +152,9 @@ def _new_client() -> httpx.AsyncClient:
 async def _unload_one(
     neighbour: Neighbour, client: httpx.AsyncClient, timeout_s: float, sleep: Sleep, clock: Clock
 ) -> UnloadReport:
-    http = NeighbourHttp(client, neighbour.base_url, timeout_s)
     started = clock()
     try:
+        http = NeighbourHttp(client, neighbour.base_url, timeout_s)
         outcome, detail = await asyncio.wait_for(
             _unload_and_confirm(neighbour, http, started + timeout_s, sleep, clock), timeout_s
         )

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import FORKED, MODES, StartServer
 from tests.helpers import server_processes as processes
-from tests.helpers.api import upload
+from tests.helpers.api import missing_phrases, upload
 from tests.helpers.eventually import eventually
 from tests.helpers.requests_by_hand import open_request
 from tests.helpers.server import ORPHAN_LIMIT_S, START_LIMIT_S, RunningServer
@@ -63,6 +63,39 @@ def test_a_client_that_goes_while_its_task_waits_takes_it_out_of_the_queue(
     eventually(lambda: hasty.log().count(": failure (policy: ") == 2, within_s=ORPHAN_LIMIT_S)
     assert hasty.all_handed_over()[-1].task_id == running
     hasty.api.get("/v1/clear/results", older_then=0)
+
+
+def test_a_client_that_goes_in_the_middle_of_its_upload_leaves_nothing(
+    hasty: RunningServer,
+) -> None:
+    accepted, descriptors = hasty.log().count(": accepted"), hasty.descriptors()
+    connection = open_request(hasty, "scan.pdf", share=0.5)
+    eventually(
+        lambda: hasty.descriptors() > descriptors, within_s=ORPHAN_LIMIT_S, what="it is heard"
+    )
+    connection.close()
+
+    eventually(lambda: hasty.descriptors() <= descriptors, within_s=ORPHAN_LIMIT_S)
+    body = hasty.api.convert(upload("notes.md")).json()
+    assert missing_phrases("notes.md", body["document"]["md_content"]) == []
+    assert hasty.log().count(": accepted") == accepted + 1
+    hasty.api.get("/v1/clear/results", older_then=0)
+    eventually(lambda: hasty.scratch_files() == [], within_s=ORPHAN_LIMIT_S)
+
+
+@pytest.mark.parametrize("mode", ["subprocess"], indirect=True)
+def test_a_task_that_waits_or_runs_can_be_deleted(hasty: RunningServer) -> None:
+    running, waiting = (hasty.api.submit(upload("scan.pdf")) for _ in range(2))
+    worker = hasty.worker_of(running)
+
+    for task in (waiting, running):
+        reply = hasty.api.http.delete(f"/v1/tasks/{task}")
+        assert reply.status_code == 200
+        assert hasty.api.http.get(f"/v1/status/poll/{task}").status_code == 404
+
+    assert not processes.alive(worker), "a task has ended only when its worker has"
+    assert hasty.scratch_files() == []
+    assert waiting not in [handed.task_id for handed in hasty.all_handed_over()]
 
 
 def test_a_request_that_takes_too_long_is_answered_with_504(

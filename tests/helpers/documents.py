@@ -14,7 +14,7 @@ PASSWORD = "lantern"  # of encrypted_pdf()
 _DPI = 150
 _A6_PORTRAIT = (620, 874)  # pixels at 150 dpi; small, so that OCR of a page takes about a second
 _MEDIA_BOX = b"[0 0 298 420]"  # the same in points
-_WORDS = ("Lighthouse", "Harbour", "Umbrella")
+WORDS = ("Lighthouse", "Harbour", "Umbrella")
 
 # The fixed string that fills a password up to 32 bytes (PDF 1.7, 7.6.3.3, algorithm 2).
 _PASSWORD_FILL = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
@@ -65,7 +65,7 @@ def encrypted_pdf(password: str = PASSWORD) -> bytes:
     return _pdf(objects, trailer)
 
 
-def scanned_pdf(pages: int = 1, words: Sequence[str] = _WORDS) -> bytes:
+def scanned_pdf(pages: int = 1, words: Sequence[str] = WORDS) -> bytes:
     """A PDF of page images without text layer; every page shows ``words`` and its number."""
     images = [_scan([*words, f"Page {number}"]) for number in range(1, pages + 1)]
     out = io.BytesIO()
@@ -73,7 +73,7 @@ def scanned_pdf(pages: int = 1, words: Sequence[str] = _WORDS) -> bytes:
     return out.getvalue()
 
 
-def scanned_png(words: Sequence[str] = _WORDS) -> bytes:
+def scanned_png(words: Sequence[str] = WORDS) -> bytes:
     """An image of ``words``, one per line."""
     out = io.BytesIO()
     _scan(words).save(out, "PNG", dpi=(_DPI, _DPI))

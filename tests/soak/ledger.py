@@ -6,10 +6,9 @@ import re
 from collections import Counter
 from typing import Any
 
-from tests.helpers.api import missing_phrases
 from tests.helpers.server import RunningServer
 from tests.soak.mixed_run import Account
-from tests.soak.plans import BAD, Fault, Plan
+from tests.soak.plans import BAD, Fault, Plan, missing
 
 _ACCEPTED = re.compile(r"task (\S+): accepted,")
 _ENDED = re.compile(r"engines\.local: task (\S+): (success|failure)(?: \((\w+): (.*)\))?$", re.M)
@@ -74,8 +73,8 @@ class Ledger:
         if plan.name in BAD:
             errors = " ".join(error["error_message"] for error in body["errors"])
             return None if BAD[plan.name][1] in errors else f"not its cause: {errors}"
-        missing = missing_phrases(plan.name, body["document"]["md_content"] or "")
-        return f"without {missing}" if missing else None
+        lacks = missing(plan.name, body["document"]["md_content"] or "")
+        return f"without {lacks}" if lacks else None
 
     def _wrong_cause(self, task: str, plan: Plan, category: str, message: str) -> str | None:
         """A failure must be explained by what we did to the workers that had the task."""

@@ -139,8 +139,9 @@ class MixedRun:
         self.account.done[plan.fault.value] += 1
 
     async def _await_end(self, task: str) -> None:
-        status = await self._state(task, wait=REQUEST_LIMIT_S - 20)
-        assert status["task_status"] in ("success", "failure"), status
+        status: dict[str, Any] = {"task_status": "pending"}
+        while status["task_status"] not in ("success", "failure"):
+            status = await self._state(task, wait=REQUEST_LIMIT_S - 20)
         self.account.ends[task] = status
         reply = await self._http.get(f"/v1/result/{task}")
         assert reply.status_code == 200, reply.text

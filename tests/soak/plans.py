@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tests.helpers import documents
-from tests.helpers.api import document
+from tests.helpers.api import document, missing_phrases
 
 
 class Fault(str, Enum):
@@ -36,7 +36,7 @@ _WEIGHTS = {
     Fault.NONE: 52,
     Fault.SIGKILL: 9,
     Fault.SIGSEGV: 8,
-    Fault.SIGSTOP: 2,
+    Fault.SIGSTOP: 1,
     Fault.HANG: 2,
     Fault.CANCEL_WAITING: 7,
     Fault.CANCEL_RUNNING: 8,
@@ -44,8 +44,11 @@ _WEIGHTS = {
     Fault.LEAVE_WAIT: 7,
 }
 
+#: A scan that OCR reads in about a second.
+SMALL_SCAN = "small.png"
 #: Name -> content; what is known to be in them is in expected.json.
-GOOD = {name: document(name) for name in ("notes.md", "page.html", "letter.docx", "scan.png")}
+GOOD = {name: document(name) for name in ("notes.md", "page.html", "letter.docx")}
+GOOD[SMALL_SCAN] = documents.scanned_png()
 #: Name -> content, and a part of what the answer says of it.
 BAD = {
     "broken.pdf": (documents.broken_pdf(), "could not load"),
@@ -56,11 +59,18 @@ _NAMES = {
     "notes.md": 20,
     "page.html": 15,
     "letter.docx": 15,
-    "scan.png": 40,
+    SMALL_SCAN: 40,
     "broken.pdf": 4,
     "locked.pdf": 3,
     "empty.docx": 3,
 }
+
+
+def missing(name: str, text: str) -> list[str]:
+    """What is known to be in a good document and is not in ``text``."""
+    if name == SMALL_SCAN:
+        return [word for word in documents.WORDS if word not in text]
+    return missing_phrases(name, text)
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,6 @@ def draw(count: int, seed: int) -> list[Plan]:
     plans = []
     for number, (fault, name) in enumerate(zip(faults, names, strict=True)):
         # A signal needs a worker that is at it for a while.
-        slow = "scan.png" if fault in (*SIGNALS, Fault.CANCEL_RUNNING, Fault.HANG) else name
+        slow = SMALL_SCAN if fault in (*SIGNALS, Fault.CANCEL_RUNNING, Fault.HANG) else name
         plans.append(Plan(number, slow, fault, chance.random()))
     return plans

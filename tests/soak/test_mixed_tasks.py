@@ -21,7 +21,7 @@ from tests.soak.plans import draw
 SEED = 20
 TASKS = {True: 300, False: 12}
 CLIENTS = 6
-TIMEOUT_S = {True: 60, False: 15}
+TIMEOUT_S = {True: 40, False: 15}
 
 
 @pytest.mark.timeout(3600)

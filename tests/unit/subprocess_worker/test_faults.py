@@ -20,17 +20,13 @@ from docling_serve.errors import CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY
 from docling_serve.subprocess_worker import StartMethod, SubprocessWorkerPool
 from docling_serve.subprocess_worker.poison import REFUSED
 from tests.helpers import scriptable_child
-from tests.helpers.loops import LoopKind, run_on
+from tests.helpers.loops import LOOP_KINDS, LoopKind, run_on
 from tests.helpers.process_ends import ROOT, has_ended, python
 from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
-#: Production runs on uvloop and spawns; the other pair keeps both others honest.
-on_both = pytest.mark.parametrize(
-    ("start_method", "loop_kind"), [("spawn", "uvloop"), ("forkserver", "asyncio")]
-)
-
+#: Production runs on uvloop and spawns; the others must not differ.
 on_all = pytest.mark.parametrize(
     ("start_method", "loop_kind"),
     list(itertools.product(("spawn", "forkserver"), ("asyncio", "uvloop"))),
@@ -79,19 +75,25 @@ async def _hangs(pool: SubprocessWorkerPool, folder: Path, do: str, phase: str) 
     assert pool.metrics.stops["timed_out"] == before + 1
 
 
+@pytest.mark.parametrize("loop_kind", LOOP_KINDS)
 @pytest.mark.parametrize("phase", UNFINISHED)
 @pytest.mark.parametrize("do", CRASHES)
-def test_a_lost_worker_fails_its_job_and_no_other(tmp_path: Path, do: str, phase: str) -> None:
+def test_a_lost_worker_fails_its_job_and_no_other(
+    tmp_path: Path, do: str, phase: str, loop_kind: LoopKind
+) -> None:
     async def work() -> None:
         async with open_pool(start_method="forkserver", retries=0) as pool:
             await _loses(pool, tmp_path, do, phase)
             await ScriptedJob.make(tmp_path).run(pool)
 
-    run_on("asyncio", work())
+    run_on(loop_kind, work())
 
 
+@pytest.mark.parametrize("loop_kind", LOOP_KINDS)
 @pytest.mark.parametrize("phase", UNFINISHED)
-def test_one_lost_worker_after_another_leaves_the_pool_at_work(tmp_path: Path, phase: str) -> None:
+def test_one_lost_worker_after_another_leaves_the_pool_at_work(
+    tmp_path: Path, phase: str, loop_kind: LoopKind
+) -> None:
     """The same table on spawned processes, in one pool."""
 
     async def work() -> None:
@@ -100,22 +102,28 @@ def test_one_lost_worker_after_another_leaves_the_pool_at_work(tmp_path: Path, p
                 await _loses(pool, tmp_path, do, phase)
             await ScriptedJob.make(tmp_path).run(pool)
 
-    run_on("uvloop", work())
+    run_on(loop_kind, work())
 
 
+@pytest.mark.parametrize("loop_kind", LOOP_KINDS)
 @pytest.mark.parametrize("phase", UNFINISHED)
 @pytest.mark.parametrize("do", ["hang", "hang_gil"])
-def test_a_worker_that_hangs_is_stopped_at_the_limit(tmp_path: Path, do: str, phase: str) -> None:
+def test_a_worker_that_hangs_is_stopped_at_the_limit(
+    tmp_path: Path, do: str, phase: str, loop_kind: LoopKind
+) -> None:
     async def work() -> None:
         async with open_pool(start_method="forkserver") as pool:
             await _hangs(pool, tmp_path, do, phase)
             await ScriptedJob.make(tmp_path).run(pool)
 
-    run_on("asyncio", work())
+    run_on(loop_kind, work())
 
 
+@pytest.mark.parametrize("loop_kind", LOOP_KINDS)
 @pytest.mark.parametrize("do", ["hang", "hang_gil"])
-def test_one_hanging_worker_after_another_leaves_the_pool_at_work(tmp_path: Path, do: str) -> None:
+def test_one_hanging_worker_after_another_leaves_the_pool_at_work(
+    tmp_path: Path, do: str, loop_kind: LoopKind
+) -> None:
     """The same on spawned processes, in one pool."""
 
     async def work() -> None:
@@ -124,10 +132,10 @@ def test_one_hanging_worker_after_another_leaves_the_pool_at_work(tmp_path: Path
                 await _hangs(pool, tmp_path, do, phase)
             await ScriptedJob.make(tmp_path).run(pool)
 
-    run_on("uvloop", work())
+    run_on(loop_kind, work())
 
 
-@on_both
+@on_all
 @pytest.mark.parametrize("do", CRASHES)
 def test_a_job_that_was_done_stays_done(
     tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind, do: str
@@ -147,7 +155,7 @@ def test_a_job_that_was_done_stays_done(
     run_on(loop_kind, work())
 
 
-@on_both
+@on_all
 @pytest.mark.parametrize("phase", ["before_ack", "after_rename"])
 def test_a_worker_that_sends_something_else_is_stopped(
     tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind, phase: str
@@ -261,7 +269,7 @@ def test_news_of_another_job_changes_nothing(tmp_path: Path) -> None:
 # ---- another try ---------------------------------------------------------------------------------
 
 
-@on_both
+@on_all
 def test_a_job_whose_worker_was_lost_is_tried_again(
     tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind
 ) -> None:
@@ -334,7 +342,7 @@ def test_what_was_no_loss_is_not_tried_again(tmp_path: Path, do: str) -> None:
 # ---- what is left behind -------------------------------------------------------------------------
 
 
-@on_both
+@on_all
 @pytest.mark.parametrize("do", ["sigkill_self", "hang"])
 def test_what_a_document_started_does_not_outlive_its_job(
     tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind, do: str

@@ -1,6 +1,6 @@
-"""Stand-ins for Ollama and llama-swap: real HTTP servers on a free loopback port.
+"""Stand-ins for programs on the same GPU: real HTTP servers on a free loopback port.
 
-They speak as much of the two protocols as unloading needs. Each test sets what it wants to go
+They speak as much of their protocols as unloading needs. Each test sets what it wants to go
 wrong: a number of errors first, a promise that isn't kept, or an answer that waits for an event.
 """
 
@@ -123,6 +123,51 @@ class _LlamaSwapHandler(_Handler):
             self._answer(404, b"404 page not found")
 
 
+class _LlamaCppHandler(_Handler):
+    def do_GET(self) -> None:
+        if self._fails(f"GET {self.path}"):
+            return
+        listed = self.played.listing()
+        states = {name: "loaded" if name in listed else "unloaded" for name in (*listed, "other")}
+        self._answer_list(
+            {"data": [{"id": name, "status": {"value": state}} for name, state in states.items()]}
+        )
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self._fails(f"POST {self.path} {body['model']}"):
+            return
+        self.played.unload([body["model"]])
+        self._answer(200, b'{"success": true}')
+
+
+class _VllmHandler(_Handler):
+    def do_GET(self) -> None:
+        if not self._fails(f"GET {self.path}"):
+            self._answer_list({"is_sleeping": not self.played.listing()})
+
+    def do_POST(self) -> None:
+        if not self._fails(f"POST {self.path}"):
+            self.played.unload(list(self.played.models))
+            self._answer(200, b"")
+
+
+class _LmStudioHandler(_Handler):
+    def do_GET(self) -> None:
+        if self._fails(f"GET {self.path}"):
+            return
+        listed = [
+            {"key": name, "loaded_instances": [{"id": name}]} for name in self.played.listing()
+        ]
+        self._answer_list({"models": [*listed, {"key": "other", "loaded_instances": []}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self._fails(f"POST {self.path} {body['instance_id']}"):
+            self.played.unload([body["instance_id"]])
+            self._answer(200, b"{}")
+
+
 @contextmanager
 def _serving(handler: type[_Handler], played: StandInNeighbour) -> Iterator[StandInNeighbour]:
     bound = type("Bound", (handler,), {"played": played})
@@ -146,3 +191,15 @@ def stand_in_ollama(played: StandInNeighbour) -> AbstractContextManager[StandInN
 
 def stand_in_llama_swap(played: StandInNeighbour) -> AbstractContextManager[StandInNeighbour]:
     return _serving(_LlamaSwapHandler, played)
+
+
+def stand_in_llama_cpp(played: StandInNeighbour) -> AbstractContextManager[StandInNeighbour]:
+    return _serving(_LlamaCppHandler, played)
+
+
+def stand_in_vllm(played: StandInNeighbour) -> AbstractContextManager[StandInNeighbour]:
+    return _serving(_VllmHandler, played)
+
+
+def stand_in_lm_studio(played: StandInNeighbour) -> AbstractContextManager[StandInNeighbour]:
+    return _serving(_LmStudioHandler, played)

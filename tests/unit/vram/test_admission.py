@@ -39,6 +39,9 @@ class Settings:
     unload_ollama_base_url: str | None = None
     unload_ollama_model: str | None = None
     unload_llama_swap_base_url: str | None = None
+    unload_llama_cpp_base_url: str | None = None
+    unload_vllm_base_url: str | None = None
+    unload_lm_studio_base_url: str | None = None
     unload_external_model_timeout: float = 30.0
 
 

@@ -13,8 +13,11 @@ import pytest
 from docling_serve.vram.neighbours import UnloadOutcome, UnloadReport, unload_external_models
 from tests.unit.vram.stand_in_neighbours import (
     StandInNeighbour,
+    stand_in_llama_cpp,
     stand_in_llama_swap,
+    stand_in_lm_studio,
     stand_in_ollama,
+    stand_in_vllm,
 )
 
 
@@ -23,6 +26,9 @@ class Settings:
     unload_ollama_base_url: str | None = None
     unload_ollama_model: str | None = None
     unload_llama_swap_base_url: str | None = None
+    unload_llama_cpp_base_url: str | None = None
+    unload_vllm_base_url: str | None = None
+    unload_lm_studio_base_url: str | None = None
     unload_external_model_timeout: float = 30.0
 
 
@@ -140,6 +146,55 @@ def test_llama_swap_without_models_is_left_alone(llama_swap: StandInNeighbour) -
 
     assert report.outcome is UnloadOutcome.NOTHING_LOADED
     assert llama_swap.calls == ["GET /running"]
+
+
+def test_a_llama_cpp_router_unloads_all_that_is_loaded() -> None:
+    with stand_in_llama_cpp(StandInNeighbour(["coder", "chat"])) as played:
+        [report] = unload(Settings(unload_llama_cpp_base_url=played.url))
+
+    assert report.neighbour == "llama.cpp"
+    assert report.outcome is UnloadOutcome.UNLOADED
+    assert played.calls == [
+        "GET /models",
+        "POST /models/unload coder",
+        "POST /models/unload chat",
+        "GET /models",
+    ]
+
+
+def test_vllm_is_put_to_sleep_once() -> None:
+    with stand_in_vllm(StandInNeighbour(["llm"])) as played:
+        outcomes = [unload(Settings(unload_vllm_base_url=played.url))[0].outcome for _ in range(2)]
+
+    assert outcomes == [UnloadOutcome.UNLOADED, UnloadOutcome.NOTHING_LOADED]
+    assert played.calls == [
+        "GET /is_sleeping",
+        "POST /sleep?level=1",
+        "GET /is_sleeping",
+        "GET /is_sleeping",
+    ]
+
+
+def test_vllm_without_its_sleep_mode_is_a_failure() -> None:
+    with stand_in_vllm(StandInNeighbour(errors=99, error_status=404)) as played:
+        [report] = unload(Settings(unload_vllm_base_url=played.url))
+
+    assert report.outcome is UnloadOutcome.FAILED
+    assert "404" in report.detail
+
+
+def test_lm_studio_unloads_every_instance_with_its_token() -> None:
+    with stand_in_lm_studio(StandInNeighbour(["a", "b"])) as played:
+        with_token = played.url.replace("http://", "http://bearer:lm-token@")
+        [report] = unload(Settings(unload_lm_studio_base_url=with_token))
+
+    assert report.outcome is UnloadOutcome.UNLOADED
+    assert report.url == played.url
+    assert played.authorization == "Bearer lm-token"
+    assert played.calls[1:3] == [
+        "POST /api/v1/models/unload a",
+        "POST /api/v1/models/unload b",
+    ]
 
 
 def test_a_promise_is_confirmed_through_the_list(ollama: StandInNeighbour) -> None:
