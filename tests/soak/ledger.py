@@ -11,7 +11,9 @@ from tests.soak.mixed_run import Account
 from tests.soak.plans import BAD, Fault, Plan, missing
 
 _ACCEPTED = re.compile(r"task (\S+): accepted,")
-_ENDED = re.compile(r"engines\.local: task (\S+): (success|failure)(?: \((\w+): (.*)\))?$", re.M)
+_ENDED = re.compile(
+    r"engines\.conductor: task (\S+): (success|failure)(?: \((\w+): (.*)\))?$", re.M
+)
 
 
 class Ledger:
