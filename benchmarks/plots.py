@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.measures.memory import OVER_TASKS, OVER_TIME
+from benchmarks.measures.memory import GPU_OVER_TIME, OVER_TASKS, OVER_TIME
 from benchmarks.plan import CONCURRENCIES
 from benchmarks.results import Results
 from benchmarks.servers import OURS, UPSTREAM
@@ -45,22 +45,23 @@ def draw_all(results: Results, folder: Path, prefix: str) -> list[Path]:
 
 
 def _memory(results: Results) -> Figure | None:
-    figure = Figure(figsize=(11, 4.4), dpi=120, layout="constrained")
-    axes = dict(zip((OVER_TIME, OVER_TASKS), figure.subplots(1, 2, sharey=True), strict=True))
-    shown = [curve for curve in results.curves if curve.name in axes]
-    for curve in shown:
+    drawn = {curve.name for curve in results.curves}
+    names = [name for name in (OVER_TIME, OVER_TASKS, GPU_OVER_TIME) if name in drawn]
+    if not names:
+        return None
+    figure = Figure(figsize=(5.5 * len(names), 4.4), dpi=120, layout="constrained")
+    axes = dict(zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True))
+    for curve in results.curves:
         colour = COLOURS.get(curve.subject, _FALLBACK)
         xs, ys = zip(*curve.points, strict=True) if curve.points else ((), ())
         axes[curve.name].plot(xs, ys, color=colour, label=curve.subject)
         axes[curve.name].set_xlabel(curve.x)
-    if not shown:
-        return None
     for name, one in axes.items():
         one.set_title(name, loc="left")
         one.set_ylim(bottom=0)
         one.grid(axis="y", alpha=0.3)
-    axes[OVER_TIME].set_ylabel("resident memory of all processes, MB")
-    axes[OVER_TASKS].legend(frameon=False)
+    axes[names[0]].set_ylabel("MB, of all processes")
+    axes[OVER_TASKS if OVER_TASKS in axes else names[0]].legend(frameon=False)
     return figure
 
 

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.client import Client
-from benchmarks.memory import MemoryMeter
+from benchmarks.memory import MemoryMeter, Use
 from benchmarks.plan import Bench, as_it_comes
 from benchmarks.servers import Product, Server
 from benchmarks.statistics import slope
@@ -17,6 +17,7 @@ _SETTLE_SHARE = 4  # the first quarter of the tasks fills caches
 _SAMPLE_EVERY_S = 0.5
 OVER_TASKS = "memory over tasks"
 OVER_TIME = "memory over time"
+GPU_OVER_TIME = "memory of the GPUs over time"
 
 
 def memory(bench: Bench, product: Product) -> None:
@@ -33,7 +34,6 @@ def memory(bench: Bench, product: Product) -> None:
                 use = meter.take()
                 after.append((len(after) + 1, use.total))
                 gateway.append((len(gateway) + 1, use.gateway))
-                results.add("memory.gpu_devices_mb", who, len(after), use.gpu_devices)
 
         before = meter.settled()
         with _Sampled(meter) as over_time, ThreadPoolExecutor(_AT_A_TIME) as threads:
@@ -41,10 +41,14 @@ def memory(bench: Bench, product: Product) -> None:
             rest = meter.settled(within_s=30, still_s=4)
     results.draw(OVER_TASKS, who, ("tasks done", "MB"), after)
     results.draw(OVER_TASKS, f"{who}, server process", ("tasks done", "MB"), gateway)
-    results.draw(OVER_TIME, who, ("seconds", "MB"), over_time.points)
-    results.add("memory.before_mb", who, 1, [before.total])
+    totals = [(at, use.total) for at, use in over_time.points]
+    results.draw(OVER_TIME, who, ("seconds", "MB"), totals)
+    if rest.gpu_devices:
+        on_devices = [(at, sum(use.gpu_devices)) for at, use in over_time.points]
+        results.draw(GPU_OVER_TIME, who, ("seconds", "MB"), on_devices)
+        results.add("memory.before_gpu_mb", who, 1, [sum(before.gpu_devices)])
+        results.add("memory.rest_gpu_mb", who, 1, [sum(rest.gpu_devices)])
     results.add("memory.rest_mb", who, 1, [rest.total])
-    results.add("memory.rest_gpu_devices_mb", who, 1, rest.gpu_devices)
     for name, points in (("tree", after), ("gateway", gateway)):
         grown = slope(points[len(points) // _SETTLE_SHARE :])
         if grown.margin < float("inf"):
@@ -53,10 +57,10 @@ def memory(bench: Bench, product: Product) -> None:
 
 
 class _Sampled:
-    """Total memory over time, in a thread of its own."""
+    """Memory over time, in a thread of its own."""
 
     def __init__(self, meter: MemoryMeter) -> None:
-        self.points: list[tuple[float, float]] = []
+        self.points: list[tuple[float, Use]] = []
         self._meter = meter
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -72,5 +76,5 @@ class _Sampled:
     def _loop(self) -> None:
         started = time.monotonic()
         while not self._over.is_set():
-            self.points.append((time.monotonic() - started, self._meter.take().total))
+            self.points.append((time.monotonic() - started, self._meter.take()))
             self._over.wait(_SAMPLE_EVERY_S)

@@ -17,4 +17,5 @@ def start(bench: Bench, product: Product, number: int) -> None:
     results.add("idle.gateway_mb", product.name, number, [use.gateway])
     if use.gpu_server is not None:
         results.add("idle.gpu_mb", product.name, number, [use.gpu_server])
-    results.add("idle.gpu_devices_mb", product.name, number, use.gpu_devices)
+    if use.gpu_devices:
+        results.add("idle.gpu_devices_mb", product.name, number, [sum(use.gpu_devices)])

@@ -113,9 +113,14 @@ def test_growth_counts_only_beyond_its_margin() -> None:
 
 def test_without_a_gpu_its_memory_is_not_measured(results: Results) -> None:
     assert seen(results, "GPU memory") is None
-    results.add("idle.gpu_devices_mb", OURS, 1, [400.0])
 
-    assert seen(results, "GPU memory") == 0.0
+
+def test_gpu_memory_counts_from_what_others_held_before() -> None:
+    results = Results()
+    results.add("memory.before_gpu_mb", OURS, 1, [400.0])
+    results.add("memory.rest_gpu_mb", OURS, 1, [930.0])
+
+    assert seen(results, "GPU memory") == 530.0
 
 
 def test_results_survive_their_file(results: Results, tmp_path: Path) -> None:
