@@ -34,7 +34,7 @@ def test_a_tree_is_its_processes_together() -> None:
 
 
 def test_gpu_memory_is_by_process_and_by_device() -> None:
-    gpu = StandInGpu("GPU-0", used_bytes=3 * GIB, processes=[(os.getpid(), GIB), (STRANGER, GIB)])
+    gpu = StandInGpu("GPU-0", used_bytes=3 * GIB, processes=((os.getpid(), GIB), (STRANGER, GIB)))
 
     use = MemoryMeter(os.getpid(), a_probe(gpu)).take()
 
@@ -43,7 +43,7 @@ def test_gpu_memory_is_by_process_and_by_device() -> None:
 
 
 def test_a_driver_that_lists_other_numbers_tells_nothing_of_us() -> None:
-    gpu = StandInGpu("GPU-0", used_bytes=GIB, processes=[(STRANGER, GIB)])
+    gpu = StandInGpu("GPU-0", used_bytes=GIB, processes=((STRANGER, GIB),))
 
     assert MemoryMeter(os.getpid(), a_probe(gpu)).take().gpu_server is None
 
