@@ -196,13 +196,15 @@ def _build(runtime: Runtime) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
     from docling_serve.api.services import Services  # noqa: PLC0415
-    from docling_serve.engines.callbacks import CallbackDelivery  # noqa: PLC0415
+    from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules  # noqa: PLC0415
     from docling_serve.engines.journal import Journal  # noqa: PLC0415
 
     settings = runtime.settings
     scratch = await asyncio.to_thread(_scratch, runtime)
     journal = await asyncio.to_thread(Journal.open, scratch.journal, durable=runtime.keeps_tasks)
-    callbacks = CallbackDelivery()
+    ledger = journal if runtime.keeps_tasks else None
+    callbacks = CallbackDelivery(CallbackRules.from_settings(settings), ledger)
+    await callbacks.resume()
 
     def parts() -> LocalParts:
         return LocalParts(

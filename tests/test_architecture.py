@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "__main__": set(),
     # ---- know nothing of ours
+    "callback_address": set(),
     "errors": set(),
     "guardian": set(),
     "light_imports": set(),
@@ -84,8 +85,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"errors", "guardian"},
     "policy": {"errors", "settings"},
     "capabilities": {"policy", "settings", "versions"},
-    "engines": {"errors", "guardian", "jobs", "rendering", "settings", "storage"},
+    "engines": {
+        "callback_address",
+        "errors",
+        "guardian",
+        "jobs",
+        "rendering",
+        "settings",
+        "storage",
+    },
     "api": {
+        "callback_address",
         "capabilities",
         "engines.base",
         "engines.watch",

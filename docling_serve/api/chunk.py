@@ -19,6 +19,7 @@ from fastapi.responses import Response
 from docling_serve.api import submissions, task_flow
 from docling_serve.api.dependencies import IdempotencyKey, RequireApiKey, ServicesDep, Tenant
 from docling_serve.api.forms import (
+    CallbacksForm,
     ChunkConvertOptionsForm,
     FilesForm,
     HierarchicalChunkingForm,
@@ -60,10 +61,18 @@ def _of_files(chunking_form: Any) -> Any:
         options: ChunkConvertOptionsForm,
         chunking: chunking_form,
         target_type: TargetTypeForm,
+        callbacks: CallbacksForm,
         include_converted_doc: IncludeConvertedDocForm = False,
     ) -> Submission:
         return submissions.chunk_files(
-            services, files, options, chunking, target_type, include_converted_doc, tenant
+            services,
+            files,
+            options,
+            chunking,
+            target_type,
+            include_converted_doc,
+            callbacks,
+            tenant,
         )
 
     return Annotated[Submission, Depends(read)]

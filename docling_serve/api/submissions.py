@@ -29,6 +29,7 @@ from pydantic import BaseModel
 from docling_serve.api.base64_source import base64_loc, write_base64_source
 from docling_serve.api.document_version import parse_document_version_header
 from docling_serve.api.services import Services
+from docling_serve.callback_address import is_refused
 from docling_serve.engines.base import Source, Submission, Upload
 from docling_serve.policy import PolicyViolation
 
@@ -58,7 +59,7 @@ def convert_files(
         sources=_uploads(files),
         options=checked,
         targets=[target],
-        callbacks=callbacks,
+        callbacks=_allowed(services, callbacks),
         target_document_version=parse_document_version_header(version_header),
         tenant=tenant,
     )
@@ -80,7 +81,7 @@ async def convert_sources(
         sources=await asyncio.to_thread(_decoded, request.sources),
         options=checked,
         targets=[target],
-        callbacks=request.callbacks,
+        callbacks=_allowed(services, request.callbacks),
         target_document_version=version,
         tenant=tenant,
     )
@@ -110,7 +111,7 @@ def convert_batch(
         sources=list(request.sources),
         options=checked,
         targets=targets,
-        callbacks=request.callbacks,
+        callbacks=_allowed(services, request.callbacks),
         target_document_version=parse_document_version_header(version_header),
         tenant=tenant,
     )
@@ -123,6 +124,7 @@ def chunk_files(
     chunking_options: BaseChunkerOptions,
     target_type: TargetName | None,
     include_converted_doc: bool,
+    callbacks: Sequence[CallbackSpec],
     tenant: str,
 ) -> Submission:
     """The submission of a multipart chunk request."""
@@ -136,6 +138,7 @@ def chunk_files(
         task_type=TaskType.CHUNK,
         chunking_options=chunking_options,
         include_converted_doc=include_converted_doc,
+        callbacks=_allowed(services, callbacks),
         tenant=tenant,
     )
 
@@ -158,9 +161,17 @@ async def chunk_sources(
         task_type=TaskType.CHUNK,
         chunking_options=request.chunking_options,
         include_converted_doc=request.include_converted_doc,
-        callbacks=request.callbacks,
+        callbacks=_allowed(services, request.callbacks),
         tenant=tenant,
     )
+
+
+def _allowed(services: Services, callbacks: Sequence[CallbackSpec]) -> Sequence[CallbackSpec]:
+    """``callbacks``, unless one names an address that nothing is sent to."""
+    for callback in () if services.settings.callback_allow_private else callbacks:
+        if is_refused(str(callback.url)):
+            raise PolicyViolation(f"Callbacks to the address {callback.url.host} are not allowed.")
+    return callbacks
 
 
 def _named_target(services: Services, name: TargetName | None, *, chunk: bool) -> BaseModel:

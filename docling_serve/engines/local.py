@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from docling.datamodel.service.callbacks import CallbackSpec, ProgressTaskCompleted
 from docling_jobkit.datamodel.task import Task
@@ -334,10 +334,11 @@ class LocalEngine(JobkitInterface):
             self._conductor.cancel(record, recovered.ends_with)
 
     def _on_end(self, record: TaskRecord) -> None:
-        """A failed task's callbacks hear of it; a successful one's have its documents already."""
+        """The task's callbacks hear of its end, however it came about."""
         self.on_ended(record.task)
-        if record.failure is not None and record.task.callbacks:
-            ended = ProgressTaskCompleted(task_status="failure", failure=record.task.failure)
+        if record.task.callbacks:
+            status: Literal["success", "failure"] = "failure" if record.failure else "success"
+            ended = ProgressTaskCompleted(task_status=status, failure=record.task.failure)
             self.relay_callback(record.task, ended.model_dump(mode="json"))
 
     def _remove_later(self, record: TaskRecord) -> None:

@@ -26,7 +26,7 @@ from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
 from docling_serve.engines import rq_wire as wire
-from docling_serve.engines.callbacks import CallbackDelivery
+from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules
 from docling_serve.engines.converter_config import converter_config, presigned_config
 from docling_serve.engines.rq_job_taker import JobTaker
 from docling_serve.engines.rq_jobs import Jobs
@@ -86,7 +86,7 @@ class RqWorkerProcess:
             signal.signal(number, self._on_early_signal)
         self._loop.start()
         scratch = Scratch(self._settings.scratch_path, self._parts.guardian)
-        callbacks = CallbackDelivery()
+        callbacks = CallbackDelivery(CallbackRules.from_settings(self._settings))
         code = 0
         try:
             self._runner = self._make_runner(scratch, callbacks)

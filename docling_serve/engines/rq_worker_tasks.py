@@ -108,7 +108,9 @@ class TaskRunner:
         self._stopped_with = None
         beat = asyncio.create_task(self._beat(task_id))
         try:
-            return await self._run(task_id, task_data)
+            key = await self._run(task_id, task_data)
+            self._call_back(task_id, task_data)
+            return key
         except asyncio.CancelledError:
             failure = self._stopped_with or SHUT_DOWN
         except TaskFailed as exc:
@@ -216,11 +218,16 @@ class TaskRunner:
             )
         )
 
-    def _call_back(self, task_id: str, task_data: dict[str, Any], failure: Failure) -> None:
-        """A failed task's callbacks hear of it; a successful one's have its documents already."""
+    def _call_back(
+        self, task_id: str, task_data: dict[str, Any], failure: Failure | None = None
+    ) -> None:
+        """The task's callbacks hear of its end."""
         callbacks = _callbacks(task_data.get("callbacks"))
         if callbacks:
-            ended = ProgressTaskCompleted(task_status="failure", failure=public_failure(failure))
+            ended = ProgressTaskCompleted(
+                task_status="failure" if failure else "success",
+                failure=public_failure(failure) if failure else None,
+            )
             self.relay(task_id, callbacks, ended.model_dump(mode="json"))
 
     async def _publish(self, update: wire.TaskUpdate) -> None:

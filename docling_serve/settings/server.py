@@ -92,6 +92,23 @@ class ServerSettings(BaseModel):
         default=True,
         description="Stop the task of a synchronous request whose client went away.",
     )
+    callback_secret: Secret = Field(
+        default="",
+        description="Secret by which callbacks are signed (HMAC-SHA256), so that receivers know the"
+        " sender. Empty: not signed.",
+    )
+    callback_allow_private: bool = Field(
+        default=False,
+        description="Let callbacks go to private addresses too. Else only to public ones and those"
+        " in DOCLINGCORE_ALLOWED_PRIVATE_IPS, as for sources.",
+    )
+    callback_retry_for: float = Field(
+        default=3600.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds for which the delivery of an event is tried again, also by the next"
+        " server if scratch_path is set.",
+    )
     shutdown_grace: float = Field(
         default=30.0,
         ge=0,

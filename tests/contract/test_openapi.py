@@ -27,6 +27,11 @@ SUBMISSIONS = [
         for how in ("", "/async")
     ),
 ]
+_FORMS = [
+    f"{chunker.capitalize()}Chunker{name}_v1_chunk_{chunker}_file{path}_post"
+    for chunker in ("hybrid", "hierarchical")
+    for name, path in (("", ""), ("_as_async_task", "_async"))
+]
 #: Where something differs, and the row of docs/differences.md that tells of it.
 LISTED = {
     "operations|DELETE /v1/tasks/{task_id}": "F57",
@@ -41,6 +46,9 @@ LISTED = {
     "operations|GET /v1/memory/counts|security": "B19",
     "operations|GET /v1/memory/stats|security": "B19",
     "operations|GET /v1/workers": "workers",
+    **{
+        f"schemas|Body_Chunk_files_with_{form}|properties|callbacks": "callbacks" for form in _FORMS
+    },
     f"{_META}|completed_pages": "progress",
     f"{_META}|document": "progress",
     f"{_META}|phase": "progress",

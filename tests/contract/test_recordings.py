@@ -74,12 +74,19 @@ def test_targets(recorded_server: RunningServer, receiver: Receiver) -> None:
 
 
 def test_callbacks(recorded_server: RunningServer, receiver: Receiver) -> None:
-    """The recorded ones came in any order; these come in the order of events."""
+    """The recorded ones came in any order; these come in the order of events, and tell the end."""
     recorded = recording("10")["callbacks_received"]
     plan = Replay(receiver.url)
     replay(recorded_server, "10", plan)
-    eventually(lambda: len(receiver.got) == len(recorded), within_s=60, what="all callbacks")
-    for before, now in zip(recorded, receiver.got, strict=True):
+    count = len(recorded) + 1
+    eventually(lambda: len(receiver.got) == count, within_s=60, what="all callbacks")
+    *told, end = receiver.got
+    assert json.loads(end.body)["progress"] == {
+        "kind": "task_completed",
+        "task_status": "success",
+        "failure": None,
+    }
+    for before, now in zip(recorded, told, strict=True):
         assert (now.method, now.path) == (before["method"], before["path"])
         assert before["headers"].items() <= now.headers.items()
         assert unlike_json(before["json"], json.loads(now.body)) == []

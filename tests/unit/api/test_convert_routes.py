@@ -122,6 +122,29 @@ async def test_callbacks_hear_of_a_failed_task(tmp_path: Path) -> None:
     assert event["failure"]["message"] == "too slow"
 
 
+async def test_callbacks_hear_of_every_end(tmp_path: Path) -> None:
+    data = {"callbacks": "https://example.com/cb"}
+    async with rest_server(tmp_path, closed=True) as server:
+        ids = []
+        for _ in range(2):
+            reply = await server.client.post("/v1/convert/file/async", files=UPLOAD, data=data)
+            ids.append(reply.json()["task_id"])
+        await server.runner.begun.get()
+        await server.client.delete(f"/v1/tasks/{ids[1]}")  # it waits
+        server.runner.gate.set()
+        await server.client.get(f"/v1/status/poll/{ids[0]}?wait=10")
+        ends = [(task_id, event["task_status"]) for task_id, event in server.events]
+    assert ends == [(ids[1], "failure"), (ids[0], "success")]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_a_callback_to_a_private_address_is_refused(tmp_path: Path, allowed: bool) -> None:
+    data = {"callbacks": "http://127.0.0.1:9/cb"}
+    async with rest_server(tmp_path, callback_allow_private=allowed) as server:
+        reply = await server.client.post("/v1/convert/file/async", files=UPLOAD, data=data)
+    assert reply.status_code == (200 if allowed else 422)
+
+
 async def test_closed_capabilities_are_not_there(tmp_path: Path) -> None:
     async with rest_server(tmp_path, enable_capabilities_endpoint=False) as server:
         assert (await server.client.get("/v1/capabilities")).status_code == 404

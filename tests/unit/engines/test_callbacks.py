@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +13,10 @@ from typing import Any
 
 import pytest
 from docling.datamodel.service.callbacks import CallbackSpec
+from docling_core.utils.settings import settings as docling_settings
 
-from docling_serve.engines.callbacks import CallbackDelivery
+from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules, signature
+from docling_serve.engines.journal import Journal
 from tests.helpers.loops import run, until
 
 
@@ -24,6 +28,7 @@ class Hook:
     sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
 
     def spec(self, path: str = "/hook", **more: Any) -> CallbackSpec:
         return CallbackSpec(url=self.url + path, **more)
@@ -40,8 +45,10 @@ def hook() -> Iterator[Hook]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             length = int(self.headers["Content-Length"])
-            hook.sent.append((self.path, json.loads(self.rfile.read(length))))
+            body = self.rfile.read(length)
             hook.headers.append({name.lower(): value for name, value in self.headers.items()})
+            hook.bodies.append(body)
+            hook.sent.append((self.path, json.loads(body)))
             self.send_response(hook.statuses.pop(0) if hook.statuses else 200)
             self.end_headers()
 
@@ -57,13 +64,17 @@ def hook() -> Iterator[Hook]:
         thread.join()
 
 
+#: The receivers of these tests are on this machine.
+HERE = CallbackRules(allow_private=True)
+
+
 def event(number: int) -> dict[str, Any]:
     return {"kind": "set_num_docs", "num_docs": number}
 
 
 def test_events_arrive_in_their_order(hook: Hook) -> None:
     async def work() -> None:
-        delivery = CallbackDelivery()
+        delivery = CallbackDelivery(HERE)
         for number in range(5):
             delivery.send("task-1", [hook.spec(), hook.spec("/other")], event(number))
         await delivery.close(within_s=10)
@@ -75,7 +86,7 @@ def test_events_arrive_in_their_order(hook: Hook) -> None:
 
 def test_an_event_says_whose_it_is_and_carries_the_headers(hook: Hook) -> None:
     async def work() -> None:
-        delivery = CallbackDelivery()
+        delivery = CallbackDelivery(HERE)
         delivery.send("task-1", [hook.spec(headers={"X-Secret": "s3cret"})], event(1))
         await delivery.close(within_s=10)
 
@@ -87,7 +98,7 @@ def test_an_event_says_whose_it_is_and_carries_the_headers(hook: Hook) -> None:
 
 def test_later_events_are_delivered_too(hook: Hook) -> None:
     async def work() -> None:
-        delivery = CallbackDelivery()
+        delivery = CallbackDelivery(HERE)
         delivery.send("task-1", [hook.spec()], event(1))
         await until(lambda: hook.sent)
         delivery.send("task-1", [hook.spec()], event(2))
@@ -102,7 +113,7 @@ def test_an_event_that_is_refused_is_sent_again_before_the_next(hook: Hook) -> N
     hook.statuses = [503]
 
     async def work() -> None:
-        delivery = CallbackDelivery()
+        delivery = CallbackDelivery(HERE)
         for number in (1, 2):
             delivery.send("task-1", [hook.spec()], event(number))
         await delivery.close(within_s=10)
@@ -113,7 +124,7 @@ def test_an_event_that_is_refused_is_sent_again_before_the_next(hook: Hook) -> N
 
 def test_without_callbacks_nothing_is_sent(hook: Hook) -> None:
     async def work() -> None:
-        delivery = CallbackDelivery()
+        delivery = CallbackDelivery(HERE)
         delivery.send("task-1", [], event(1))
         await delivery.close(within_s=10)
 
@@ -126,7 +137,7 @@ def test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(
     hook: Hook, ca_cert: str
 ) -> None:
     async def work() -> None:
-        delivery = CallbackDelivery()
+        delivery = CallbackDelivery(HERE)
         broken = CallbackSpec(url="https://127.0.0.1:1/", ca_cert=ca_cert)
         delivery.send("task-1", [broken, hook.spec()], event(1))
         delivery.send("task-1", [hook.spec()], event(2))
@@ -140,10 +151,153 @@ def test_closing_waits_no_longer_than_it_is_told(hook: Hook) -> None:
     hook.statuses = [503, 503, 503]
 
     async def work() -> None:
-        delivery = CallbackDelivery()
+        delivery = CallbackDelivery(HERE)
         delivery.send("task-1", [hook.spec()], event(1))
         await until(lambda: hook.sent)
         await delivery.close(within_s=0)
 
     run(work())
     assert hook.events() == [event(1)], "the retries were given up"
+
+
+# ---- who sent it ---------------------------------------------------------------------------------
+
+
+def test_an_event_is_signed_over_time_and_body(hook: Hook) -> None:
+    async def work() -> None:
+        delivery = CallbackDelivery(CallbackRules(secret="s3cret", allow_private=True))
+        delivery.send("task-1", [hook.spec()], event(1))
+        await delivery.close(within_s=10)
+
+    run(work())
+    headers = hook.headers[0]
+    timestamp = headers["x-docling-timestamp"]
+    assert abs(int(timestamp) - time.time()) < 60
+    expected = hmac.new(b"s3cret", timestamp.encode() + b"." + hook.bodies[0], "sha256")
+    assert headers["x-docling-signature"] == f"sha256={expected.hexdigest()}"
+    assert signature("s3cret", timestamp, hook.bodies[0]) == headers["x-docling-signature"]
+
+
+def test_without_a_secret_nothing_is_signed(hook: Hook) -> None:
+    async def work() -> None:
+        delivery = CallbackDelivery(HERE)
+        delivery.send("task-1", [hook.spec()], event(1))
+        await delivery.close(within_s=10)
+
+    run(work())
+    assert "x-docling-signature" not in hook.headers[0]
+
+
+def test_a_second_try_is_known_by_its_delivery(hook: Hook) -> None:
+    """Takes the second that the first retry waits."""
+    hook.statuses = [500]
+
+    async def work() -> None:
+        delivery = CallbackDelivery(HERE)
+        delivery.send("task-1", [hook.spec()], event(1))
+        await until(lambda: len(hook.sent) == 2)
+        delivery.send("task-1", [hook.spec()], event(2))
+        await delivery.close(within_s=10)
+
+    run(work())
+    first, again, other = [headers["x-docling-delivery"] for headers in hook.headers]
+    assert first == again != other
+
+
+# ---- where it may go -----------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_to_this_machine_unless_it_is_allowed(hook: Hook) -> None:
+    async def work() -> None:
+        delivery = CallbackDelivery()
+        delivery.send("task-1", [hook.spec()], event(1))
+        delivery.send("task-1", [CallbackSpec(url="ftp://example.com/x")], event(1))
+        await delivery.close(within_s=10)
+
+    run(work())
+    assert hook.sent == []
+
+
+def test_an_allowed_address_is_that_of_the_connection(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docling_settings, "allowed_private_ips", ["127.0.0.0/8", "::1"])
+
+    async def work() -> None:
+        delivery = CallbackDelivery()
+        spec = CallbackSpec(url=hook.url.replace("127.0.0.1", "localhost") + "/hook")
+        delivery.send("task-1", [spec], event(1))
+        await delivery.close(within_s=10)
+
+    run(work())
+    assert hook.events() == [event(1)]
+    assert hook.headers[0]["host"].startswith("localhost:")
+
+
+def test_a_redirect_is_not_followed(hook: Hook) -> None:
+    hook.statuses = [302]
+
+    async def work() -> None:
+        delivery = CallbackDelivery(CallbackRules(allow_private=True, retry_for_s=0))
+        delivery.send("task-1", [hook.spec()], event(1))
+        await delivery.close(within_s=10)
+
+    run(work())
+    assert len(hook.sent) == 1
+
+
+# ---- until it has arrived ------------------------------------------------------------------------
+
+
+def test_what_did_not_arrive_is_sent_by_the_next_server(hook: Hook) -> None:
+    hook.statuses = [503]
+
+    async def work() -> None:
+        journal = Journal.in_memory()
+        first = CallbackDelivery(HERE, journal)
+        for number in (1, 2):
+            first.send("task-1", [hook.spec()], event(number))
+        await until(lambda: hook.sent)
+        await first.close(within_s=10)
+        kept = await journal.pending_deliveries()
+        assert [delivery.body["progress"] for delivery in kept] == [event(1), event(2)]
+        assert kept[0].attempts == 1
+
+        second = CallbackDelivery(HERE, journal)
+        await second.resume()
+        await until(lambda: len(hook.sent) == 3)
+        await second.close(within_s=10)
+        assert await journal.pending_deliveries() == []
+        await journal.close()
+
+    run(work())
+    assert hook.events() == [event(1), event(1), event(2)]
+
+
+def test_an_event_gets_only_so_old(hook: Hook) -> None:
+    hook.statuses = [503]
+
+    async def work() -> None:
+        journal = Journal.in_memory()
+        delivery = CallbackDelivery(CallbackRules(allow_private=True, retry_for_s=0.5), journal)
+        delivery.send("task-1", [hook.spec()], event(1))
+        delivery.send("task-1", [hook.spec()], event(2))
+        await delivery.close(within_s=10)
+        assert await journal.pending_deliveries() == []
+        await journal.close()
+
+    run(work())
+    assert hook.events() == [event(1), event(2)]
+
+
+def test_a_receiver_that_is_down_holds_up_no_other(hook: Hook) -> None:
+    async def work() -> None:
+        delivery = CallbackDelivery(HERE)
+        down = CallbackSpec(url="http://127.0.0.1:9/")
+        for number in (1, 2):
+            delivery.send("task-1", [down, hook.spec()], event(number))
+        await until(lambda: len(hook.sent) == 2)
+        await delivery.close(within_s=0)
+
+    run(work())
+    assert hook.events() == [event(1), event(2)]
