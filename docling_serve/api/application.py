@@ -26,6 +26,7 @@ from docling_serve.api import (
     management,
     metrics,
     tasks,
+    ui,
     websocket,
 )
 from docling_serve.api.body_limits import BodyLimits
@@ -97,6 +98,8 @@ def _add_routes(app: FastAPI, settings: DoclingServeSettings, policy: ServicePol
     for module in (convert, chunk, tasks, events, callback, clear, management, websocket):
         app.include_router(module.router)
     app.include_router(docs_pages.icon_router)
+    if settings.enable_ui:
+        app.include_router(ui.make_router())
     static = _static_folder(settings)
     if static is not None:
         app.mount("/static", StaticFiles(directory=static))

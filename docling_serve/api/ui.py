@@ -1,0 +1,79 @@
+"""The demonstration page: its files are in ``docling_serve/ui``.
+
+Assets have a hash of their content in their name, so they may be kept for ever, while the page
+itself is asked for each time (contract: behaviour B17).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import PurePath
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+_TYPES = {".js": "text/javascript", ".css": "text/css"}
+_FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+_POLICY = (
+    # Results are shown in the page: nothing in them may run, and nothing is loaded from elsewhere.
+    # Inline styles are for the preview of HTML, which has the page's policy too.
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+    "img-src 'self' data:; frame-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'self'"
+)
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def make_router() -> APIRouter:
+    """The page, its assets, and the ways to it."""
+    router = APIRouter(include_in_schema=False)
+    assets = _assets()
+    page = _page(assets)
+
+    @router.get("/")
+    async def root() -> RedirectResponse:
+        return RedirectResponse("ui/", 307)
+
+    @router.get("/ui")
+    async def without_slash(request: Request) -> RedirectResponse:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/ui/", 307)
+
+    @router.get("/ui/")
+    async def index() -> HTMLResponse:
+        return HTMLResponse(page, headers=_PAGE_HEADERS)
+
+    @router.get("/ui/assets/{name}")
+    async def asset(name: str) -> Response:
+        if name not in assets:
+            raise HTTPException(404, "Not Found")
+        media_type = _TYPES[PurePath(name).suffix]
+        headers = {**_FOR_EVER, "X-Content-Type-Options": "nosniff"}
+        return Response(assets[name][1], media_type=media_type, headers=headers)
+
+    return router
+
+
+def _assets() -> dict[str, tuple[str, bytes]]:
+    """By the name with the hash in it: the name of the file, and its content."""
+    found = {}
+    for file in files("docling_serve").joinpath("ui").iterdir():
+        path = PurePath(file.name)
+        if path.suffix in _TYPES:
+            content = file.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()[:16]
+            found[f"{path.stem}.{digest}{path.suffix}"] = (path.name, content)
+    return found
+
+
+def _page(assets: Mapping[str, tuple[str, bytes]]) -> str:
+    text = files("docling_serve").joinpath("ui").joinpath("index.html").read_text(encoding="utf-8")
+    for hashed, (name, _) in assets.items():
+        text = text.replace(f"{{{name}}}", f"assets/{hashed}")
+    return text
