@@ -3,11 +3,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from docling_serve.subprocess_worker.containment import limit_threads, scrub_environment
+from docling_serve.subprocess_worker.containment import (
+    limit_threads,
+    scrub_environment,
+    use_temporary_folder,
+)
 from tests.helpers.process_ends import ROOT, python
 
 SECRETS = {
@@ -134,3 +141,26 @@ def test_a_worker_that_is_not_our_child_is_not_tied_to_its_parents_thread() -> N
         assert process.stdout.readline() == b"on\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == -signal.SIGTERM
+
+
+def test_temporary_files_go_where_the_task_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    use_temporary_folder(tmp_path / "temp")
+
+    with tempfile.NamedTemporaryFile() as file:
+        assert Path(file.name).parent == tmp_path / "temp"
+    assert os.environ["TMPDIR"] == str(tmp_path / "temp")
+    assert stat.S_IMODE((tmp_path / "temp").stat().st_mode) == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_no_reason_to_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    use_temporary_folder(tmp_path / "missing" / "temp")

@@ -385,6 +385,7 @@ def test_a_running_job_is_cancelled_with_its_worker(loop_kind: LoopKind, tmp_pat
 
             assert has_ended(job.pid, within_s=0), "its folder must not be written to any more"
             assert pool.metrics.stops == {"cancelled": 1}
+            assert pool.metrics.losses == {}, "we ended it ourselves"
             await ScriptedJob.make(tmp_path).run(pool)
 
     run_on(loop_kind, work())
@@ -715,3 +716,42 @@ def test_a_job_that_comes_while_the_pool_closes_is_refused(
                 await late
 
     run_on(loop_kind, work())
+
+
+def test_what_can_be_seen_of_a_worker(loop_kind: LoopKind, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with open_pool(idle_timeout_s=60.0) as pool:
+            await ScriptedJob.make(tmp_path, say="a word").run(pool)
+            (idle,) = pool.workers()
+            assert idle.measures["core_dumps_off"] == "on"
+            assert idle.measures["nice"] == "not asked for"
+            assert 0 < idle.rss_bytes <= idle.peak_rss_bytes
+            assert idle.last_output == []
+            await pool.prewarm(0)
+            await pool.close()
+            ended = pool.snapshot().ended
+            assert "a word" in ended[-1].last_output
+            seconds = pool.metrics.state_seconds
+            assert pool.metrics.moves["starting"] == pool.metrics.workers_started
+            assert seconds["starting"] > 0
+            assert seconds["busy"] > 0
+
+    run_on(loop_kind, work())
+
+
+def test_each_move_is_logged_with_task_and_pid(
+    loop_kind: LoopKind, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> int:
+        job = ScriptedJob.make(tmp_path)
+        async with open_pool() as pool:
+            await job.run(pool)
+            return job.pid
+
+    with caplog.at_level("INFO", logger="docling_serve.subprocess_worker.worker"):
+        pid = run_on(loop_kind, work())
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].endswith(": -> starting")
+    assert any(f"-> busy (pid {pid}, task job-" in line for line in lines)
+    assert any(f"-> stopping (pid {pid}, task None, reason idle)" in line for line in lines)
