@@ -140,7 +140,9 @@ class Blueprint:
     def _add_page_stages(self, options: Any) -> None:
         if options.do_ocr:
             ocr = options.ocr_options
-            known = _is_doclings(get_ocr_factory(options.allow_external_plugins), ocr)
+            known = _is_doclings(
+                get_ocr_factory(allow_external_plugins=options.allow_external_plugins), ocr
+            )
             self._add_stage("ocr", ocr, *(["mode"] if known else []))
         if options.do_table_structure:
             self._add_stage("table", options.table_structure_options)
@@ -153,7 +155,9 @@ class Blueprint:
             self._add_stage("classification", options.picture_classification_options)
         if options.do_picture_description:
             description = options.picture_description_options
-            factory = get_picture_description_factory(options.allow_external_plugins)
+            factory = get_picture_description_factory(
+                allow_external_plugins=options.allow_external_plugins
+            )
             known = _is_doclings(factory, description)
             self._add_stage(
                 "description", description, *(["picture_area_threshold"] if known else [])
@@ -212,7 +216,9 @@ class Blueprint:
         options = pipeline.pipeline_options
 
         def load() -> Any:
-            return get_table_structure_factory(options.allow_external_plugins).create_instance(
+            return get_table_structure_factory(
+                allow_external_plugins=options.allow_external_plugins
+            ).create_instance(
                 options=options.table_structure_options,
                 enabled=options.do_table_structure,
                 artifacts_path=pipeline.artifacts_path,

@@ -20,6 +20,11 @@ from docling.datamodel.pipeline_options import (
     VlmPipelineOptions,
 )
 from docling.datamodel.vlm_engine_options import ApiVlmEngineOptions
+from docling.models.factories import (
+    get_layout_factory,
+    get_ocr_factory,
+    get_table_structure_factory,
+)
 from docling.models.inference_engines.vlm.base import VlmEngineType
 from docling.pipeline.asr_pipeline import AsrPipeline
 from docling.pipeline.base_pipeline import BasePipeline
@@ -27,6 +32,7 @@ from docling.pipeline.simple_pipeline import SimplePipeline
 from docling.pipeline.standard_pdf_pipeline import StandardPdfPipeline
 from docling.pipeline.vlm_pipeline import VlmPipeline
 
+from docling_serve.conversion_imports import import_all
 from docling_serve.model_sets import ModelSets
 from docling_serve.ocr_only.options import FullPageLayoutOptions, NoTableStructureOptions
 from docling_serve.shared_pipelines import Blueprint, face
@@ -121,6 +127,18 @@ def test_a_pdf_pipeline_is_as_docling_makes_it(changes: dict[str, Any]) -> None:
     shared = sharing.build(StandardPdfPipeline, pdf_options(do_ocr=False, **changes))
     fresh = StandardPdfPipeline(pdf_options(do_ocr=False, **changes))
     assert describe(shared) == describe(fresh)
+
+
+def test_plugins_are_loaded_once_in_a_process() -> None:
+    """A forked worker has them from its template; loading them again costs it 50 ms each."""
+    import_all(allow_external_plugins=True)
+    factories = (get_ocr_factory, get_layout_factory, get_table_structure_factory)
+    before = [factory.cache_info().misses for factory in factories]
+
+    Sharing().build(StandardPdfPipeline, pdf_options(do_ocr=False))
+    assert Blueprint(StandardPdfPipeline, pdf_options()).keys
+
+    assert [factory.cache_info().misses for factory in factories] == before
 
 
 def test_enrichment_models_are_as_docling_makes_them() -> None:
