@@ -14,6 +14,7 @@ from rich.console import Console
 
 import docling_serve.settings as shared
 from docling_serve import client_commands
+from docling_serve.errors import DoclingServeError
 from docling_serve.orchestrator_factory import EngineUnavailable, require_engine
 from docling_serve.settings import (
     AsyncEngine,
@@ -21,7 +22,7 @@ from docling_serve.settings import (
     UvicornSettings,
     describe_settings_error,
 )
-from docling_serve.storage import FolderInUse, require_free
+from docling_serve.storage import journal_in, require_free
 from docling_serve.versions import component_versions
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, help="Serve docling over REST.")
@@ -233,7 +234,7 @@ def _serve(kind: str, **options: Any) -> None:
         _require_scratch(settings, options.get("workers"))
     except ValidationError as exc:
         _refuse(exc)
-    except (EngineUnavailable, ConnectionError, FolderInUse) as exc:
+    except (EngineUnavailable, ConnectionError, DoclingServeError) as exc:
         _end(str(exc))
     secure = options["ssl_certfile"] and options["ssl_keyfile"]
     url = f"{'https' if secure else 'http'}://{options['host']}:{options['port']}"
@@ -254,6 +255,8 @@ def _require_scratch(settings: DoclingServeSettings, workers: int | None) -> Non
     """The folder of tasks that outlive the server is for one server process alone."""
     if settings.scratch_path is None or settings.eng_kind is not AsyncEngine.LOCAL:
         return
+    from docling_serve.engines.journal import require_usable  # noqa: PLC0415 - not for --help
+
     if (workers or 1) > 1:
         raise EngineUnavailable(
             f"{workers} server processes cannot share one scratch_path: each has its own tasks."
@@ -261,6 +264,7 @@ def _require_scratch(settings: DoclingServeSettings, workers: int | None) -> Non
             " or no scratch_path."
         )
     require_free(settings.scratch_path)
+    require_usable(journal_in(settings.scratch_path))
 
 
 def _refuse(exc: ValidationError) -> NoReturn:

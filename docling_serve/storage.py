@@ -56,7 +56,7 @@ class Scratch:
     @property
     def journal(self) -> Path:
         """Where the journal is, beside the folders of tasks."""
-        return self.path / _JOURNAL
+        return journal_in(self.path)
 
     def release(self) -> None:
         """Remove the folder and all in it."""
@@ -98,11 +98,16 @@ class KeptScratch:
     @property
     def journal(self) -> Path:
         """Where the journal is, beside the folders of tasks."""
-        return self.path / _JOURNAL
+        return journal_in(self.path)
 
     def release(self) -> None:
         """Let another server have the folder; everything in it stays."""
         os.close(self._lock)
+
+
+def journal_in(folder: Path) -> Path:
+    """The journal of a server that works with ``folder``."""
+    return folder / _JOURNAL
 
 
 def require_free(path: Path, wait_s: float = _LOCK_WAIT_S) -> None:

@@ -132,7 +132,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vram.neighbours",
     },
     "client_commands": set(),
-    "cli": {"client_commands", "orchestrator_factory", "settings", "storage", "versions"},
+    "cli": {"client_commands", "errors", "orchestrator_factory", "settings", "storage", "versions"},
     "config_check": {"settings"},
     "tools": {"settings"},
 }
@@ -141,7 +141,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 WHEN_NEEDED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "app": {"api", "engines", "policy"},
-    "cli": {"app", "config_check", "engines.redis_reach", "light_imports"},
+    "cli": {"app", "config_check", "engines.journal", "engines.redis_reach", "light_imports"},
     "config_check": {"policy"},
     "engines.in_process": {"conversion"},
     "orchestrator_factory": {"engines"},

@@ -297,6 +297,29 @@ def test_a_redis_that_is_not_there_ends_with_1(
     assert started == []
 
 
+def test_a_damaged_journal_ends_with_1_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, started: Started, tmp_path: Path
+) -> None:
+    (tmp_path / "journal.sqlite3").write_text("not a database" * 100)
+    monkeypatch.setenv("DOCLING_SERVE_SCRATCH_PATH", str(tmp_path))
+    result = invoke("run")
+
+    assert result.exit_code == 1
+    assert "Put a backup in its place" in result.output
+    assert started == []
+
+
+def test_a_folder_of_tasks_is_for_one_server_process(
+    monkeypatch: pytest.MonkeyPatch, started: Started, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCLING_SERVE_SCRATCH_PATH", str(tmp_path))
+    result = invoke("run", "--workers", "2")
+
+    assert result.exit_code == 1
+    assert "cannot share one scratch_path" in result.output
+    assert started == []
+
+
 @pytest.mark.parametrize("command", [["-m", "docling_serve"], ["-m", "docling_serve", "--version"]])
 def test_the_package_can_be_run(command: list[str], tmp_path: Path) -> None:
     ran = subprocess.run(

@@ -1,6 +1,6 @@
 """The journal of the local engine: what was accepted and what became of it, in SQLite."""
 
-from docling_serve.engines.journal.journal import Journal
+from docling_serve.engines.journal.journal import Journal, require_usable
 from docling_serve.engines.journal.records import (
     Delivery,
     IllegalMove,
@@ -16,4 +16,5 @@ __all__ = [
     "JournalUnusable",
     "JournaledTask",
     "TaskState",
+    "require_usable",
 ]

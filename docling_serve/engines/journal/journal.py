@@ -175,6 +175,16 @@ class Journal:
         return asyncio.wrap_future(self._writer.do(work))
 
 
+def require_usable(path: Path) -> None:
+    """Find out at the start whether a journal that is there could be worked with.
+
+    Raises:
+        JournalUnusable: it is damaged, no journal, or of a newer server.
+    """
+    if path.exists():
+        connect(path, durable=True).close()
+
+
 def connect(path: Path | None, *, durable: bool) -> sqlite3.Connection:
     """A connection for the writer's thread, with the tables of this version; without a path the
     database is in memory.
