@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from subprocess import SubprocessError
 
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -20,7 +22,7 @@ from benchmarks.client import RequestFailed
 from benchmarks.plan import FULL, QUICK, Bench, Scale
 from benchmarks.results import Results
 from benchmarks.servers import EMBEDDED_OCR, UPSTREAM, Product, ServerFailed, this_build
-from benchmarks.steps import QUICK_GROUPS, Step, groups, steps
+from benchmarks.steps import QUICK_GROUPS, Step, groups, needs_peer, steps
 
 RESULTS = peer.ROOT / "benchmarks" / "results"
 PUBLISHED = RESULTS / "published.json"
@@ -77,20 +79,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(arguments: argparse.Namespace, console: Console) -> Results:
+    wanted = arguments.only or (QUICK_GROUPS if arguments.quick else groups())
+    config = arguments.config.resolve()
     with tempfile.TemporaryDirectory(prefix="bench-plugin-") as folder:
-        with console.status(f"docling-serve {peer.VERSION} is looked for, or installed"):
-            python = peer.find_or_install(arguments.peer_python)
-            plugin = peer.write_plugin(Path(folder))
-        config = arguments.config.resolve()
+        there = this_build(config)
+        if needs_peer(wanted):
+            with console.status(f"docling-serve {peer.VERSION} is looked for, or installed"):
+                python = peer.find_or_install(arguments.peer_python)
+            there = Product(UPSTREAM, python, peer.write_plugin(Path(folder)), config)
         bench = Bench(
             ours=this_build(config),
-            peer=Product(UPSTREAM, python, plugin, config),
+            peer=there,
             inputs=_inputs(arguments),
             scale=_scale(arguments),
             workers=arguments.workers,
         )
         _describe(bench, arguments)
-        wanted = arguments.only or (QUICK_GROUPS if arguments.quick else groups())
         _run(bench, steps(bench, wanted), console)
     return bench.results
 
@@ -142,7 +146,7 @@ def _step(bench: Bench, step: Step, say: Callable[[str], None]) -> None:
     started = time.monotonic()
     try:
         step.run()
-    except (RequestFailed, ServerFailed, TimeoutError, OSError) as exc:
+    except (RequestFailed, ServerFailed, httpx.HTTPError, SubprocessError, OSError) as exc:
         note = f"{step.title} failed: {exc}".splitlines()[0]
         bench.results.notes.append(note)
         say(note)

@@ -26,6 +26,7 @@ class Scale:
     memory_tasks: int
     queue_tasks: int
     pictures: int
+    journal_tasks: int
     isolation: int
 
 
@@ -41,6 +42,7 @@ FULL = Scale(
     memory_tasks=100,
     queue_tasks=1000,
     pictures=9,
+    journal_tasks=500,
     isolation=6,
 )
 QUICK = Scale(
@@ -55,6 +57,7 @@ QUICK = Scale(
     memory_tasks=10,
     queue_tasks=100,
     pictures=2,
+    journal_tasks=50,
     isolation=2,
 )
 

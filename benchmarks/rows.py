@@ -99,6 +99,14 @@ ROWS: tuple[Row, ...] = (
         for way in (ways.SPAWN, ways.STANDBY, ways.FORKSERVER)
         for name in stages.NAMES
     ),
+    Row("A forked worker until it is ready", "pool.start_ms", "ms"),
+    Row("A job that does nothing, there and back", "pool.trip_ms", "ms"),
+    *(
+        Row(f"Tasks accepted, {how}, {count} client{'s' * (count > 1)}", measure, "1/s")
+        for how, name in (("fsync", "journal.durable_per_s"), ("no fsync", "journal.per_s"))
+        for count in (1, 16)
+        for measure in (f"{name}@{count}",)
+    ),
 )
 
 

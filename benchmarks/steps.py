@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.measures import burst, isolation, memory, requests, start, throughput
+from benchmarks.measures import beneath, burst, isolation, memory, requests, start, throughput
 from benchmarks.plan import Bench
 from benchmarks.servers import Product
 from docling_serve.settings import DoclingServeSettings
@@ -32,6 +32,8 @@ _OWN: dict[str, Own] = {
     "isolation": isolation.isolation,
     "first": isolation.first_after_idle,
     "fanout": isolation.fanout,
+    "pool": beneath.pool,
+    "journal": beneath.journal,
 }
 # Enough to see what this build is about.
 QUICK_GROUPS = ("start", "requests", "throughput", "memory")
@@ -49,6 +51,11 @@ class Step:
 def groups() -> list[str]:
     """The names that ``--only`` takes."""
     return [*_PAIRED, *_SINGLE, *_OWN]
+
+
+def needs_peer(parts: Sequence[str]) -> bool:
+    """Whether the other server takes part in any of these."""
+    return not set(parts) <= set(_OWN)
 
 
 def steps(bench: Bench, parts: Sequence[str]) -> list[Step]:

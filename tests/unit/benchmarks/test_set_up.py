@@ -11,7 +11,7 @@ import pytest
 from benchmarks import inputs, peer
 from benchmarks.plan import QUICK, Bench, as_it_comes, loaded
 from benchmarks.servers import UPSTREAM, Product, this_build
-from benchmarks.steps import QUICK_GROUPS, groups, steps
+from benchmarks.steps import QUICK_GROUPS, groups, needs_peer, steps
 from tests.helpers.documents import scanned_pdf, scanned_png
 
 
@@ -78,6 +78,11 @@ def test_a_quick_run_does_less(bench: Bench) -> None:
 
     assert quick
     assert set(quick) < {step.title for step in steps(bench, groups())}
+
+
+def test_the_peer_is_needed_where_it_takes_part() -> None:
+    assert needs_peer(["isolation", "start"])
+    assert not needs_peer(["isolation", "pool"])
 
 
 def test_upstream_gets_no_setting_that_it_does_not_know(bench: Bench) -> None:
