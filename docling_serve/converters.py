@@ -114,7 +114,7 @@ class Converters:
     def __init__(self, manager: ConverterManager, limits: InputLimits | None = None) -> None:
         self._manager = manager
         self._limits = limits or InputLimits()
-        self._sets = ModelSets(manager.config.options_cache_size)
+        self._sets = ModelSets(manager.config.options_cache_size, _has_weights)
         self._defaults = _for_this_process(default_format_options())
 
     @property
@@ -124,7 +124,7 @@ class Converters:
 
     @property
     def holds_models(self) -> bool:
-        """Whether models are loaded. A stage that needs no weights counts as a model too."""
+        """Whether models with weights are loaded."""
         return self._sets.holds_models
 
     def clear(self) -> None:
@@ -222,6 +222,11 @@ class _RequestConverter(DocumentConverter):
             return self._sets.model(model_set, key, load_and_tell)
 
         return obtain
+
+
+def _has_weights(model: Any) -> bool:
+    """Of a stage, or of a pipeline with the stages that it is made with, which is its layout."""
+    return not getattr(getattr(model, "layout_model", model), "weightless", False)
 
 
 def _no_models(key: Key, load: Any, /) -> Any:

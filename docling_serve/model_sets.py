@@ -36,6 +36,8 @@ class ModelSet:
     def __init__(self, keys: Sequence[Key]) -> None:
         self.keys = list(keys)
         self._models: list[tuple[Key, Any]] = []
+        #: Whether one of them holds weights.
+        self.weighs = False
 
     def __len__(self) -> int:
         return len(self._models)
@@ -52,8 +54,10 @@ class ModelSet:
 class ModelSets:
     """At most ``limit`` kept model sets, and those that requests still use. Thread-safe."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, weighs: Callable[[Any], bool] = lambda _: True) -> None:
+        """``weighs`` says of a model whether it holds weights."""
         self._limit = max(limit, 0)
+        self._weighs = weighs
         self._lock = threading.Lock()
         self._kept: list[ModelSet] = []  # least recently used first
         self._alive: weakref.WeakSet[ModelSet] = weakref.WeakSet()
@@ -67,9 +71,9 @@ class ModelSets:
 
     @property
     def holds_models(self) -> bool:
-        """Whether any model is loaded, for a kept set or for a request that still runs."""
+        """Whether any weights are loaded, for a kept set or for a request that still runs."""
         with self._lock:
-            return any(len(model_set) for model_set in self._alive)
+            return any(model_set.weighs for model_set in self._alive)
 
     def open(self, keys: Sequence[Key]) -> ModelSet:
         """The set of a request that needs ``keys``; the caller holds it while it uses its models.
@@ -90,7 +94,7 @@ class ModelSets:
             for key in wanted:
                 model = self._find(key)
                 if model is not None:
-                    opened.add(key, model)
+                    self._add(opened, key, model)
             self._alive.add(opened)
             self._make_room(max(self._limit - 1, 0))
             return opened
@@ -106,7 +110,7 @@ class ModelSets:
                 if model is None:
                     model = load()
                     with self._lock:
-                        model_set.add(key, model)
+                        self._add(model_set, key, model)
         found: Model = model
         return found
 
@@ -125,12 +129,16 @@ class ModelSets:
     def _make_room(self, count: int) -> None:
         del self._kept[: max(len(self._kept) - count, 0)]
 
+    def _add(self, model_set: ModelSet, key: Key, model: Any) -> None:
+        model_set.add(key, model)
+        model_set.weighs = model_set.weighs or self._weighs(model)
+
     def _take(self, model_set: ModelSet, key: Key) -> Any:
         model = model_set.find(key)
         if model is None:
             model = self._find(key)
             if model is not None:
-                model_set.add(key, model)
+                self._add(model_set, key, model)
         return model
 
     def _find(self, key: Key) -> Any:

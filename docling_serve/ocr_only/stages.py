@@ -45,6 +45,8 @@ class FullPageLayout(BaseLayoutModel):
     """
 
     requires_layout_postprocessing = True
+    #: Read by docling-serve: a process that holds only such stages holds no model.
+    weightless = True
 
     def __init__(
         self,
@@ -72,6 +74,8 @@ class NoTableStructure(BaseTableStructureModel):
 
     Only pages on which no layout region was found are touched: there every cluster is one line.
     """
+
+    weightless = True
 
     def __init__(
         self,

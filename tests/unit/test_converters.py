@@ -253,6 +253,11 @@ def test_a_conversion_tells_what_it_holds(tmp_path: Path) -> None:
     assert (conversion.holds_models, conversion.stats) == (False, ConverterStats())
     spec, folder = job(tmp_path, "a.pdf", blank_pdf(), do_ocr=False)
     conversion.run(spec, folder)
-    assert (conversion.holds_models, conversion.stats) == (True, ConverterStats(0, 1, 1))
+    assert (conversion.holds_models, conversion.stats) == (False, ConverterStats(0, 1, 1)), (
+        "the stages of our plugin have no weights"
+    )
+    spec, folder = job(tmp_path / "ocr", "b.pdf", blank_pdf(), do_ocr=True)
+    conversion.run(spec, folder)
+    assert (conversion.holds_models, conversion.stats) == (True, ConverterStats(0, 2, 2))
     conversion.clear()
-    assert (conversion.holds_models, conversion.stats) == (False, ConverterStats(0, 1, 0))
+    assert (conversion.holds_models, conversion.stats) == (False, ConverterStats(0, 2, 0))

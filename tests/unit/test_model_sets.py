@@ -165,3 +165,14 @@ def test_two_threads_that_need_the_same_model_load_it_once() -> None:
     assert len(load.loaded) == 1
     assert found[0] is found[1]
     assert sets.stats.model_sets == 1
+
+
+def test_models_without_weights_are_kept_and_do_not_count_as_held() -> None:
+    light = Weights()
+    sets = ModelSets(2, weighs=lambda model: model is not light)
+    use(sets, [LAYOUT], lambda: light)
+    assert sets.stats.model_sets == 1
+    assert not sets.holds_models
+
+    use(sets, [LAYOUT, OCR], Loader())
+    assert sets.holds_models
