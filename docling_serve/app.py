@@ -196,6 +196,7 @@ def _build(runtime: Runtime) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
     from docling_serve.api.services import Services  # noqa: PLC0415
+    from docling_serve.engines.base import CallsBack  # noqa: PLC0415
     from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules  # noqa: PLC0415
     from docling_serve.engines.journal import Journal  # noqa: PLC0415
 
@@ -218,6 +219,8 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         )
 
     engine = make_engine(settings, parts)
+    if isinstance(engine, CallsBack):
+        engine.on_callback = callbacks.send
     await engine.recover()
     set_current_engine(engine)
     services = Services(settings, policy, engine)

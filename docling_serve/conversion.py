@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 from docling.datamodel.progress import (
     ConversionPhase,
 )
+from docling.datamodel.service.chunking import HybridChunkerOptions
 from docling.datamodel.service.options import ConvertDocumentsOptions
+from docling.datamodel.service.tasks import TaskType
+from docling_core.types.doc.document import DoclingDocument
 from docling_jobkit.config.target_config import PresignedConfig
 from docling_jobkit.connectors.connector_factory import get_source_connector_factory
 from docling_jobkit.connectors.source_processor_factory import get_source_processor
@@ -30,6 +33,7 @@ from pydantic import TypeAdapter
 from docling_serve.conversion_documents import converted, exportable, opened
 from docling_serve.conversion_failures import (
     NOTHING_EXPORTED,
+    ChunkerNotReady,
     ModelsNotReady,
     NothingExported,
     describe_failure,
@@ -57,6 +61,9 @@ if TYPE_CHECKING:
     from docling_jobkit.datamodel.result import DoclingTaskResult
 
 _log = logging.getLogger(__name__)
+
+#: Targets whose results are one archive when there are several documents.
+_ONE_ARCHIVE = frozenset({"inbody", "zip", "put"})
 
 _PRESIGNED: TypeAdapter[PresignedConfig | None] = TypeAdapter(PresignedConfig | None)
 
@@ -142,6 +149,7 @@ class Conversion:
         options = task.convert_options or ConvertDocumentsOptions()
         config = self._manager.config
         chunking_options = self._manager.parse_chunking_options(options)
+        self._require_chunker(task)
         sources = self._sources(spec)
         # Pipelines stay unbuilt until a document needs one, so a Markdown file loads no PDF models.
         convert = functools.partial(
@@ -154,9 +162,10 @@ class Conversion:
         )
         if isinstance(spec.part, PageSlice):
             return _left(folder, dump_slice(_only(convert([opened(sources[0], folder)]))), started)
+        abort = options.abort_on_error
+        results = converted(sources, convert, folder, tracker, abort, self._limits)
         documents = exportable(
-            converted(sources, convert, folder, tracker, options.abort_on_error, self._limits),
-            spec.target_document_version,
+            results, spec.target_document_version, one_archive=_one_archive(spec)
         )
         relay = CallbackRelay(on_callback) if task.callbacks else None
         if spec.task_type == "chunk":
@@ -185,6 +194,18 @@ class Conversion:
                 chunking_options=chunking_options,
             )
         return _written(outcome, spec, folder)
+
+    def _require_chunker(self, task: Task) -> None:
+        """Fail before anything is converted if a chunker is asked for that cannot be made: jobkit
+        would leave the chunks out, and say so in its log only."""
+        if task.task_type is not TaskType.CHUNK:
+            return
+        options = task.chunking_options or HybridChunkerOptions()
+        nothing = DoclingDocument(name="nothing")
+        try:
+            list(self._chunkers.chunk_document(nothing, nothing.name, options))
+        except Exception as exc:
+            raise ChunkerNotReady(exc, getattr(options, "tokenizer", "")) from exc
 
     def _task(self, spec: JobSpec) -> Task:
         """The jobkit task that its result processing reads options and targets from."""
@@ -220,6 +241,10 @@ class Conversion:
         with get_source_processor(model, allow_external_plugins=plugins) as processor:
             limit = self._manager.config.max_file_size
             return list(processor.iterate_converter_sources(max_file_size=limit))
+
+
+def _one_archive(spec: JobSpec) -> bool:
+    return spec.task_type == "convert" and spec.targets[0]["kind"] in _ONE_ARCHIVE
 
 
 def _only(results: Iterable[ConversionResult]) -> ConversionResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
+from pathlib import PurePath
 from typing import Any
 
 from docling.datamodel.base_models import DocumentStream, HttpSource, InputFormat
@@ -105,11 +106,29 @@ def _explain_encryption(
         ].error_message = f"{source.filename} is encrypted and needs a password; send it decrypted."
 
 
-def exportable(results: Iterable[Located], version: str | None) -> Iterator[ExportableDocument]:
+def exportable(
+    results: Iterable[Located], version: str | None, *, one_archive: bool
+) -> Iterator[ExportableDocument]:
+    """The results as jobkit exports them. With ``one_archive`` their files lie side by side, so
+    documents whose names differ in their suffix only, or not at all, get a number each."""
+    taken: set[str] = set()
     for result, index, uri in results:
-        yield ExportableDocument.from_conversion_result(
+        document = ExportableDocument.from_conversion_result(
             result,
             source_index=index,
             source_uri=uri or str(result.input.file),
             target_document_version=version,
         )
+        if one_archive and document.document is not None:
+            document.file = _apart(document.file, taken)
+        yield document
+
+
+def _apart(file: PurePath, taken: set[str]) -> PurePath:
+    """``file`` under a stem that is not ``taken`` yet."""
+    stem, number = file.stem, 1
+    while stem in taken:
+        number += 1
+        stem = f"{file.stem}-{number}"
+    taken.add(stem)
+    return file.with_name(stem + file.suffix)

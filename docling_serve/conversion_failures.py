@@ -58,9 +58,22 @@ MODEL_HELP = (
 class ModelsNotReady(Exception):
     """A pipeline could not be built; the cause says which part of it."""
 
+    what = "A model that this conversion needs"
+    way_out = MODEL_HELP
+
     def __init__(self, cause: BaseException) -> None:
         super().__init__(str(cause))
         self.__cause__ = cause
+
+
+class ChunkerNotReady(ModelsNotReady):
+    """A chunker could not be made; ``tokenizer`` is what it needs."""
+
+    way_out = "Ask for the hierarchical chunker, which needs none, or give the server its files."
+
+    def __init__(self, cause: BaseException, tokenizer: str) -> None:
+        super().__init__(cause)
+        self.what = f"The chunker's tokenizer {tokenizer}"
 
 
 class NothingExported(Exception):
@@ -91,7 +104,7 @@ def describe_failure(exc: BaseException, *, debug: bool = False) -> Failure:
 
 def _classify(exc: BaseException) -> Failure:
     if isinstance(exc, ModelsNotReady):
-        return _models_not_ready(exc.__cause__ or exc)
+        return _models_not_ready(exc)
     if isinstance(exc, ValidationError | TaskNotTransferable | NotImplementedError):
         return Failure("policy", f"The request cannot be converted: {_safe_text(exc)}")
     if isinstance(exc, DocumentFailed | NothingExported):
@@ -114,7 +127,8 @@ def _classify(exc: BaseException) -> Failure:
     return Failure(category, message, public.retryable, public.phase.value, dict(public.details))
 
 
-def _models_not_ready(cause: BaseException) -> Failure:
+def _models_not_ready(exc: ModelsNotReady) -> Failure:
+    cause = exc.__cause__ or exc
     ran_out = exhausted(_chain(cause))
     if ran_out is not None:
         return ran_out
@@ -123,7 +137,7 @@ def _models_not_ready(cause: BaseException) -> Failure:
     named = f" ({', '.join(names[:3])})" if names else ""
     return Failure(
         "internal",
-        f"A model that this conversion needs could not be loaded{named}: {text} {MODEL_HELP}",
+        f"{exc.what} could not be loaded{named}: {text} {exc.way_out}",
         phase="orchestration",
     )
 

@@ -20,8 +20,9 @@ from docling_serve.settings import AsyncEngine, DoclingServeSettings
 if TYPE_CHECKING:
     from docling_jobkit.datamodel.task import Task
 
+    from docling_serve.engines.base import OnCallback
     from docling_serve.engines.journal import Journal
-    from docling_serve.engines.local import LocalEngine, OnCallback, Runner
+    from docling_serve.engines.local import LocalEngine, Runner
     from docling_serve.engines.ray import RayEngine
     from docling_serve.engines.rq import RqEngine
 

@@ -219,6 +219,17 @@ class TellsQueueAge(Protocol):
         ...
 
 
+OnCallback = Callable[[str, Sequence[CallbackSpec], dict[str, Any]], None]
+"""Takes an event for the callbacks of a task, and delivers it in its own time."""
+
+
+@runtime_checkable
+class CallsBack(Protocol):
+    """An engine that has events of tasks which no worker can send."""
+
+    on_callback: OnCallback
+
+
 @runtime_checkable
 class TellsEnds(Protocol):
     """An engine whose tasks end in this process: it says so."""

@@ -11,18 +11,25 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from docling.datamodel.service.callbacks import CallbackSpec, ProgressTaskCompleted
+from docling.datamodel.service.callbacks import ProgressTaskCompleted
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
 from docling_serve.engines.acceptance import Acceptance
-from docling_serve.engines.base import DEFAULT_TENANT, Capacity, Reply, Submission, TaskView
+from docling_serve.engines.base import (
+    DEFAULT_TENANT,
+    Capacity,
+    OnCallback,
+    Reply,
+    Submission,
+    TaskView,
+)
 from docling_serve.engines.conductor import Conductor
 from docling_serve.engines.disk import Disk
 from docling_serve.engines.jobkit_interface import JobkitInterface
@@ -42,8 +49,6 @@ _log = logging.getLogger(__name__)
 
 Runner = Callable[["LocalEngine", Task], Awaitable[JobResult]]
 """Runs one task to its end. Raises ``TaskFailed``; cancelling it stops the work."""
-
-OnCallback = Callable[[str, Sequence[CallbackSpec], dict[str, Any]], None]
 
 
 class LocalEngine(JobkitInterface):

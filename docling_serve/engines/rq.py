@@ -11,6 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.datamodel.task import Task
@@ -28,7 +29,7 @@ from rq.job import JobStatus
 
 from docling_serve.engines import rq_tasks
 from docling_serve.engines import rq_wire as wire
-from docling_serve.engines.base import DEFAULT_TENANT, Reply, Submission, TaskView
+from docling_serve.engines.base import DEFAULT_TENANT, OnCallback, Reply, Submission, TaskView
 from docling_serve.engines.redis_tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis_updates import UpdateListener
 from docling_serve.engines.rq_jobs import Jobs
@@ -58,6 +59,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         # A connection that Redis has closed since looks usable until it is used once.
         self._async_redis_conn.set_retry(Retry(NoBackoff(), 1))
         self._single_use_results = settings.single_use_results
+        self.on_callback: OnCallback = lambda *_: None
         self.share(self._look)
         queues = [Queue(n, connection=self._redis_conn) for n in settings.eng_rq_queue_names]
         self._jobs = Jobs(self._redis_conn, self._rq_queue, queues, self.config)
@@ -181,7 +183,8 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         """The worker of a task is no more: end the task, and RQ's job with it."""
         stored = await self._store.read(task_id)
         if stored is None or not stored.finished:
-            await self._store.fail(task_id, WORKER_LOST)
+            if await self._store.fail(task_id, WORKER_LOST):  # no other gateway was faster
+                self._call_back(task_id, await self._task_data(task_id), WORKER_LOST)
             await self._publish_failure(task_id, WORKER_LOST)
         status = JobStatus.FAILED
         if stored is not None and stored.status is TaskStatus.SUCCESS:
@@ -228,16 +231,29 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         if stored.finished:
             return stored.view(), False
         async with self.at_redis(self.config.redis_gate_wait_timeout):
+            waits = stored.status is TaskStatus.PENDING
+            data = await self._task_data(stored.task_id) if waits else {}
             # First of all: a worker looks for this before it begins, and while it works.
             await self._store.fail(stored.task_id, failure)
             with_worker = not await self._store.withdraw(stored)
             if with_worker:
                 await asyncio.to_thread(self._jobs.stop, stored.task_id)
+            else:
+                self._call_back(stored.task_id, data, failure)
             ended = await self._store.read(stored.task_id) or stored
             await self._store.close_metadata(ended)
             await self._publish_failure(stored.task_id, failure)
         _log.info("task %s: cancelled: %s", stored.task_id, failure.message)
         return failed_view(ended.view(), ended.failure or failure), with_worker
+
+    async def _task_data(self, task_id: str) -> dict[str, Any]:
+        return await asyncio.to_thread(self._jobs.task_data, task_id) or {}
+
+    def _call_back(self, task_id: str, data: dict[str, Any], failure: Failure) -> None:
+        """Tell the callbacks of a task that no worker ends."""
+        callbacks = rq_tasks.callbacks_of(data)
+        if callbacks:
+            self.on_callback(task_id, callbacks, rq_tasks.ended_event(failure))
 
     async def _publish_failure(self, task_id: str, failure: Failure) -> None:
         update = wire.TaskUpdate(

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgpack
 from docling.datamodel.base_models import DocumentStream
+from docling.datamodel.service.callbacks import CallbackSpec, ProgressTaskCompleted
 from docling.datamodel.service.requests import FileSourceRequest
 from docling_jobkit.datamodel.chunking import ChunkingExportOptions
 from docling_jobkit.datamodel.exportable_document import project_document_dict
@@ -16,7 +17,8 @@ from docling_jobkit.datamodel.task import Task, validate_task
 
 from docling_serve.engines.base import Reply, Source, Submission, Upload
 from docling_serve.engines.staging import display_name
-from docling_serve.rendering import render
+from docling_serve.errors import Failure
+from docling_serve.rendering import public_failure, render
 
 
 def task_of(submission: Submission, allow_external_plugins: bool) -> Task:
@@ -38,6 +40,20 @@ def task_of(submission: Submission, allow_external_plugins: bool) -> Task:
         },
         allow_external_plugins=allow_external_plugins,
     )
+
+
+def callbacks_of(task_data: dict[str, Any]) -> list[CallbackSpec]:
+    """Who is to hear of a task."""
+    return [CallbackSpec.model_validate(item) for item in task_data.get("callbacks") or []]
+
+
+def ended_event(failure: Failure | None) -> dict[str, Any]:
+    """The last event of a task."""
+    ended = ProgressTaskCompleted(
+        task_status="failure" if failure else "success",
+        failure=public_failure(failure) if failure else None,
+    )
+    return ended.model_dump(mode="json")
 
 
 def unpacked(packed: bytes) -> DoclingTaskResult:

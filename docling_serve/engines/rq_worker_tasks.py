@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from docling.datamodel.service.callbacks import CallbackSpec, ProgressTaskCompleted
+from docling.datamodel.service.callbacks import CallbackSpec
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
@@ -26,6 +26,7 @@ from redis.asyncio import Redis as AsyncRedis
 from docling_serve.engines import rq_wire as wire
 from docling_serve.engines.base import TaskHost
 from docling_serve.engines.callbacks import CallbackDelivery
+from docling_serve.engines.rq_tasks import callbacks_of, ended_event
 from docling_serve.engines.staging import display_name
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import (
@@ -38,7 +39,6 @@ from docling_serve.jobs import (
     StagedFile,
     TaskFolder,
 )
-from docling_serve.rendering import public_failure
 
 _log = logging.getLogger(__name__)
 
@@ -222,13 +222,9 @@ class TaskRunner:
         self, task_id: str, task_data: dict[str, Any], failure: Failure | None = None
     ) -> None:
         """The task's callbacks hear of its end."""
-        callbacks = _callbacks(task_data.get("callbacks"))
+        callbacks = callbacks_of(task_data)
         if callbacks:
-            ended = ProgressTaskCompleted(
-                task_status="failure" if failure else "success",
-                failure=public_failure(failure) if failure else None,
-            )
-            self.relay(task_id, callbacks, ended.model_dump(mode="json"))
+            self.relay(task_id, callbacks, ended_event(failure))
 
     async def _publish(self, update: wire.TaskUpdate) -> None:
         await self._redis.publish(self._setup.config.sub_channel, update.model_dump_json())
@@ -252,7 +248,7 @@ class _Host:
         self.spec = spec
         self._runner = runner
         self._folder = folder
-        self._callbacks = _callbacks(spec.callbacks)
+        self._callbacks = callbacks_of({"callbacks": spec.callbacks})
         self._progress: JobProgress | None = None
         self._news = asyncio.Event()
 
@@ -285,10 +281,6 @@ class _Host:
         self._news.clear()
         assert self._progress is not None
         return self._progress
-
-
-def _callbacks(callbacks: list[dict[str, Any]] | None) -> list[CallbackSpec]:
-    return [CallbackSpec.model_validate(callback) for callback in callbacks or []]
 
 
 def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -> JobSpec:

@@ -58,6 +58,12 @@ _SUCCESS = _json(
 _CONVERTED = exchanges("01")[0].response
 
 
+def _no_tokenizer() -> dict[str, Any]:
+    answer = _failed(500)
+    answer["json"]["failure"] |= {"category": "internal", "phase": "orchestration"}
+    return answer
+
+
 def _too_long() -> dict[str, Any]:
     recorded = exchanges("15")[0].response
     body = {**recorded["json"], "task_id": "<volatile>", "task": "cancelled"}
@@ -86,6 +92,7 @@ LISTED: dict[str, Listed] = {
         _failed(415, document="a.xyz", document_number="1", reason="unsupported_format"),
     ),
     "07/4": Listed("F54", _failed(415, reason="unsupported_format")),
+    "08/3": Listed("J91", _no_tokenizer()),
     "11/4": Listed(
         "D39",
         _json(422, {"detail": "unparseable Accept-Docling-Document-Version '999999999999.1.1'"}),

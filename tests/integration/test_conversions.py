@@ -122,6 +122,29 @@ def test_several_files_come_back_as_one_zip(server: RunningServer) -> None:
         assert missing_phrases(name, texts[f"{name.split('.')[0]}.md"]) == []
 
 
+def test_documents_of_the_same_name_are_all_in_the_zip(server: RunningServer) -> None:
+    """better than contract: behaviour F60"""
+    named = [("a.md", b"# first"), ("a.html", b"<h1>second</h1>"), ("a.md", b"# third")]
+    texts = unzipped(server.api.convert(*(upload(name, content) for name, content in named)))
+
+    assert sorted(texts) == ["a-2.md", "a-3.md", "a.md"]
+    assert "first" in texts["a.md"]
+    assert "second" in texts["a-2.md"]
+    assert "third" in texts["a-3.md"]
+
+
+def test_chunks_that_cannot_be_made_are_a_failure_that_says_why(server: RunningServer) -> None:
+    """better than contract: behaviour J91"""
+    reply = server.api.http.post("/v1/chunk/hybrid/file", files=[upload("notes.md")])
+
+    assert reply.status_code == 500
+    assert (
+        "tokenizer sentence-transformers/all-MiniLM-L6-v2 could not be loaded"
+        in reply.json()["detail"]
+    )
+    assert "hierarchical" in reply.json()["detail"]
+
+
 def test_one_file_comes_back_as_a_zip_when_asked_for(server: RunningServer) -> None:
     form = {"target_type": "zip", "to_formats": ["md", "json", "text"]}
     reply = server.api.convert(upload("letter.docx"), form=form)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
+from docling.datamodel.service.callbacks import CallbackSpec
 from docling.datamodel.service.requests import HttpSourceRequest
 from docling.datamodel.service.targets import ZipTarget
 from docling_jobkit.datamodel.task import validate_task
@@ -42,6 +43,8 @@ from tests.helpers.rq_engines import (
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
+CALLBACK = CallbackSpec(url="http://callback.test/", headers={"X-Key": "k"})
+Event = tuple[str, Sequence[CallbackSpec], dict[str, Any]]
 ASKED = Failure("policy", "asked to", details={"reason": "test"})
 
 
@@ -423,6 +426,27 @@ def test_the_task_of_a_lost_worker_ends(redis_url: str, worker: JobkitWorker) ->
     run(scenario())
 
 
+def test_the_callbacks_of_a_lost_task_hear_of_its_end_once(
+    redis_url: str, worker: JobkitWorker
+) -> None:
+    async def scenario() -> None:
+        times = WatchdogTimes(look_every_s=0.01, missing_for_s=0.0)
+        told: list[Event] = []
+        async with gateway(redis_url, times) as here, gateway(redis_url, times) as there:
+            for engine in (here, there):
+                engine.on_callback = lambda *event: told.append(event)
+            task_id = (await here.submit(markdown(callbacks=[CALLBACK]))).task_id
+            job = worker.job(worker.take())
+            await until(lambda: job.id not in job.started_job_registry.get_job_ids())
+            await here.wait_finished(task_id, TENANT, 60)
+        ((told_id, callbacks, event),) = told
+        assert (told_id, callbacks) == (task_id, [CALLBACK])
+        assert (event["kind"], event["task_status"]) == ("task_completed", "failure")
+        assert event["failure"]["details"] == {"reason": "worker_lost"}
+
+    run(scenario())
+
+
 def test_a_worker_lost_after_its_work_has_done_it(redis_url: str, worker: JobkitWorker) -> None:
     async def scenario() -> None:
         times = WatchdogTimes(look_every_s=0.01, missing_for_s=0.0)
@@ -453,6 +477,23 @@ def test_a_waiting_task_is_taken_out_of_the_queue(redis_url: str, worker: Jobkit
             assert not worker.redis.exists(f"rq:job:{task_id}")
             again = await here.cancel(task_id, TENANT, wire.CANCELLED)
             assert replace(again, finished_at=None) == view, "it has ended once"
+
+    run(scenario())
+
+
+def test_the_callbacks_of_a_task_that_no_worker_had_hear_of_its_end(redis_url: str) -> None:
+    async def scenario() -> None:
+        told: list[Event] = []
+        async with gateway(redis_url) as engine:
+            engine.on_callback = lambda *event: told.append(event)
+            cancelled = await engine.submit(markdown(callbacks=[CALLBACK]))
+            await engine.cancel(cancelled.task_id, TENANT, ASKED)
+            deleted = await engine.submit(markdown(callbacks=[CALLBACK]))
+            await engine.delete(deleted.task_id, TENANT)
+            await engine.delete((await engine.submit(markdown())).task_id, TENANT)
+        assert [task_id for task_id, _, _ in told] == [cancelled.task_id, deleted.task_id]
+        assert all(callbacks == [CALLBACK] for _, callbacks, _ in told)
+        assert {event["task_status"] for _, _, event in told} == {"failure"}
 
     run(scenario())
 
