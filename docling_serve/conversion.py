@@ -164,9 +164,7 @@ class Conversion:
             return _left(folder, dump_slice(_only(convert([opened(sources[0], folder)]))), started)
         abort = options.abort_on_error
         results = converted(sources, convert, folder, tracker, abort, self._limits)
-        documents = exportable(
-            results, spec.target_document_version, one_archive=_one_archive(spec)
-        )
+        documents = exportable(results, spec.target_document_version, _one_archive(spec))
         relay = CallbackRelay(on_callback) if task.callbacks else None
         if spec.task_type == "chunk":
             outcome = process_chunkable_results(

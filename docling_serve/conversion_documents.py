@@ -107,7 +107,7 @@ def _explain_encryption(
 
 
 def exportable(
-    results: Iterable[Located], version: str | None, *, one_archive: bool
+    results: Iterable[Located], version: str | None, one_archive: bool
 ) -> Iterator[ExportableDocument]:
     """The results as jobkit exports them. With ``one_archive`` their files lie side by side, so
     documents whose names differ in their suffix only, or not at all, get a number each."""
