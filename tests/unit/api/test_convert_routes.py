@@ -152,3 +152,10 @@ async def test_closed_capabilities_are_not_there(tmp_path: Path) -> None:
         reply = await server.client.get("/v1/capabilities")
     assert reply.status_code == 200
     assert reply.json()["features"]["api_key_required"] is True
+
+
+@pytest.mark.parametrize(("age", "status"), [("-1e300", 200), ("1e300", 200), ("nan", 422)])
+async def test_an_age_that_no_clock_has_is_no_fault(tmp_path: Path, age: str, status: int) -> None:
+    async with rest_server(tmp_path) as server:
+        reply = await server.client.get(f"/v1/clear/results?older_then={age}")
+    assert reply.status_code == status
