@@ -39,15 +39,17 @@ def main() -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_PLAIN_WIDTH)
-    if arguments.report:
-        results = Results.read(arguments.report)
-    else:
-        try:
-            results = _measure(arguments, console)
-        except (peer.PeerError, ValueError) as exc:
-            console.print(f"{exc}", style="bold red", markup=False)
-            return 2
-    _show(results, console, publish=arguments.publish)
+    try:
+        given = arguments.report
+        results = Results.read(given) if given else _measure(arguments, console)
+    except (peer.PeerError, ValueError, OSError) as exc:
+        console.print(f"{exc}", style="bold red", markup=False)
+        return 2
+    _show(results, console)
+    if not given:
+        _keep(results, console)
+    if arguments.publish:
+        _publish(results, console)
     return 1 if results.notes else 0
 
 
@@ -154,19 +156,24 @@ def _step(bench: Bench, step: Step, say: Callable[[str], None]) -> None:
         say(f"{step.title}: {time.monotonic() - started:.0f} s")
 
 
-def _show(results: Results, console: Console, *, publish: bool) -> None:
-    console.print(report.table(results), report.goals_table(results))
+def _show(results: Results, console: Console) -> None:
+    console.print(*report.tables(results))
+
+
+def _keep(results: Results, console: Console) -> None:
     name = f"{datetime.now():%Y%m%d-%H%M%S}"
     results.write(RESULTS / f"{name}.json")
     drawn = plots.draw_all(results, RESULTS, name)
     page = RESULTS / f"{name}.md"
     page.write_text(report.markdown(results, drawn, RESULTS), encoding="utf-8")
     console.print(f"Report: {page}")
-    if publish:
-        results.write(PUBLISHED)
-        drawn = plots.draw_all(results, IMAGES, "benchmark")
-        report.put_into(PAGE, report.markdown(results, drawn, PAGE.parent))
-        console.print(f"Published: {PAGE}")
+
+
+def _publish(results: Results, console: Console) -> None:
+    results.write(PUBLISHED)
+    drawn = plots.draw_all(results, IMAGES, "benchmark")
+    report.put_into(PAGE, report.markdown(results, drawn, PAGE.parent))
+    console.print(f"Published: {PAGE}")
 
 
 if __name__ == "__main__":

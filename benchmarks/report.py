@@ -16,22 +16,26 @@ from benchmarks.statistics import Spread
 
 BEGIN, END = "<!-- report: written by python -m benchmarks -->", "<!-- end of report -->"
 _HEADS = ("", OURS, UPSTREAM, "ratio")
+_OWN_HEADS = ("Of this build", "seen", "against", "ratio")
 _GOAL_HEADS = ("Goal", "Wanted", "Seen", "")
 _WORDS = {True: "reached", False: "**missed**", None: "not measured here"}
 
 
-def table(results: Results) -> Table:
-    """The figures and ratios, for the terminal."""
-    shown = Table(box=SIMPLE_HEAD, title="Median of the rounds (range)")
-    for number, head in enumerate(_HEADS):
-        shown.add_column(head, justify="left" if number == 0 else "right", no_wrap=number == 0)
-    for line in lines(results):
-        shown.add_row(*_cells(line))
-    return shown
+def tables(results: Results) -> list[Table]:
+    """The figures, the ways of this build, and the goals, for the terminal."""
+    both, own = _both_and_own(results)
+    shown = []
+    for heads, listed in ((_HEADS, both), (_OWN_HEADS, own)):
+        one = Table(box=SIMPLE_HEAD, title="Median of the rounds (range)")
+        for number, head in enumerate(heads):
+            one.add_column(head, justify="left" if number == 0 else "right", no_wrap=number == 0)
+        for line in listed:
+            one.add_row(*_cells(line))
+        shown += [one] if listed else []
+    return [*shown, _goals_table(results)]
 
 
-def goals_table(results: Results) -> Table:
-    """What was promised, and what was seen."""
+def _goals_table(results: Results) -> Table:
     shown = Table(box=SIMPLE_HEAD, title="Goals")
     for number, head in enumerate(_GOAL_HEADS):
         shown.add_column(head, justify="right" if number in (1, 2) else "left")
@@ -44,14 +48,15 @@ def goals_table(results: Results) -> Table:
 
 def markdown(results: Results, plots: Iterable[Path], relative_to: Path) -> str:
     """The whole report; ``plots`` are linked relatively to the folder ``relative_to``."""
+    both, own = _both_and_own(results)
     parts = [
         "\n".join(f"- {name}: {value}" for name, value in results.machine.items()),
         "\n".join(f"- {name}: {value}" for name, value in results.setup.items()),
         *(f"**{note}**" for note in results.notes),
-        _markdown_table(_HEADS, (_cells(line) for line in lines(results))),
         "Each figure is the median of the rounds, with their range; a ratio is the median of the"
-        " ratios of paired rounds. A line without upstream's figure compares ways of this build:"
-        " its ratio is against the first of them.",
+        " ratios of paired rounds.",
+        _markdown_table(_HEADS, map(_cells, both)) if both else "",
+        _markdown_table(_OWN_HEADS, map(_cells, own)) if own else "",
         _markdown_table(_GOAL_HEADS, map(_goal_cells, verdicts(results))),
         *(f"![{plot.stem.replace('-', ' ')}]({_link(plot, relative_to)})" for plot in plots),
     ]
@@ -80,10 +85,19 @@ def number(value: float) -> str:
 
 
 def _cells(line: Line) -> tuple[str, str, str, str]:
-    unit = line.row.unit
+    unit, against = line.row.unit, line.row.against
     theirs = "" if line.against is None else _with_range(line.against, unit)
+    if theirs and against != UPSTREAM:
+        theirs = f"{against}: {theirs}"
     ratio = "" if line.ratio is None else _with_range(line.ratio, "x")
     return line.row.title, _with_range(line.subject, unit), theirs, ratio
+
+
+def _both_and_own(results: Results) -> tuple[list[Line], list[Line]]:
+    """Lines in which upstream stands beside this build, and those of this build alone."""
+    shown = lines(results)
+    both = [line for line in shown if line.row.against == UPSTREAM]
+    return both, [line for line in shown if line not in both]
 
 
 def _with_range(values: Spread, unit: str) -> str:

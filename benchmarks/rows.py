@@ -20,7 +20,10 @@ P99: Figure = partial(quantile, share=0.99)
 
 @dataclass(frozen=True)
 class Row:
-    """One line. ``figure`` makes one value of a round's values; rounds are pairs."""
+    """One line. ``figure`` makes one value of a round's values; rounds are pairs.
+
+    ``compared`` is False for what may be zero or negative: a ratio of it says nothing.
+    """
 
     title: str
     measure: str
@@ -28,7 +31,7 @@ class Row:
     figure: Figure = MEDIAN
     subject: str = OURS
     against: str = UPSTREAM
-    more_is_better: bool = False
+    compared: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,6 @@ ROWS: tuple[Row, ...] = (
             f"Pages/s, {count} document{'s' * (count > 1)} in work",
             f"throughput.pages_per_s@{count}",
             "1/s",
-            more_is_better=True,
         )
         for count in CONCURRENCIES
     ),
@@ -72,13 +74,13 @@ ROWS: tuple[Row, ...] = (
     *_sides("queue.health_ms", "/health, small tasks in a burst", "ms"),
     Row("Memory after many pages, at rest", "memory.rest_mb", "MB"),
     Row("GPU memory after them, all of the devices", "memory.rest_gpu_mb", "MB"),
-    Row("Growth per page, all processes", "memory.tree_slope_mb", "MB"),
-    Row("Growth per page, server process", "memory.gateway_slope_mb", "MB"),
-    Row("Small tasks taken in", "queue.accepted_per_s", "1/s", more_is_better=True),
-    Row("Small tasks done", "queue.done_per_s", "1/s", more_is_better=True),
-    Row("Memory kept for their results", "queue.kept_mb", "MB"),
+    Row("Growth per page, all processes", "memory.tree_slope_mb", "MB", compared=False),
+    Row("Growth per page, server process", "memory.gateway_slope_mb", "MB", compared=False),
+    Row("Small tasks taken in", "queue.accepted_per_s", "1/s"),
+    Row("Small tasks done", "queue.done_per_s", "1/s"),
+    Row("Memory kept for their results", "queue.kept_mb", "MB", compared=False),
     Row("Fetching a huge result", "huge.fetch_s", "s"),
-    Row("  server process grew by", "huge.grown_mb", "MB"),
+    Row("  server process grew by", "huge.grown_mb", "MB", compared=False),
     Row("  /health meanwhile, slowest", "huge.health_ms", "ms", max),
     *_ways(
         "isolation.scan_s",
@@ -99,10 +101,10 @@ ROWS: tuple[Row, ...] = (
         for way in (ways.SPAWN, ways.STANDBY, ways.FORKSERVER)
         for name in stages.NAMES
     ),
-    Row("A forked worker until it is ready", "pool.start_ms", "ms"),
-    Row("A job that does nothing, there and back", "pool.trip_ms", "ms"),
+    Row("A forked worker until it is ready", "pool.start_ms", "ms", against=""),
+    Row("A job that does nothing, there and back", "pool.trip_ms", "ms", against=""),
     *(
-        Row(f"Tasks accepted, {how}, {count} client{'s' * (count > 1)}", measure, "1/s")
+        Row(f"Tasks accepted, {how}, {count} client{'s' * (count > 1)}", measure, "1/s", against="")
         for how, name in (("fsync", "journal.durable_per_s"), ("no fsync", "journal.per_s"))
         for count in (1, 16)
         for measure in (f"{name}@{count}",)
@@ -128,7 +130,7 @@ def line_of(row: Row, results: Results) -> Line | None:
         row,
         spread(list(ours.values())),
         spread(list(theirs.values())) if theirs else None,
-        spread(paired) if paired else None,
+        spread(paired) if paired and row.compared else None,
     )
 
 
@@ -143,7 +145,6 @@ def _fanout(results: Results) -> list[Row]:
             "1/s",
             subject=subject,
             against=subjects[0],
-            more_is_better=True,
         )
         for subject in subjects
     ]

@@ -40,7 +40,8 @@ def memory(bench: Bench, product: Product) -> None:
             list(threads.map(one_task, range(count)))
             rest = meter.settled(within_s=30, still_s=4)
     results.draw(OVER_TASKS, who, ("tasks done", "MB"), after)
-    results.draw(OVER_TASKS, f"{who}, server process", ("tasks done", "MB"), gateway)
+    if product.is_ours:  # the other one is a single process
+        results.draw(OVER_TASKS, f"{who}, server process", ("tasks done", "MB"), gateway)
     totals = [(at, use.total) for at, use in over_time.points]
     results.draw(OVER_TIME, who, ("seconds", "MB"), totals)
     if rest.gpu_devices:
@@ -50,7 +51,8 @@ def memory(bench: Bench, product: Product) -> None:
         results.add("memory.rest_gpu_mb", who, 1, [sum(rest.gpu_devices)])
     results.add("memory.rest_mb", who, 1, [rest.total])
     for name, points in (("tree", after), ("gateway", gateway)):
-        grown = slope(points[len(points) // _SETTLE_SHARE :])
+        # After the last tasks nothing waits, and the worker is ending.
+        grown = slope(points[len(points) // _SETTLE_SHARE : -_AT_A_TIME])
         if grown.margin < float("inf"):
             results.add(f"memory.{name}_slope_mb", who, 1, [grown.per_step])
             results.add(f"memory.{name}_slope_margin_mb", who, 1, [grown.margin])

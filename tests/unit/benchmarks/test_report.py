@@ -153,6 +153,17 @@ def test_the_report_replaces_the_one_before(results: Results, tmp_path: Path) ->
     assert "![run memory](run-memory.png)" in written
 
 
+def test_ways_of_this_build_have_a_table_of_their_own(results: Results, tmp_path: Path) -> None:
+    results.add("isolation.scan_s", ways.IN_PROCESS, 1, [10.0])
+    results.add("isolation.scan_s", ways.WARM, 1, [11.0])
+
+    text = report.markdown(results, [], tmp_path)
+
+    _, own = text.split("| Of this build | seen | against | ratio |")
+    assert f"| Scan: {ways.WARM} | 11.0 s | {ways.IN_PROCESS}: 10.0 s | 1.10 x |" in own
+    assert "| Start to ready |" not in own
+
+
 def test_a_page_without_a_place_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Mine\n")
