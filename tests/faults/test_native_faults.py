@@ -29,7 +29,7 @@ from tests.helpers.server import (
     documented_command,
 )
 
-TIMEOUT_S = 4
+TIMEOUT_S = 6
 MEMORY_LIMIT = "1700MB"
 LIMITS = {
     "DOCLING_SERVE_SUBPROCESS_TIMEOUT": str(TIMEOUT_S),
