@@ -15,7 +15,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
 
 from docling_serve.api.services import Services
-from docling_serve.engines.base import TellsEnds, TellsQueueAge
+from docling_serve.engines.base import HasCollector, TellsEnds, TellsQueueAge
 from docling_serve.observability.load import Isolation, Load
 from docling_serve.observability.metrics import CONTENT_TYPE, Metrics
 
@@ -45,7 +45,8 @@ async def measuring(app: FastAPI, metrics: Metrics) -> AsyncIterator[None]:
 
     if isinstance(services.engine, TellsEnds):
         services.engine.on_ended = lambda task: _count(metrics, task)
-    with metrics.observing(read):
+    own = services.engine.collector if isinstance(services.engine, HasCollector) else None
+    with metrics.observing(read, own):
         yield
 
 

@@ -15,6 +15,7 @@ from docling.datamodel.service.tasks import TaskType
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.serialization import dump_model_with_secrets
+from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from docling_serve.engines.watch import Watch
@@ -228,6 +229,13 @@ class CallsBack(Protocol):
     """An engine that has events of tasks which no worker can send."""
 
     on_callback: OnCallback
+
+
+@runtime_checkable
+class HasCollector(Protocol):
+    """An engine that has metrics of its own."""
+
+    collector: Collector
 
 
 @runtime_checkable

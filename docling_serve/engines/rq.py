@@ -33,6 +33,7 @@ from docling_serve.engines.base import DEFAULT_TENANT, OnCallback, Reply, Submis
 from docling_serve.engines.redis_tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis_updates import UpdateListener
 from docling_serve.engines.rq_jobs import Jobs
+from docling_serve.engines.rq_metrics import RqCollector
 from docling_serve.engines.rq_store import StoredTask, TaskStore
 from docling_serve.engines.rq_watchdog import Watchdog, WatchdogTimes
 from docling_serve.errors import Failure
@@ -62,6 +63,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         self.on_callback: OnCallback = lambda *_: None
         self.share(self._look)
         queues = [Queue(n, connection=self._redis_conn) for n in settings.eng_rq_queue_names]
+        self.collector = RqCollector(self._redis_conn, queues)
         self._jobs = Jobs(self._redis_conn, self._rq_queue, queues, self.config)
         self._store = TaskStore(self._async_redis_conn, self._jobs, self.config)
         self.listener = UpdateListener(

@@ -20,6 +20,7 @@ from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetr
 from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 from docling_serve.observability.load import Load, make_load_instruments
 from docling_serve.observability.otlp import otlp_metric_exporter
@@ -81,13 +82,19 @@ class Metrics:
         self._works.record(worked_s, labels)
 
     @contextlib.contextmanager
-    def observing(self, read: Callable[[], Awaitable[Load]]) -> Iterator[None]:
+    def observing(
+        self, read: Callable[[], Awaitable[Load]], engines_own: Collector | None = None
+    ) -> Iterator[None]:
         """While the server runs: read its load at every scrape, and listen on ``metrics_port``.
+        ``engines_own`` are metrics that the engine adds.
 
         Raises:
             OSError: the port is taken.
         """
         self._read, self._loop = read, asyncio.get_running_loop()
+        engines_own = engines_own if self.provider is not None else None
+        if engines_own is not None:
+            self._registry.register(engines_own)
         listener = None
         if self._port is not None:
             listener = prometheus_client.start_http_server(self._port, registry=self._registry)
@@ -96,6 +103,8 @@ class Metrics:
             yield
         finally:
             self._read = self._loop = None
+            if engines_own is not None:
+                self._registry.unregister(engines_own)
             if listener is not None:
                 listener[0].shutdown()
                 listener[0].server_close()

@@ -58,6 +58,10 @@ _SUCCESS = _json(
 _CONVERTED = exchanges("01")[0].response
 
 
+def _all_of_one_name() -> dict[str, Any]:
+    return {**exchanges("07")[2].response, "zip_entries": ["a-2.md", "a.md"]}
+
+
 def _no_tokenizer() -> dict[str, Any]:
     answer = _failed(500)
     answer["json"]["failure"] |= {"category": "internal", "phase": "orchestration"}
@@ -91,6 +95,7 @@ LISTED: dict[str, Listed] = {
         "F54",
         _failed(415, document="a.xyz", document_number="1", reason="unsupported_format"),
     ),
+    "07/2": Listed("F60", _all_of_one_name()),
     "07/4": Listed("F54", _failed(415, reason="unsupported_format")),
     "08/3": Listed("J91", _no_tokenizer()),
     "11/4": Listed(
