@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ByteSize
+from pydantic import ByteSize, TypeAdapter
 
 from docling_serve.settings import GROUPS, SECRET_FIELDS, SettingsGroup, env_names
 from docling_serve.tools.env_example import format_env_value
@@ -37,6 +37,7 @@ Every setting, in the groups of `.env.example`. From strong to weak a value come
   and of those that have no effect here, and ends with 1 where a server would not start.
 - (secret) marks a value that is never shown in logs or errors.
 """
+_BYTES = TypeAdapter(ByteSize)
 _COLUMNS = ("Setting", "Variable", "Default", "What it does")
 
 
@@ -65,7 +66,9 @@ def _default(value: object) -> str:
     if value is None:
         return "unset"
     if isinstance(value, ByteSize) and value:
-        return f"`{value.human_readable()}`"
+        shown = (value.human_readable(decimal=decimal) for decimal in (False, True))
+        exact = (text for text in shown if _BYTES.validate_python(text) == value)
+        return f"`{next(exact, int(value))}`"
     text = format_env_value(value)
     return f"`{text}`" if text else "empty"
 
