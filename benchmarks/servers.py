@@ -179,7 +179,9 @@ def _environment(product: Product, settings: Mapping[str, str], folder: Path) ->
         **profile,
         "PYTHONPATH": str(product.import_path),
         "PYTHONUNBUFFERED": "1",
-        "DOCLING_SERVE_SCRATCH_PATH": str(folder / "scratch"),
+        # Not scratch_path: with it tasks outlive the server here, at the price of an fsync each,
+        # and upstream has nothing like it.
+        "TMPDIR": str(folder),
         "DOCLING_SERVE_MAX_SYNC_WAIT": "600",  # a slow machine is slow, not wrong
         **{f"DOCLING_SERVE_{name.upper()}": value for name, value in settings.items()},
     }
