@@ -163,7 +163,8 @@ class Conductor:
             return
         record.failure = await self._outcomes.write(record, outcome)
         self._lines.left(record)
-        record.spec = None
+        # Finished tasks may be kept for days; nobody asks for their options again.
+        record.spec = record.task.convert_options = None
         self._move(record, TaskStatus.FAILURE if record.failure else TaskStatus.SUCCESS)
 
     def _goes_on_later(self, record: TaskRecord, failure: Failure) -> bool:
