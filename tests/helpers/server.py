@@ -265,11 +265,9 @@ class RunningServer:
         """Files in scratch that belong to tasks, relative to the server's own folder there."""
         own = list(self.scratch.glob("docling-serve-*"))
         assert len(own) == 1, own
-        return sorted(
-            str(path.relative_to(own[0]))
-            for path in own[0].rglob("*")
-            if path.is_file() and path.parent != own[0]
-        )
+        # os.walk passes over a folder that is removed meanwhile.
+        files = (Path(folder, name) for folder, _, names in os.walk(own[0]) for name in names)
+        return sorted(str(path.relative_to(own[0])) for path in files if path.parent != own[0])
 
     # ---- what must not be seen ------------------------------------------------------------------
 
