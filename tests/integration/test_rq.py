@@ -140,6 +140,9 @@ def test_what_one_gateway_accepts_another_answers(
     assert text_of(here, notes) == text_of(there, notes)
     assert here.api.poll(scan)["task_meta"]["num_succeeded"] == 1
 
+    metrics = there.api.get("/metrics").text
+    assert 'rq_jobs{queue="convert",status="queued"} 0.0' in metrics
+    assert "rq_workers_success_total{" in metrics
     for process in (here, there, worker):
         assert not any(name in process.maps() for name in _HEAVY)
     assert here.workers() == [], "a gateway converts nothing"
