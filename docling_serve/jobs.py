@@ -6,6 +6,7 @@ results never do: they are files in the task's folder, laid out as :class:`TaskF
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -235,9 +236,17 @@ class TaskFolder:
         return self.root / source.path
 
     def write_job(self, spec: JobSpec) -> None:
-        """Put the job where the worker reads it."""
-        self.job_file.write_text(spec.model_dump_json(), encoding="utf-8")
-        self.job_file.chmod(0o600)
+        """Put the job where the worker reads it, whole or not at all: another server may read it
+        after this one was killed. What is there already is left alone; it may be on the disk."""
+        text = spec.model_dump_json()
+        with contextlib.suppress(OSError, ValueError):
+            if self.job_file.read_text(encoding="utf-8") == text:
+                return
+        aside = self.root / "job.json.aside"
+        aside.unlink(missing_ok=True)
+        aside.touch(mode=0o600)
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(self.job_file)
 
     def read_job(self) -> JobSpec:
         """Read the job back; the worker's half of :meth:`write_job`."""

@@ -283,3 +283,19 @@ def test_jobs_that_load_others_are_not() -> None:
     }
 
     assert len(kinds) == 4
+
+
+def test_a_job_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+    """The server that accepted it has it on the disk; a kill in mid-write would spoil it."""
+    folder = TaskFolder.create(tmp_path, "task-1")
+    spec = JobSpec.from_task_dict(TASK)
+    folder.write_job(spec)
+    before = folder.job_file.stat()
+    folder.write_job(spec)
+    assert folder.job_file.stat().st_mtime_ns == before.st_mtime_ns
+
+    other = spec.model_copy(update={"debug_error_details": not spec.debug_error_details})
+    folder.write_job(other)
+    assert folder.job_file.stat().st_ino != before.st_ino, "a new file in its place"
+    assert folder.read_job() == other
+    assert sorted(path.name for path in folder.root.iterdir()) == ["input", "job.json"]
