@@ -263,6 +263,17 @@ class TaskFolder:
             raise ValueError(f"not a result file of this task: {result.body!r}")
         return path
 
+    def drop_attempt(self) -> None:
+        """Remove what an attempt that was cut off has left: everything but the job and its
+        documents."""
+        for path in self.root.iterdir():
+            if path in (self.job_file, self.inputs):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
     def drop_inputs(self) -> None:
         """Remove everything but the reply: uploads are not needed once a task has ended."""
         shutil.rmtree(self.inputs, ignore_errors=True)

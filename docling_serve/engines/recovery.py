@@ -114,10 +114,9 @@ class Restorer:
         folder = TaskFolder(self._folders / row.task_id)
         if row.state.finished:
             return _finished(row, folder)
-        shutil.rmtree(folder.work, ignore_errors=True)
-        folder.body.unlink(missing_ok=True)
         running = row.state is TaskState.STARTED
         try:
+            folder.drop_attempt()
             spec = self._spec(folder)
         except (OSError, ValidationError) as exc:
             _log.error("task %s: its files cannot be used: %s", row.task_id, exc)

@@ -299,3 +299,16 @@ def test_a_job_that_is_there_is_not_written_again(tmp_path: Path) -> None:
     assert folder.job_file.stat().st_ino != before.st_ino, "a new file in its place"
     assert folder.read_job() == other
     assert sorted(path.name for path in folder.root.iterdir()) == ["input", "job.json"]
+
+
+def test_what_a_cut_off_attempt_left_is_removed(tmp_path: Path) -> None:
+    folder = TaskFolder.create(tmp_path, "task-1")
+    folder.write_job(JobSpec.from_task_dict(TASK))
+    folder.input(0).write_text("# a")
+    TaskFolder.create(folder.root / "parts", "0")
+    folder.body.write_text("half a reply")
+    (folder.root / "job.json.aside").write_text("{")
+
+    folder.drop_attempt()
+
+    assert sorted(path.name for path in folder.root.rglob("*")) == ["0", "input", "job.json"]
