@@ -16,6 +16,8 @@ import argparse
 import asyncio
 import json
 import os
+import signal
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -93,6 +95,8 @@ def command_line() -> None:
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="WHAT")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     arguments = parser.parse_args()
+    # As Ctrl-C does: through every "with", so that no server is left running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     load = os.getloadavg()[0]
     print(f"{machine.describe()}, load {load:.1f} at the start")
     found = measure(arguments.only, arguments.rounds, arguments.pages)
