@@ -284,11 +284,10 @@ def test_a_neighbour_that_is_not_there_keeps_no_task_from_running(tmp_path: Path
 # ---- the app -------------------------------------------------------------------------------------
 
 
-def test_an_engine_that_is_not_there_is_refused() -> None:
-    settings = DoclingServeSettings(
-        eng_kind="ray", eng_ray_redis_url="redis://localhost", eng_ray_address="auto"
-    )
-    with pytest.raises(ValueError, match="eng_kind=ray is not available"):
+def test_an_engine_that_cannot_be_reached_is_refused() -> None:
+    nobody = "redis://127.0.0.1:1"
+    settings = DoclingServeSettings(eng_kind="rq", eng_rq_redis_url=nobody)
+    with pytest.raises(ConnectionError, match="DOCLING_SERVE_ENG_RQ_REDIS_URL"):
         create_app(settings)
 
 
