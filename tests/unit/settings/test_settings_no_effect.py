@@ -42,7 +42,7 @@ CASES: list[tuple[dict[str, Any], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "useless"), CASES, ids="+".join)
+@pytest.mark.parametrize(("given", "useless"), CASES, ids=lambda names: "+".join(sorted(names)))
 def test_what_has_no_effect_is_told(given: dict[str, Any], useless: set[str]) -> None:
     settings = DoclingServeSettings(**given)
 

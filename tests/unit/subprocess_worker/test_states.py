@@ -44,7 +44,9 @@ def test_every_state_leads_to_the_end(state: WorkerState) -> None:
     assert WorkerState.STOPPED in _reachable(state)
 
 
-@pytest.mark.parametrize("state", set(WorkerState) - ENDING - {WorkerState.STOPPED})
+@pytest.mark.parametrize(
+    "state", [state for state in WorkerState if state not in {*ENDING, WorkerState.STOPPED}]
+)
 def test_a_living_worker_can_be_stopped_and_can_die(state: WorkerState) -> None:
     assert {WorkerState.STOPPING, WorkerState.RELEASING} <= TRANSITIONS[state]
 
