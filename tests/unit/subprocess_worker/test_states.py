@@ -51,7 +51,7 @@ def test_a_living_worker_can_be_stopped_and_can_die(state: WorkerState) -> None:
     assert {WorkerState.STOPPING, WorkerState.RELEASING} <= TRANSITIONS[state]
 
 
-@pytest.mark.parametrize("state", ENDING)
+@pytest.mark.parametrize("state", sorted(ENDING))
 def test_an_ending_worker_gets_no_more_work(state: WorkerState) -> None:
     assert TRANSITIONS[state] <= ENDING | {WorkerState.STOPPED}
 
