@@ -27,9 +27,9 @@ from docling.datamodel.service.targets import InBodyTarget
 from docling_jobkit.datamodel.task import Task
 
 from docling_serve.engines.base import Submission, Upload
-from docling_serve.engines.disk import Disk
-from docling_serve.engines.journal import Journal
-from docling_serve.engines.local import LocalEngine
+from docling_serve.engines.local.disk import Disk
+from docling_serve.engines.local.engine import LocalEngine
+from docling_serve.engines.local.journal import Journal
 from docling_serve.jobs import JobResult
 
 _DOCUMENT = b"# One kilobyte\n" + b"x" * 1009

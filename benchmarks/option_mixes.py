@@ -82,7 +82,7 @@ def _in_fresh_worker(context: Any, runs: list[Any]) -> list[tuple[float, float]]
 def _worker(channel: Connection, runs: list[Any]) -> None:
     taken = []
     started, cpu = time.perf_counter(), time.process_time()
-    from docling_serve.conversion import Conversion  # noqa: PLC0415 - the template has it
+    from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - the template has it
 
     conversion = Conversion(_converter_config())
     with tempfile.TemporaryDirectory() as scratch:

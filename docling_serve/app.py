@@ -198,7 +198,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     from docling_serve.api.services import Services  # noqa: PLC0415
     from docling_serve.engines.base import CallsBack  # noqa: PLC0415
     from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules  # noqa: PLC0415
-    from docling_serve.engines.journal import Journal  # noqa: PLC0415
+    from docling_serve.engines.local.journal import Journal  # noqa: PLC0415
 
     settings = runtime.settings
     scratch = await asyncio.to_thread(_scratch, runtime)
@@ -316,7 +316,7 @@ def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
     Raises:
         ConnectionError: Redis cannot be reached.
     """
-    from docling_serve.engines.redis_reach import require_redis  # noqa: PLC0415 - not for others
+    from docling_serve.engines.redis.reach import require_redis  # noqa: PLC0415 - not for others
 
     settings = settings or shared.docling_serve_settings
     configure_logging(log_level(settings), settings.log_format.value)
@@ -328,7 +328,7 @@ def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
         runtime.settings = _with_one_worker(settings)
     _enter_mode(runtime)
     from docling_serve.api.services import Readiness  # noqa: PLC0415
-    from docling_serve.engines.rq_worker import RqWorkerProcess, WorkerParts  # noqa: PLC0415
+    from docling_serve.engines.rq.worker import RqWorkerProcess, WorkerParts  # noqa: PLC0415
 
     async def close() -> None:
         if runtime.subprocess_mode:

@@ -255,7 +255,7 @@ def _require_scratch(settings: DoclingServeSettings, workers: int | None) -> Non
     """The folder of tasks that outlive the server is for one server process alone."""
     if settings.scratch_path is None or settings.eng_kind is not AsyncEngine.LOCAL:
         return
-    from docling_serve.engines.journal import require_usable  # noqa: PLC0415 - not for --help
+    from docling_serve.engines.local.journal import require_usable  # noqa: PLC0415 - not for --help
 
     if (workers or 1) > 1:
         raise EngineUnavailable(

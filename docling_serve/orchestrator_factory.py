@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from docling_jobkit.datamodel.task import Task
 
     from docling_serve.engines.base import OnCallback
-    from docling_serve.engines.journal import Journal
-    from docling_serve.engines.local import LocalEngine, Runner
-    from docling_serve.engines.ray import RayEngine
-    from docling_serve.engines.rq import RqEngine
+    from docling_serve.engines.local.engine import LocalEngine, Runner
+    from docling_serve.engines.local.journal import Journal
+    from docling_serve.engines.ray.engine import RayEngine
+    from docling_serve.engines.rq.engine import RqEngine
 
     Engine = LocalEngine | RqEngine | RayEngine
 
@@ -55,7 +55,7 @@ def require_engine(settings: DoclingServeSettings) -> None:
     """
     if settings.eng_kind is AsyncEngine.LOCAL:
         return
-    from docling_serve.engines.redis_reach import require_redis  # noqa: PLC0415
+    from docling_serve.engines.redis.reach import require_redis  # noqa: PLC0415
 
     if settings.eng_kind is AsyncEngine.RQ:
         require_redis(settings.eng_rq_redis_url)
@@ -70,11 +70,11 @@ def require_engine(settings: DoclingServeSettings) -> None:
 def make_engine(settings: DoclingServeSettings, parts: Callable[[], LocalParts]) -> Engine:
     """The engine for ``settings``; ``parts`` is called if it is the local one."""
     if settings.eng_kind is AsyncEngine.RQ:
-        from docling_serve.engines.rq import RqEngine  # noqa: PLC0415
+        from docling_serve.engines.rq.engine import RqEngine  # noqa: PLC0415
 
         return RqEngine(settings)
     if settings.eng_kind is AsyncEngine.RAY:
-        from docling_serve.engines.ray import RayEngine  # noqa: PLC0415 - imports ray and torch
+        from docling_serve.engines.ray.engine import RayEngine  # noqa: PLC0415 - imports ray and torch
 
         return RayEngine(settings)
     return _local_engine(settings, parts())
@@ -122,9 +122,9 @@ def _local_engine(settings: DoclingServeSettings, parts: LocalParts) -> LocalEng
         converter_config,
         presigned_config,
     )
-    from docling_serve.engines.lines import QueueLimits  # noqa: PLC0415
-    from docling_serve.engines.local import LocalEngine  # noqa: PLC0415
-    from docling_serve.engines.retention import RetentionRules  # noqa: PLC0415
+    from docling_serve.engines.local.engine import LocalEngine  # noqa: PLC0415
+    from docling_serve.engines.local.lines import QueueLimits  # noqa: PLC0415
+    from docling_serve.engines.local.retention import RetentionRules  # noqa: PLC0415
 
     pooled = parts.subprocess_mode
     workers = settings.subprocess_max_workers if pooled else settings.eng_loc_num_workers

@@ -21,7 +21,7 @@ import httpx
 from docling.datamodel.service.callbacks import CallbackSpec
 
 from docling_serve.callback_address import AddressRefused, pinned
-from docling_serve.engines.journal.records import Delivery
+from docling_serve.engines.local.journal.records import Delivery
 from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)

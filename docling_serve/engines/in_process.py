@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
 
 if TYPE_CHECKING:
-    from docling_serve.conversion import Conversion
+    from docling_serve.conversion.conversion import Conversion
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class InProcessConverters:
         """Convert in a thread; the callbacks run on the event loop.
 
         Raises:
-            TaskFailed: as :meth:`docling_serve.conversion.Conversion.run` does.
+            TaskFailed: as :meth:`docling_serve.conversion.conversion.Conversion.run` does.
         """
         loop = asyncio.get_running_loop()
         place = await self._places.get()
@@ -95,7 +95,7 @@ class InProcessConverters:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _conversion(self, place: int) -> Conversion:
-        from docling_serve.conversion import Conversion  # noqa: PLC0415 - imports torch
+        from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - imports torch
 
         key = 0 if self._share_models else place
         if key not in self._conversions:

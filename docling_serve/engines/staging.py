@@ -11,7 +11,7 @@ from typing import Any
 from docling.datamodel.service.sources import FileSource, HttpSource
 
 from docling_serve.engines.base import Source, Submission, Upload, plain
-from docling_serve.engines.disk import Disk
+from docling_serve.engines.local.disk import Disk
 from docling_serve.jobs import (
     ConnectorSource,
     JobSource,

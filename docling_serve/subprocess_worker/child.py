@@ -48,7 +48,7 @@ from docling_serve.subprocess_worker.messages import (
 )
 
 if TYPE_CHECKING:
-    from docling_serve.conversion import Conversion
+    from docling_serve.conversion.conversion import Conversion
 
 _log = logging.getLogger(__name__)
 _FLUSH_LIMIT_S = 2.0
@@ -100,8 +100,8 @@ def main(arguments: ChildArguments) -> None:
 
 class _Worker:
     def __init__(self, channel: WorkerChannel, config: WorkerConfig) -> None:
-        from docling_serve.conversion import Conversion  # noqa: PLC0415 - imports torch
-        from docling_serve.conversion_imports import (  # noqa: PLC0415
+        from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - imports torch
+        from docling_serve.conversion.imports import (  # noqa: PLC0415
             can_use_gpu,
             import_all,
             set_torch_threads,

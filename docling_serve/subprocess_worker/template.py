@@ -21,7 +21,7 @@ _QUIET_THREADS = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 _CUDA_LIBRARY = "libcuda.so"
-_EXPECTED = "docling_serve.conversion_imports"
+_EXPECTED = "docling_serve.conversion.imports"
 
 
 def preload_module(allow_external_plugins: bool) -> str:
@@ -36,7 +36,7 @@ def preload(*, allow_external_plugins: bool) -> None:
     # An import configures logging where nobody has, and the server's log gets lines in another
     # format. Each worker configures its own.
     logging.getLogger().addHandler(logging.NullHandler())
-    from docling_serve.conversion_imports import import_all  # noqa: PLC0415 - after the lines above
+    from docling_serve.conversion.imports import import_all  # noqa: PLC0415 - after the lines above
 
     import_all(allow_external_plugins)
 

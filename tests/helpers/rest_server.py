@@ -17,8 +17,8 @@ from fastapi import FastAPI
 
 from docling_serve.api import make_app
 from docling_serve.api.services import Services
-from docling_serve.engines.lines import QueueLimits
-from docling_serve.engines.local import LocalEngine
+from docling_serve.engines.local.engine import LocalEngine
+from docling_serve.engines.local.lines import QueueLimits
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobResult, JobSpec
 from docling_serve.ocr_only.options import FullPageLayoutOptions

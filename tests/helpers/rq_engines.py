@@ -24,10 +24,10 @@ from docling_jobkit.orchestrators.serialization import make_msgpack_safe
 from rq.job import Job, JobStatus
 from rq.results import Result
 
-from docling_serve.engines import rq_wire as wire
 from docling_serve.engines.base import Submission, Upload
-from docling_serve.engines.rq import RqEngine
-from docling_serve.engines.rq_watchdog import WatchdogTimes
+from docling_serve.engines.rq import wire
+from docling_serve.engines.rq.engine import RqEngine
+from docling_serve.engines.rq.watchdog import WatchdogTimes
 from docling_serve.settings import DoclingServeSettings
 from tests.helpers.rest_server import settings_of
 

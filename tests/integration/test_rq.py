@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from docling_serve.engines import rq_wire as wire
-from docling_serve.engines.rq_watchdog import WatchdogTimes
+from docling_serve.engines.rq import wire
+from docling_serve.engines.rq.watchdog import WatchdogTimes
 from tests.conftest import KEEP_WORKERS, StartServer
 from tests.helpers.api import document, missing_phrases, upload
 from tests.helpers.documents import scanned_pdf

@@ -61,7 +61,7 @@ from docling_serve.light_imports import leave_out_torch, is_left_out
 assert not is_left_out()
 assert leave_out_torch()
 assert is_left_out()
-import docling_serve.api, docling_serve.engines.local, docling_serve.policy
+import docling_serve.api, docling_serve.engines.local.engine, docling_serve.policy
 from docling_serve.settings import DoclingServeSettings
 docling_serve.policy.ServicePolicy.from_settings(DoclingServeSettings(allow_external_plugins=True))
 assert is_left_out()

@@ -16,7 +16,7 @@ from docling.datamodel.service.targets import InBodyTarget
 from docling_jobkit.datamodel.task import Task
 
 from docling_serve.engines.base import Submission, TaskView, Upload
-from docling_serve.engines.local import LocalEngine
+from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.jobs import JobResult
 from tests.helpers.loops import turns
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from docling_serve.engines.disk import Disk
-from docling_serve.engines.journal import Journal
-from docling_serve.engines.local import LocalEngine
+from docling_serve.engines.local.disk import Disk
+from docling_serve.engines.local.engine import LocalEngine
+from docling_serve.engines.local.journal import Journal
 from tests.unit.engines.hand_runner import opened
 
 JOURNAL = "journal.sqlite3"

@@ -16,7 +16,7 @@ from docling.datamodel.service.callbacks import CallbackSpec
 from docling_core.utils.settings import settings as docling_settings
 
 from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules, signature
-from docling_serve.engines.journal import Journal
+from docling_serve.engines.local.journal import Journal
 from tests.helpers.loops import run, until
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from docling_serve.conversion.input_limits import InputLimits
 from docling_serve.engines.converter_config import converter_config
-from docling_serve.input_limits import InputLimits
 from docling_serve.settings import DoclingServeSettings
 
 

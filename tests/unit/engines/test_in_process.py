@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from docling_serve.conversion_failures import describe_failure
+from docling_serve.conversion.failures import describe_failure
 from docling_serve.engines.in_process import InProcessConverters
 from docling_serve.errors import TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder

@@ -13,7 +13,7 @@ from docling.datamodel.service.tasks import TaskType
 from docling_jobkit.datamodel.chunking import HierarchicalChunkerOptions
 
 from docling_serve.engines.base import Upload
-from docling_serve.engines.disk import Disk
+from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.staging import Deployment, display_name, stage
 from docling_serve.jobs import ConnectorSource, JobSpec, RemoteUrl, StagedFile, TaskFolder
 from tests.unit.engines.hand_runner import submission

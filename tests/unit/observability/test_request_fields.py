@@ -25,7 +25,7 @@ def lines() -> Iterator[list[dict[str, Any]]]:
         def emit(self, record: logging.LogRecord) -> None:
             written.append(json.loads(JsonFormatter().format(record)))
 
-    logger = logging.getLogger("docling_serve.engines.local")
+    logger = logging.getLogger("docling_serve.engines.local.engine")
     listener = Listener()
     level = logger.level
     logger.addHandler(listener)

@@ -1,0 +1,134 @@
+"""The documents of a job, converted one after the other, each known by the source it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from pathlib import PurePath
+from typing import Any
+
+from docling.datamodel.base_models import DocumentStream, HttpSource, InputFormat
+from docling.datamodel.document import ConversionResult
+from docling_jobkit.datamodel.exportable_document import ExportableDocument
+
+from docling_serve.conversion.exhaustion import raise_if_memory_ran_out
+from docling_serve.conversion.failures import DocumentFailed, document_failure, refused, tidy
+from docling_serve.conversion.input_limits import InputLimits, OverLimit, check_archive
+from docling_serve.conversion.pdf_access import needs_password
+from docling_serve.conversion.reports import ProgressTracker
+from docling_serve.jobs import RemoteUrl, StagedFile, TaskFolder
+
+Located = tuple[ConversionResult, int, str | None]
+"""A result, the position of its source, and the address that tells where it came from."""
+
+
+def converted(
+    sources: list[Any],
+    convert: Callable[[list[Any]], Iterable[ConversionResult]],
+    folder: TaskFolder,
+    tracker: ProgressTracker,
+    abort_on_error: bool,
+    limits: InputLimits,
+) -> Iterator[Located]:
+    """Convert one source after the other; only the one at work is in memory.
+
+    Raises:
+        DocumentFailed: with ``abort_on_error``, at the first document that fails.
+        MemoryRanOut: of the GPU or the host.
+    """
+    for index, source in enumerate(sources):
+        tracker.begin(index + 1)
+        for result in _results(source, convert, folder, limits):
+            raise_if_memory_ran_out(result.errors)
+            name = _name(source, result)
+            _explain_encryption(result, source, folder)
+            tidy(result)
+            failure = document_failure(result, name, index + 1)
+            if failure is None:
+                tracker.converted += 1
+            else:
+                tracker.complaints.append(failure)
+                if abort_on_error:
+                    raise DocumentFailed(failure)
+            yield result, index, _uri(source)
+
+
+def _results(
+    source: StagedFile | RemoteUrl | Any,
+    convert: Callable[[list[Any]], Iterable[ConversionResult]],
+    folder: TaskFolder,
+    limits: InputLimits,
+) -> Iterable[ConversionResult]:
+    """What becomes of a source: a result, or several where it is an archive of documents."""
+    if isinstance(source, StagedFile):
+        # docling looks into an archive for its format before any reader of ours sees it.
+        path = folder.source(source)
+        try:
+            with path.open("rb") as file:
+                check_archive(file, limits)
+        except OverLimit as exc:
+            return [refused(source.filename, path.stat().st_size, exc)]
+    return convert([opened(source, folder)])
+
+
+def opened(source: StagedFile | RemoteUrl | Any, folder: TaskFolder) -> Any:
+    """What docling is given of a source."""
+    if isinstance(source, StagedFile):
+        content = (folder.source(source)).read_bytes()
+        return DocumentStream(name=source.filename, stream=BytesIO(content))
+    if isinstance(source, RemoteUrl):
+        return HttpSource.model_validate(source.model_dump(exclude={"kind"}))
+    return source
+
+
+def _name(source: StagedFile | RemoteUrl | Any, result: ConversionResult) -> str:
+    return source.filename if isinstance(source, StagedFile) else result.input.file.name
+
+
+def _uri(source: StagedFile | RemoteUrl | Any) -> str | None:
+    if isinstance(source, StagedFile):
+        return source.filename
+    return source.url if isinstance(source, RemoteUrl) else None
+
+
+def _explain_encryption(
+    result: ConversionResult, source: StagedFile | RemoteUrl | Any, folder: TaskFolder
+) -> None:
+    """Say of a PDF that is encrypted that it is."""
+    if (
+        result.errors
+        and isinstance(source, StagedFile)
+        and result.input.format is InputFormat.PDF
+        and needs_password(folder.source(source))
+    ):
+        result.errors[
+            0
+        ].error_message = f"{source.filename} is encrypted and needs a password; send it decrypted."
+
+
+def exportable(
+    results: Iterable[Located], version: str | None, one_archive: bool
+) -> Iterator[ExportableDocument]:
+    """The results as jobkit exports them. With ``one_archive`` their files lie side by side, so
+    documents whose names differ in their suffix only, or not at all, get a number each."""
+    taken: set[str] = set()
+    for result, index, uri in results:
+        document = ExportableDocument.from_conversion_result(
+            result,
+            source_index=index,
+            source_uri=uri or str(result.input.file),
+            target_document_version=version,
+        )
+        if one_archive and document.document is not None:
+            document.file = _apart(document.file, taken)
+        yield document
+
+
+def _apart(file: PurePath, taken: set[str]) -> PurePath:
+    """``file`` under a stem that is not ``taken`` yet."""
+    stem, number = file.stem, 1
+    while stem in taken:
+        number += 1
+        stem = f"{file.stem}-{number}"
+    taken.add(stem)
+    return file.with_name(stem + file.suffix)

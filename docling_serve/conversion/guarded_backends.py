@@ -1,0 +1,54 @@
+"""docling's readers of documents, each of which first looks whether the document is too large.
+
+They are where every document passes, from whatever source, before it is opened. A document that is
+refused here fails by itself; the others of its request are converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from docling.backend.abstract_backend import AbstractDocumentBackend
+from docling.datamodel.base_models import InputFormat
+from docling.document_converter import FormatOption
+from docling.exceptions import DocumentLoadError
+
+from docling_serve.conversion.input_limits import InputLimits, OverLimit, check_document
+
+
+class DocumentRefused(DocumentLoadError):
+    """A document is larger than the server opens."""
+
+
+def guarded(
+    options: Mapping[InputFormat, FormatOption], limits: InputLimits
+) -> dict[InputFormat, FormatOption]:
+    """``options`` with readers that keep to ``limits``."""
+    return {
+        format_: option.model_copy(update={"backend": _guarded(option.backend, limits)})
+        for format_, option in options.items()
+    }
+
+
+@cache
+def _guarded(
+    backend: type[AbstractDocumentBackend], limits: InputLimits
+) -> type[AbstractDocumentBackend]:
+    def check_and_open(
+        self: Any, in_doc: Any, path_or_stream: BytesIO | Path, *args: Any, **kwargs: Any
+    ) -> None:
+        try:
+            if isinstance(path_or_stream, Path):
+                with path_or_stream.open("rb") as file:
+                    check_document(file, limits)
+            else:
+                check_document(path_or_stream, limits)
+        except OverLimit as exc:
+            raise DocumentRefused(str(exc)) from exc
+        backend.__init__(self, in_doc, path_or_stream, *args, **kwargs)
+
+    return type(f"Guarded{backend.__name__}", (backend,), {"__init__": check_and_open})

@@ -1,0 +1,190 @@
+"""Refuse documents that are small to send and huge to open, before anything opens them.
+
+Looks at what a file says of itself: the directory of an archive, the number of pages and their
+size, the size of an image. Nothing is rendered or decoded; only gzip has to be unpacked to be
+measured, which stops at the limit.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict
+
+from docling_serve.conversion.pdf_access import page_sizes
+
+#: What everybody may unpack to, however small it was packed: text in office files packs well.
+_ALWAYS_ALLOWED_BYTES = 64 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
+#: Of an archive's directory, per entry; more would be names of absurd length.
+_ENTRY_BYTES = 1024
+_HEAD_BYTES = 1024
+#: docling renders pages for OCR at three times 72 dpi.
+_OCR_SCALE = 3.0
+
+_ZIP_END = struct.Struct("<4s4H2LH")
+_ZIP64_END = struct.Struct("<4sQ2H2L4Q")
+
+
+class OverLimit(Exception):
+    """A document is larger than allowed; the text says in what, and names the setting."""
+
+
+class InputLimits(BaseModel):
+    """The settings of the same names."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    max_pages_to_open: int = 20_000
+    max_image_pixels: int = 178_956_970
+    max_unpacked_size: int = 1024**3
+    max_unpack_ratio: int = 200
+    max_archive_entries: int = 20_000
+
+
+def check_document(document: BinaryIO, limits: InputLimits) -> None:
+    """Check whatever it is; leaves ``document`` at its start. What cannot be read passes: whoever
+    opens it will say why.
+
+    Raises:
+        OverLimit: it is too large.
+    """
+    check_archive(document, limits)
+    head = _head(document)
+    if b"%PDF-" in head:
+        _check_pdf(document, limits)
+    elif not head.startswith((b"PK", b"\x1f\x8b")):
+        _check_image(document, limits)
+    document.seek(0)
+
+
+def check_archive(document: BinaryIO, limits: InputLimits) -> None:
+    """Check it if it is a zip (so are office files and EPUB) or a gzip file; see above."""
+    head = _head(document)
+    try:
+        if head.startswith(b"PK\x03\x04"):
+            _check_zip(document, limits)
+        elif head.startswith(b"\x1f\x8b"):
+            _check_gzip(document, limits)
+    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, struct.error, ValueError):
+        pass  # it is broken
+    finally:
+        document.seek(0)
+
+
+def _head(document: BinaryIO) -> bytes:
+    document.seek(0)
+    head = document.read(_HEAD_BYTES)
+    document.seek(0)
+    return head
+
+
+def _check_zip(document: BinaryIO, limits: InputLimits) -> None:
+    too_many = OverLimit(
+        f"The archive has more than {limits.max_archive_entries} entries (max_archive_entries)."
+    )
+    # zipfile reads the whole directory at once, so its size is looked at first.
+    if _directory_bytes(document) > limits.max_archive_entries * _ENTRY_BYTES:
+        raise too_many
+    with zipfile.ZipFile(document) as archive:
+        entries = archive.infolist()
+    if len(entries) > limits.max_archive_entries:
+        raise too_many
+    packed = sum(entry.compress_size for entry in entries)
+    _check_unpacked(sum(entry.file_size for entry in entries), packed, limits)
+
+
+def _directory_bytes(document: BinaryIO) -> int:
+    """How long the directory of a zip file is said to be; 0 if it cannot be found."""
+    end = document.seek(0, 2)
+    start = max(0, end - 0xFFFF - _ZIP_END.size)
+    document.seek(start)
+    tail = document.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0:
+        return 0
+    size: int = _ZIP_END.unpack_from(tail, at)[5]
+    if size != 0xFFFFFFFF:
+        return size
+    at = tail.rfind(b"PK\x06\x06", 0, at)
+    return int(_ZIP64_END.unpack_from(tail, at)[8]) if at >= 0 else 0
+
+
+def _check_gzip(document: BinaryIO, limits: InputLimits) -> None:
+    packed = document.seek(0, 2)
+    document.seek(0)
+    unpacked = 0
+    with gzip.GzipFile(fileobj=document) as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            unpacked += len(piece)
+            _check_unpacked(unpacked, packed, limits)
+
+
+def _check_unpacked(unpacked: int, packed: int, limits: InputLimits) -> None:
+    if unpacked > limits.max_unpacked_size:
+        raise OverLimit(
+            f"The archive unpacks to more than {limits.max_unpacked_size} bytes"
+            " (max_unpacked_size)."
+        )
+    if unpacked > max(_ALWAYS_ALLOWED_BYTES, packed * limits.max_unpack_ratio):
+        raise OverLimit(
+            f"The archive unpacks to more than {limits.max_unpack_ratio} times its size"
+            " (max_unpack_ratio)."
+        )
+
+
+def _check_pdf(document: BinaryIO, limits: InputLimits) -> None:
+    sizes = page_sizes(document, limits.max_pages_to_open + 1)
+    for number, (width, height) in enumerate(sizes, start=1):
+        _check_page_count(number, limits)
+        _check_pixels(width * height * _OCR_SCALE**2, f"Page {number}", limits)
+
+
+def _check_image(document: BinaryIO, limits: InputLimits) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(document)
+            for number, (width, height) in enumerate(_frames(image), start=1):
+                _check_page_count(number, limits)
+                _check_pixels(width * height, "The image", limits)
+    except Image.DecompressionBombError:
+        raise OverLimit(_too_many_pixels("The image", limits)) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return  # no image, or a broken one
+
+
+def _frames(image: Image.Image) -> Iterator[tuple[int, int]]:
+    """The size of each page of a TIFF, of the only image of others; decodes none."""
+    yield image.size
+    number = 1
+    while image.format == "TIFF":
+        try:
+            image.seek(number)
+        except EOFError:
+            return
+        yield image.size
+        number += 1
+
+
+def _check_page_count(pages: int, limits: InputLimits) -> None:
+    if pages > limits.max_pages_to_open:
+        raise OverLimit(
+            f"The document has more than {limits.max_pages_to_open} pages (max_pages_to_open)."
+        )
+
+
+def _check_pixels(pixels: float, what: str, limits: InputLimits) -> None:
+    if pixels > limits.max_image_pixels:
+        raise OverLimit(_too_many_pixels(what, limits))
+
+
+def _too_many_pixels(what: str, limits: InputLimits) -> str:
+    return f"{what} has more than {limits.max_image_pixels} pixels (max_image_pixels)."

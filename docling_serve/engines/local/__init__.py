@@ -1,0 +1,1 @@
+"""The local engine: tasks of this machine, in a journal."""

@@ -1,0 +1,372 @@
+"""The local engine: tasks of this machine, in a journal, run by the function it was handed.
+
+This module is what others ask of it. Beside it, :mod:`.acceptance` takes tasks in,
+:mod:`.conductor` runs them, :mod:`.recovery` finds them again after a restart, :mod:`.upkeep`
+removes what has had its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from docling.datamodel.service.callbacks import ProgressTaskCompleted
+from docling_jobkit.datamodel.task import Task
+from docling_jobkit.datamodel.task_meta import TaskStatus
+from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
+
+from docling_serve.engines.base import (
+    DEFAULT_TENANT,
+    Capacity,
+    OnCallback,
+    Reply,
+    Submission,
+    TaskView,
+)
+from docling_serve.engines.local.acceptance import Acceptance
+from docling_serve.engines.local.conductor import Conductor
+from docling_serve.engines.local.disk import Disk
+from docling_serve.engines.local.jobkit_interface import JobkitInterface
+from docling_serve.engines.local.journal import Journal
+from docling_serve.engines.local.lines import Line, Lines, QueueLimits
+from docling_serve.engines.local.outcomes import Outcomes
+from docling_serve.engines.local.recovery import Recovered, Restorer
+from docling_serve.engines.local.retention import RetentionRules
+from docling_serve.engines.local.task_record import TaskRecord
+from docling_serve.engines.local.upkeep import Upkeep
+from docling_serve.engines.staging import Deployment
+from docling_serve.engines.watch import Watch
+from docling_serve.errors import CANCELLED, SHUT_DOWN, Failure, ShuttingDown
+from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+
+_log = logging.getLogger(__name__)
+
+Runner = Callable[["LocalEngine", Task], Awaitable[JobResult]]
+"""Runs one task to its end. Raises ``TaskFailed``; cancelling it stops the work."""
+
+
+class LocalEngine(JobkitInterface):
+    """Tasks of this process; with ``keep`` those it has not ended go on in the next one.
+
+    ``hand_over`` is how many tasks may be in the hands of ``runner`` at a time, ``workers`` how
+    many of them it can run. A task counts as started when the runner says so, so a runner may be
+    given one more than it can run: it then knows that work is waiting. With ``hand_over_light``
+    tasks for which ``is_light`` says yes have a line of their own, and so many of them are handed
+    over besides.
+
+    ``journal`` and ``folders`` are its memory beyond this process. Who made them closes them, once
+    the engine is closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        runner: Runner,
+        hand_over: int,
+        workers: int | None = None,
+        hand_over_light: int = 0,
+        workers_light: int | None = None,
+        is_light: Callable[[JobSpec], bool] = lambda _: False,
+        folders: Path,
+        journal: Journal | None = None,
+        disk: Disk | None = None,
+        keep: bool = False,
+        max_attempts: int = 1,
+        limits: QueueLimits | None = None,
+        retention: RetentionRules | None = None,
+        converter_config: dict[str, Any],
+        presigned_config: dict[str, Any] | None = None,
+        result_removal_delay_s: float = 300.0,
+        single_use_results: bool = True,
+        debug_error_details: bool = False,
+        on_callback: OnCallback = lambda *_: None,
+        clear_converters: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # jobkit's is not annotated
+        self._keep = keep
+        self._result_removal_delay_s = result_removal_delay_s
+        self._single_use_results = single_use_results
+        self._on_callback = on_callback
+        self._clear_converters = clear_converters
+        self._records: dict[str, TaskRecord] = {}
+        self.on_ended: Callable[[Task], None] = lambda _: None
+
+        self._journal = journal or Journal.in_memory()
+        disk = disk or Disk(sync=keep)
+        light = Line(hand_over_light, workers_light or hand_over_light) if hand_over_light else None
+        self._lines = Lines(Line(hand_over, workers or hand_over), light, limits or QueueLimits())
+        self._outcomes = Outcomes(self._journal, disk)
+        self._conductor = Conductor(
+            lambda task: runner(self, task),
+            self._lines,
+            self._journal,
+            self._outcomes,
+            keep=keep,
+            on_ended=self._on_end,
+        )
+        self._upkeep = Upkeep(
+            self._records,
+            self._lines,
+            self._outcomes,
+            retention or RetentionRules(),
+            self._conductor.cancel,
+            self.delete_task,
+        )
+        deployment = Deployment(converter_config, presigned_config, debug_error_details)
+        self._acceptance = Acceptance(
+            self._journal, disk, folders, self._lines, deployment, is_light
+        )
+        self._restorer = Restorer(folders, disk, deployment, is_light, max_attempts)
+
+    # ---- what the API asks ------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> TaskView:
+        """Stage the documents, journal and queue the task.
+
+        Raises:
+            ShuttingDown: no task is accepted any more.
+            QueueFull: too much waits already.
+            KeyReused: its key came before, with another request.
+            OSError: the task could not be written.
+        """
+        if not self._conductor.accepting:
+            raise ShuttingDown("the server is shutting down")
+        await self._outcomes.write_again()  # the key of a deleted task must not be in the way
+        record, is_new = await self._acceptance.accept(submission)
+        if is_new:
+            _log.info(
+                "task %s: accepted, %d document(s), %d waiting",
+                record.task.task_id,
+                record.num_docs,
+                len(self._lines) + 1,
+            )
+            await self._enter(record)
+        return self._conductor.view(record)
+
+    async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
+        return self._conductor.view(self._find(task_id, tenant))
+
+    async def wait_finished(self, task_id: str, tenant: str, wait_s: float) -> TaskView:
+        record = self._find(task_id, tenant)
+        await record.wait_finished(wait_s)
+        if record.parked and wait_s > 0:
+            raise ShuttingDown("the server is shutting down; the task goes on when it is back")
+        return self._conductor.view(record)
+
+    @asynccontextmanager
+    async def watch(self, task_id: str, tenant: str = DEFAULT_TENANT) -> AsyncIterator[Watch]:
+        record = self._find(task_id, tenant)
+        watch = Watch(self._conductor.view(record))
+        if record.parked:
+            watch.close()
+        record.watches.add(watch)
+        try:
+            yield watch
+        finally:
+            record.watches.discard(watch)
+
+    async def reply(self, task_id: str, tenant: str = DEFAULT_TENANT) -> Reply | None:
+        record = self._find(task_id, tenant)
+        if record.result is None:
+            return None
+        return Reply(
+            path=record.folder.root / record.result.body,
+            media_type=record.result.media_type,
+            download_name=record.result.download_name,
+        )
+
+    async def cancel(self, task_id: str, tenant: str, failure: Failure) -> TaskView:
+        record = self._find(task_id, tenant)
+        self._conductor.cancel(record, failure)
+        await record.wait_finished(None)
+        return self._conductor.view(record)
+
+    async def delete(self, task_id: str, tenant: str) -> TaskView:
+        record = self._find(task_id, tenant)
+        self._conductor.cancel(record, CANCELLED)
+        await record.wait_finished(None)
+        await self.delete_task(task_id)
+        return self._conductor.view(record)
+
+    async def on_result_fetched(self, task_id: str) -> None:
+        record = self._records.get(task_id)
+        if record is None or record.fetched is not None:
+            return
+        record.fetched = time.time()
+        self._conductor.background(self._journal.fetched(task_id, record.fetched))
+        self._remove_later(record)
+
+    async def delete_task(self, task_id: str) -> None:
+        """Forget a task and its files; one that still runs is cancelled first."""
+        record = self._records.get(task_id)
+        if record is None:
+            return
+        self._conductor.cancel(record, Failure("policy", "The task was deleted."))
+        await record.wait_finished(None)
+        if self._records.pop(task_id, None) is None:
+            return  # somebody else was faster
+        self._acceptance.forget(record)
+        if record.removal is not None:
+            record.removal.cancel()
+        await self._outcomes.forget(task_id)
+        await asyncio.to_thread(record.folder.remove)
+        await super().delete_task(task_id)
+
+    async def list_tasks(
+        self, tenant: str, state: TaskStatus | None = None, limit: int = 100
+    ) -> list[TaskView]:
+        own = (r for r in reversed(self._records.values()) if r.tenant == tenant)
+        asked = (r for r in own if state in (None, r.task.task_status))
+        return [self._conductor.view(record) for record in itertools.islice(asked, limit)]
+
+    async def capacity(self, tenant: str) -> Capacity | None:
+        return self._lines.capacity(tenant)
+
+    async def queue_size(self) -> int:
+        return len(self._lines)
+
+    async def clear_converters(self) -> None:
+        """Give back what loaded converters hold, through the function the engine was handed."""
+        await self._clear_converters()
+
+    # ---- what the gate asks -----------------------------------------------------------------
+
+    def folder(self, task: Task) -> TaskFolder:
+        """The scratch folder of a task."""
+        return self._records[task.task_id].folder
+
+    def task_dict(self, task: Task) -> dict[str, Any]:
+        """The task as plain data for a worker."""
+        spec = self._records[task.task_id].spec
+        assert spec is not None, "the task has not finished"
+        return spec.model_dump(mode="json")
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that have not started."""
+        return len(self._lines)
+
+    @property
+    def waiting_since(self) -> float | None:
+        created = (record.task.created_at for record in self._lines.waiting())
+        oldest = min(created, default=None)
+        return None if oldest is None else oldest.timestamp()
+
+    def mark_started(self, task: Task) -> None:
+        """The work on a task begins."""
+        self._conductor.started(self._records[task.task_id])
+
+    def report_progress(self, task: Task, progress: JobProgress) -> None:
+        """The task is at ``progress``."""
+        record = self._records.get(task.task_id)
+        if record is not None:
+            record.progress = progress
+            self._conductor.tell(record)
+
+    def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
+        """The client's callbacks are due an event."""
+        self._on_callback(task.task_id, task.callbacks, payload)
+
+    # ---- life -------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Take over what the server before left in journal and folders. Before anything else."""
+        found = await self._restorer.restore(await self._journal.tasks())
+        for task_id in found.forgotten:
+            await self._journal.forget(task_id)
+        for recovered in found.tasks:
+            await self._take_over(recovered)
+        if found.tasks:
+            _log.info("%d tasks taken over, %d wait", len(found.tasks), len(self._lines))
+
+    async def process_queue(self) -> None:
+        """Hand tasks to the runner, each line in its order, for as long as the server runs."""
+        await asyncio.gather(self._conductor.process(), self._upkeep.run())
+
+    def drain(self) -> None:
+        """Accept nothing more; what waits is given up, or left for the next server. What runs may
+        finish."""
+        self._conductor.drain()
+
+    def cancel_running(self) -> None:
+        """Stop the tasks that run."""
+        for record in list(self._records.values()):
+            self._conductor.cancel(record, SHUT_DOWN)
+
+    async def finish_running(self, within_s: float) -> None:
+        """Wait until the tasks that run have ended, at most ``within_s`` seconds."""
+        await self._conductor.finish_running(within_s)
+
+    async def close(self) -> None:
+        """Stop everything; unless tasks are kept, remove every file."""
+        self.drain()
+        self.cancel_running()
+        await self._conductor.settle()
+        for record in self._records.values():
+            if record.removal is not None:
+                record.removal.cancel()
+        if not self._keep:
+            for task_id in list(self._records):
+                await self.delete_task(task_id)
+
+    # ---- parts ------------------------------------------------------------------------------
+
+    async def _enter(self, record: TaskRecord) -> None:
+        self._records[record.task.task_id] = record
+        await self.init_task_tracking(record.task)
+        self._conductor.enter(record)
+
+    async def _take_over(self, recovered: Recovered) -> None:
+        record = recovered.record
+        task_id = record.task.task_id
+        self._acceptance.remember(record)
+        if record.finished:
+            self._records[task_id] = record
+            await self.init_task_tracking(record.task)
+            self._remove_later(record)
+            return
+        if recovered.was_running and recovered.ends_with is None:
+            await self._journal.requeued(task_id, counts=True)
+        self._lines.keep(record.tenant, record.input_bytes)
+        await self._enter(record)
+        if recovered.ends_with is not None:
+            self._conductor.cancel(record, recovered.ends_with)
+
+    def _on_end(self, record: TaskRecord) -> None:
+        """The task's callbacks hear of its end, however it came about."""
+        self.on_ended(record.task)
+        if record.task.callbacks:
+            status: Literal["success", "failure"] = "failure" if record.failure else "success"
+            ended = ProgressTaskCompleted(task_status=status, failure=record.task.failure)
+            self.relay_callback(record.task, ended.model_dump(mode="json"))
+
+    def _remove_later(self, record: TaskRecord) -> None:
+        """A single-use result goes some time after it was read."""
+        if not self._single_use_results or record.fetched is None:
+            return
+        left_s = max(0.0, record.fetched + self._result_removal_delay_s - time.time())
+        task_id = record.task.task_id
+        record.removal = asyncio.get_running_loop().call_later(
+            left_s, lambda: self._conductor.background(self.delete_task(task_id))
+        )
+
+    def _find(self, task_id: str, tenant: str) -> TaskRecord:
+        record = self._records.get(task_id)
+        if record is None or record.tenant != tenant:
+            raise TaskNotFoundError
+        return record
+
+    async def get_queue_position(self, task_id: str) -> int | None:
+        record = self._records.get(task_id)
+        return self._conductor.view(record).position if record else None
+
+    async def task_status(self, task_id: str, wait: float = 0.0) -> Task:
+        task = await self.get_raw_task(task_id)
+        await self._records[task_id].wait_finished(wait)
+        return task

@@ -1,0 +1,20 @@
+"""The journal of the local engine: what was accepted and what became of it, in SQLite."""
+
+from docling_serve.engines.local.journal.journal import Journal, require_usable
+from docling_serve.engines.local.journal.records import (
+    Delivery,
+    IllegalMove,
+    JournaledTask,
+    JournalUnusable,
+    TaskState,
+)
+
+__all__ = [
+    "Delivery",
+    "IllegalMove",
+    "Journal",
+    "JournalUnusable",
+    "JournaledTask",
+    "TaskState",
+    "require_usable",
+]

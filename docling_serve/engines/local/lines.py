@@ -1,0 +1,189 @@
+"""Tasks that wait: who is next, how long it may take, and whether there is room for more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from docling_serve.engines.base import Capacity, LineCapacity
+from docling_serve.engines.local.fair_queue import FairQueue
+from docling_serve.engines.local.service_times import ServiceTimes
+from docling_serve.engines.local.task_record import TaskRecord
+from docling_serve.errors import QueueFull
+
+
+class Line:
+    """A fair queue, and ``hand_over`` hands that take tasks out of it for ``workers`` workers.
+
+    A task that was handed over waits on until the runner starts it, and comes before all others.
+    """
+
+    def __init__(self, hand_over: int, workers: int) -> None:
+        self.hands = asyncio.Semaphore(hand_over)
+        self.times = ServiceTimes(workers)
+        self._queue: FairQueue[TaskRecord] = FairQueue()
+        self._handed: list[TaskRecord] = []
+        self._running = 0
+        self._arrived = asyncio.Event()
+
+    def put(self, record: TaskRecord) -> None:
+        """Line up a task; a document is the measure of a tenant's share."""
+        self._queue.put(record, record.tenant, float(max(1, record.num_docs)))
+        self._arrived.set()
+
+    async def take(self) -> TaskRecord:
+        """The next task, once there is one."""
+        while not self._queue:
+            self._arrived.clear()
+            await self._arrived.wait()
+        record = self._queue.take()
+        self._handed.append(record)
+        return record
+
+    def started(self, record: TaskRecord) -> None:
+        """The runner has begun with it."""
+        if record in self._handed:
+            self._handed.remove(record)
+            self._running += 1
+            record.runs = True
+
+    def left(self, record: TaskRecord) -> None:
+        """It does not wait or run any more."""
+        if record in self._handed:
+            self._handed.remove(record)
+        elif not self._queue.discard(record) and record.runs:
+            self._running -= 1
+            record.runs = False
+
+    def position(self, record: TaskRecord) -> int | None:
+        """From 1; None for a task that does not wait here."""
+        if record in self._handed:
+            return self._handed.index(record) + 1
+        if record in self._queue:
+            return len(self._handed) + self._queue.position(record)
+        return None
+
+    def waiting(self) -> Iterator[TaskRecord]:
+        """In the order in which they will start, were no more to come."""
+        yield from self._handed
+        yield from self._queue
+
+    def __len__(self) -> int:
+        return len(self._handed) + len(self._queue)
+
+    def capacity(self, tenant: str) -> LineCapacity:
+        """As a next task of ``tenant`` would find it."""
+        idle = max(0, self.times.workers - self._running)
+        before = len(self._handed) + self._queue.position_of_next(tenant) - idle
+        return LineCapacity(
+            queued=len(self),
+            running=self._running,
+            workers=self.times.workers,
+            expected_wait_s=round(self.times.wait_s(max(0, before)), 1),
+        )
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """What may wait at most; 0 means no limit."""
+
+    tasks: int = 0
+    bytes: int = 0
+    age_s: float = 0.0
+
+
+class Lines:
+    """Both lines, and the room they share: documents that need no models do not wait behind
+    others, see ``light``."""
+
+    def __init__(self, heavy: Line, light: Line | None, limits: QueueLimits) -> None:
+        self._heavy = heavy
+        self._light = light
+        self.limits = limits
+        self._tasks: Counter[str] = Counter()
+        self._bytes = 0
+
+    def all(self) -> list[Line]:
+        """The lines there are."""
+        return [self._heavy] if self._light is None else [self._heavy, self._light]
+
+    def of(self, record: TaskRecord) -> Line:
+        """Where a task belongs."""
+        return self._heavy if self._light is None or not record.light else self._light
+
+    def reserve(self, tenant: str, size: int) -> None:
+        """Take room for a task of ``size`` bytes that is about to come.
+
+        Raises:
+            QueueFull: there is none. A tenant that holds less than its share of the places is
+                let in even so, up to twice the limit in all: nobody is locked out by others.
+        """
+        limits = self.limits
+        total = self._tasks.total()
+        if limits.tasks and total >= limits.tasks:
+            tenants = len({*self._tasks, tenant})
+            if self._tasks[tenant] >= limits.tasks // tenants or total >= 2 * limits.tasks:
+                raise self._full(f"{total} tasks wait", total - limits.tasks + 1)
+        if limits.bytes and self._bytes and self._bytes + size > limits.bytes:
+            raise self._full("the documents of the tasks that wait take all the room", 1)
+        self.keep(tenant, size)
+
+    def keep(self, tenant: str, size: int) -> None:
+        """Take the room of a task that was accepted before, whatever the limits."""
+        self._tasks[tenant] += 1
+        self._bytes += size
+
+    def give_back(self, tenant: str, size: int) -> None:
+        """The task does not wait any more, or never came."""
+        self._tasks[tenant] -= 1
+        self._bytes -= size
+        if not self._tasks[tenant]:
+            del self._tasks[tenant]
+
+    def put(self, record: TaskRecord) -> None:
+        """Line up a task that has its room."""
+        record.has_room = True
+        self.of(record).put(record)
+
+    def started(self, record: TaskRecord) -> None:
+        """The runner has begun with it; its room is free."""
+        self.of(record).started(record)
+        self._free(record)
+
+    def left(self, record: TaskRecord) -> None:
+        """It does not wait or run any more."""
+        self.of(record).left(record)
+        self._free(record)
+
+    def position(self, record: TaskRecord) -> int | None:
+        """From 1; None for a task that does not wait."""
+        return self.of(record).position(record)
+
+    def waiting(self) -> list[TaskRecord]:
+        """Every task that has not started."""
+        return [record for line in self.all() for record in line.waiting()]
+
+    def __len__(self) -> int:
+        return sum(len(line) for line in self.all())
+
+    def capacity(self, tenant: str) -> Capacity:
+        """As the next task of ``tenant`` would find it."""
+        light = self._light
+        limit = self.limits.tasks
+        return Capacity(
+            heavy=self._heavy.capacity(tenant),
+            light=light.capacity(tenant) if light is not None else None,
+            room=max(0, limit - self._tasks.total()) if limit else None,
+        )
+
+    def _free(self, record: TaskRecord) -> None:
+        if record.has_room:
+            record.has_room = False
+            self.give_back(record.tenant, record.input_bytes)
+
+    def _full(self, why: str, places: int) -> QueueFull:
+        # The line that empties first makes room first.
+        waits = [line.times.retry_after_s(places, len(line)) for line in self.all() if len(line)]
+        return QueueFull(f"The queue is full: {why}. Try again later.", min(waits, default=1))

@@ -1,0 +1,114 @@
+"""How a task's attempt ended, and what is written of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+
+from docling_serve.engines.local.disk import Disk
+from docling_serve.engines.local.journal import Journal
+from docling_serve.engines.local.task_record import TaskRecord
+from docling_serve.errors import SHUT_DOWN, Failure, TaskFailed
+from docling_serve.jobs import JobResult
+
+_log = logging.getLogger(__name__)
+
+
+def outcome_of(record: TaskRecord) -> JobResult | Failure:
+    """What the runner of ``record`` came to; it is done."""
+    runner = record.runner
+    assert runner is not None
+    if runner.cancelled():
+        return record.cancelled_with or SHUT_DOWN
+    error = runner.exception()
+    if error is None:
+        return runner.result()
+    if record.cancelled_with is not None:
+        return record.cancelled_with
+    if isinstance(error, TaskFailed):
+        return error.failure
+    # The runner's own fault must end this task and nothing else.
+    _log.error("task %s: the server failed to run it", record.task.task_id, exc_info=error)
+    return Failure("internal", f"The server failed to run the task ({type(error).__name__}).")
+
+
+class Outcomes:
+    """Writes the end of tasks, files first. A client is told of an end once this is done."""
+
+    def __init__(self, journal: Journal, disk: Disk) -> None:
+        self._journal = journal
+        self._disk = disk
+        #: Failures that clients know of and the journal does not, since the disk was full; None
+        #: for a task that was deleted.
+        self._unwritten: dict[str, Failure | None] = {}
+
+    async def write(self, record: TaskRecord, outcome: JobResult | Failure) -> Failure | None:
+        """Keep ``outcome``; returns the failure that it came to, None for a success.
+
+        A result that cannot be kept is a failure; its files go, which makes room for saying so.
+        """
+        if isinstance(outcome, JobResult):
+            try:
+                await self._keep_result(record, outcome)
+            except OSError as exc:
+                _log.error("task %s: its result cannot be kept: %s", record.task.task_id, exc)
+                outcome = _not_kept(exc)
+            else:
+                await asyncio.to_thread(record.folder.drop_inputs)
+                return None
+        await self._write_failure(record, outcome)
+        return outcome
+
+    async def write_again(self) -> None:
+        """Try once more to write what could not be written."""
+        for task_id, failure in list(self._unwritten.items()):
+            try:
+                if failure is None:
+                    await self._journal.forget(task_id)
+                else:
+                    await self._journal.failed(task_id, failure, time.time())
+            except OSError:
+                return
+            if self._unwritten.get(task_id) is failure:
+                del self._unwritten[task_id]
+
+    async def forget(self, task_id: str) -> None:
+        """Have the journal forget a task, now or as soon as it can be written."""
+        try:
+            await self._journal.forget(task_id)
+        except OSError as exc:
+            _log.warning("task %s: it is still in the journal: %s", task_id, exc)
+            self._unwritten[task_id] = None
+        else:
+            self._unwritten.pop(task_id, None)
+
+    async def _keep_result(self, record: TaskRecord, result: JobResult) -> None:
+        body = record.folder.root / result.body
+
+        def sync() -> int:
+            self._disk.sync_file(body)
+            self._disk.sync_folder(record.folder.root)
+            return body.stat().st_size
+
+        size = await asyncio.to_thread(sync)
+        await self._journal.succeeded(record.task.task_id, result, size, time.time())
+        record.result, record.result_bytes = result, size
+
+    async def _write_failure(self, record: TaskRecord, failure: Failure) -> None:
+        task_id = record.task.task_id
+        try:
+            await self._journal.failed(task_id, failure, time.time())
+        except OSError as exc:
+            _log.warning("task %s: its failure is not in the journal yet: %s", task_id, exc)
+            self._unwritten[task_id] = failure
+        await asyncio.to_thread(record.folder.remove)
+        if task_id in self._unwritten:
+            await self.write_again()
+
+
+def _not_kept(exc: OSError) -> Failure:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure("capacity", "The server's scratch disk is full.", retryable=True)
+    return Failure("internal", "The server could not keep the result.", retryable=True)

@@ -1,0 +1,1 @@
+"""What the engines behind a Redis have in common."""

@@ -1,0 +1,177 @@
+"""What engines have in common whose tasks live in Redis: they outlive this process, and whoever
+waits for one is told of it by a channel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
+from docling.datamodel.service.options import ConvertDocumentsOptions
+from docling.datamodel.service.targets import InBodyTarget
+from docling.datamodel.service.tasks import TaskType
+from docling_jobkit.datamodel.chunking import ChunkingExportOptions
+from docling_jobkit.datamodel.task import Task
+from docling_jobkit.datamodel.task_meta import TaskStatus
+from docling_jobkit.orchestrators._redis_gate import RedisCallerGate
+from docling_jobkit.orchestrators.base_orchestrator import BaseOrchestrator, RedisBackpressureError
+from redis import RedisError
+
+from docling_serve.engines.base import DEFAULT_TENANT, Capacity, Submission, TaskView
+from docling_serve.engines.redis.updates import Look, Watchers
+from docling_serve.engines.watch import Watch
+from docling_serve.errors import Failure, ShuttingDown
+
+_log = logging.getLogger(__name__)
+
+DELETED = Failure("policy", "The task was deleted.", details={"reason": "deleted"})
+
+
+class TasksInRedis(BaseOrchestrator):
+    """To be mixed into one of jobkit's orchestrators, whose gate to Redis it uses.
+
+    Nothing of a task is kept in this process, so every gateway tells the same of it.
+    """
+
+    _redis_gate: RedisCallerGate
+
+    def share(self, look: Look) -> None:
+        """Begin; ``look`` reads a task for those who watch it."""
+        self._accepting = True
+        self._closing = asyncio.Event()
+        self._watchers = Watchers(look, lambda view: failed_view(view, DELETED))
+
+    @abstractmethod
+    async def submit(self, submission: Submission) -> TaskView:
+        """Accept a task."""
+
+    @abstractmethod
+    async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
+        """The task as it is now."""
+
+    async def capacity(self, tenant: str) -> Capacity | None:
+        """None: who works on the queue, and how fast, is not known here."""
+        del tenant
+        return None
+
+    # ---- waiting ----------------------------------------------------------------------------
+
+    async def wait_finished(self, task_id: str, tenant: str, wait_s: float) -> TaskView:
+        """The task once it has finished, or as it is after ``wait_s`` seconds."""
+        if wait_s <= 0:
+            return await self.view(task_id, tenant)
+        async with self.watch(task_id, tenant) as watch:
+            end = asyncio.ensure_future(_last_state(watch))
+            closing = asyncio.ensure_future(self._closing.wait())
+            try:
+                await asyncio.wait(
+                    {end, closing}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if closing.done() and not end.done():
+                    raise ShuttingDown("the server is shutting down; the task goes on")
+                return watch.latest
+            finally:
+                end.cancel()
+                closing.cancel()
+
+    @asynccontextmanager
+    async def watch(self, task_id: str, tenant: str = DEFAULT_TENANT) -> AsyncIterator[Watch]:
+        """The task as it is now, then every state it comes to."""
+        async with self._watchers.watch(task_id, lambda: self.view(task_id, tenant)) as watch:
+            yield watch
+
+    # ---- life -------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Nothing to do: Redis remembers."""
+
+    def drain(self) -> None:
+        """Accept nothing more. Tasks are not of this process: they go on."""
+        self._accepting = False
+
+    def cancel_running(self) -> None:
+        """Let go of everybody who waits here; the tasks go on."""
+        self._closing.set()
+
+    async def finish_running(self, within_s: float) -> None:
+        """Nothing runs in this process."""
+
+    def require_accepting(self) -> None:
+        """Raises ``ShuttingDown`` when no task is accepted any more."""
+        if not self._accepting:
+            raise ShuttingDown("the server is shutting down")
+
+    # ---- parts ------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def at_redis(self, wait_s: float) -> AsyncIterator[None]:
+        """A place among the requests that may ask Redis at once.
+
+        Raises:
+            RedisBackpressureError: no place is free, or Redis does not answer.
+        """
+        async with self._redis_gate.acquire(wait_s):
+            with as_backpressure():
+                yield
+
+    # ---- the rest of jobkit's interface -----------------------------------------------------
+
+    async def enqueue(
+        self,
+        sources: list[Any],
+        target: Any = None,
+        task_type: TaskType = TaskType.CONVERT,
+        options: ConvertDocumentsOptions | None = None,
+        convert_options: ConvertDocumentsOptions | None = None,
+        chunking_options: Any = None,
+        chunking_export_options: ChunkingExportOptions | None = None,
+        callbacks: list[CallbackSpec] | None = None,
+        metadata: dict[str, Any] | None = None,
+        targets: list[Any] | None = None,
+        target_document_version: str | None = None,
+    ) -> Task:
+        """jobkit's spelling of :meth:`submit`. ``metadata["tenant_id"]`` names the tenant."""
+        export = chunking_export_options or ChunkingExportOptions()
+        view = await self.submit(
+            Submission(
+                sources=sources,
+                options=convert_options or options or ConvertDocumentsOptions(),
+                targets=targets or [target or InBodyTarget()],
+                task_type=task_type,
+                chunking_options=chunking_options,
+                include_converted_doc=export.include_converted_doc,
+                callbacks=callbacks or [],
+                target_document_version=target_document_version,
+                tenant=(metadata or {}).get("tenant_id", DEFAULT_TENANT),
+            )
+        )
+        return await self.get_raw_task(view.task_id)
+
+    async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
+        """Nothing to learn: those who run tasks tell of them through Redis."""
+        await self.get_raw_task(request.task_id)
+
+
+def failed_view(view: TaskView, failure: Failure) -> TaskView:
+    """The task once it has ended with ``failure``."""
+    return replace(view, status=TaskStatus.FAILURE, position=None, failure=failure)
+
+
+@contextmanager
+def as_backpressure() -> Iterator[None]:
+    """To a request, a Redis that does not answer is one that is busy: try again."""
+    try:
+        yield
+    except (RedisError, ConnectionError, TimeoutError) as exc:
+        _log.warning("Redis does not answer: %s", exc)
+        raise RedisBackpressureError("Redis does not answer; please retry shortly.") from exc
+
+
+async def _last_state(watch: Watch) -> None:
+    async for _ in watch:
+        pass

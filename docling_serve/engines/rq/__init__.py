@@ -1,0 +1,1 @@
+"""The rq engine: tasks in Redis, run by ``docling-serve rq-worker``."""

@@ -1,0 +1,301 @@
+"""The rq engine: tasks queued in Redis by any gateway, run by ``docling-serve rq-worker``.
+
+Built on docling-jobkit's orchestrator, whose connections, names and formats it keeps. Other than
+there, nothing of a task is kept in this process, waiting really waits, the channel of updates is
+listened to again after Redis was away, and no call to Redis holds up the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from docling_jobkit.datamodel.result import DoclingTaskResult
+from docling_jobkit.datamodel.task import Task
+from docling_jobkit.datamodel.task_meta import TaskStatus
+from docling_jobkit.orchestrators.base_orchestrator import (
+    RedisBackpressureError,
+    TaskNotFoundError,
+)
+from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestrator
+from redis import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from rq import Queue
+from rq.job import JobStatus
+
+from docling_serve.engines.base import DEFAULT_TENANT, OnCallback, Reply, Submission, TaskView
+from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
+from docling_serve.engines.redis.updates import UpdateListener
+from docling_serve.engines.rq import tasks as rq_tasks
+from docling_serve.engines.rq import wire
+from docling_serve.engines.rq.jobs import Jobs
+from docling_serve.engines.rq.metrics import RqCollector
+from docling_serve.engines.rq.store import StoredTask, TaskStore
+from docling_serve.engines.rq.watchdog import Watchdog, WatchdogTimes
+from docling_serve.errors import Failure
+from docling_serve.settings import DoclingServeSettings
+
+_log = logging.getLogger(__name__)
+
+WORKER_LOST = Failure(
+    "internal",
+    "The rq-worker that ran the task was lost: it shows no sign of life.",
+    retryable=True,
+    details={"reason": "worker_lost"},
+)
+_PING_WITHIN_S = 5.0
+
+
+class RqEngine(TasksInRedis, RQOrchestrator):
+    """Tasks in Redis. Making it connects to nothing; see ``redis_reach``."""
+
+    def __init__(
+        self, settings: DoclingServeSettings, watchdog_times: WatchdogTimes | None = None
+    ) -> None:
+        super().__init__(wire.orchestrator_config(settings))
+        # A connection that Redis has closed since looks usable until it is used once.
+        self._async_redis_conn.set_retry(Retry(NoBackoff(), 1))
+        self._single_use_results = settings.single_use_results
+        self.on_callback: OnCallback = lambda *_: None
+        self.share(self._look)
+        queues = [Queue(n, connection=self._redis_conn) for n in settings.eng_rq_queue_names]
+        self.collector = RqCollector(self._redis_conn, queues)
+        self._jobs = Jobs(self._redis_conn, self._rq_queue, queues, self.config)
+        self._store = TaskStore(self._async_redis_conn, self._jobs, self.config)
+        self.listener = UpdateListener(
+            self._async_redis_conn,
+            self.config.sub_channel,
+            self._watchers,
+            wire.TaskUpdate.model_validate_json,
+            self._on_update,
+        )
+        self._watchdog = Watchdog(
+            self._async_redis_conn,
+            queues,
+            self.config,
+            self._on_lost,
+            watchdog_times,
+        )
+
+    # ---- what the API asks ------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> TaskView:
+        """Put the task, documents included, into the first queue.
+
+        Raises:
+            ShuttingDown: no task is accepted any more.
+            RedisBackpressureError: Redis cannot be asked now.
+        """
+        self.require_accepting()
+        task = await asyncio.to_thread(
+            rq_tasks.task_of, submission, self.config.allow_external_plugins
+        )
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            # Whoever hears of the task must find it, so it is known before it is queued.
+            await self._store.add(task)
+            await asyncio.to_thread(self._jobs.put, task)
+        _log.info("task %s: queued, %d document(s)", task.task_id, len(task.sources))
+        view = TaskView(
+            task.task_id, task.task_type, TaskStatus.PENDING, num_docs=len(task.sources)
+        )
+        with suppress(RedisBackpressureError, TaskNotFoundError):  # it is queued all the same
+            view = await self.view(task.task_id, submission.tenant)
+        return view
+
+    async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
+        return (await self._find(task_id, tenant)).view()
+
+    async def reply(self, task_id: str, tenant: str = DEFAULT_TENANT) -> Reply | None:
+        stored = await self._find(task_id, tenant)
+        if stored.status is not TaskStatus.SUCCESS:
+            return None
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            packed = await self._store.packed_result(task_id)
+        if packed is None:
+            return None
+        return await asyncio.to_thread(rq_tasks.rendered, packed, stored.document_version)
+
+    async def cancel(self, task_id: str, tenant: str, failure: Failure) -> TaskView:
+        view, _ = await self._end(await self._find(task_id, tenant), failure)
+        return view
+
+    async def delete(self, task_id: str, tenant: str) -> TaskView:
+        return await self._delete(await self._find(task_id, tenant))
+
+    async def on_result_fetched(self, task_id: str) -> None:
+        if not self._single_use_results:
+            return
+        try:
+            stored = await self._store.read(task_id)
+            if stored is not None and stored.finished:
+                await self._store.expire(stored, self.config.result_removal_delay)
+        except (RedisError, OSError) as exc:
+            _log.warning("task %s: its result stays until it expires: %s", task_id, exc)
+
+    async def list_tasks(
+        self, tenant: str, state: TaskStatus | None = None, limit: int = 100
+    ) -> list[TaskView]:
+        """Reads every task in Redis, so it is for people who look, not for polling."""
+        found: list[StoredTask] = []
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            async for task_id in self._store.all_ids():
+                stored = await self._store.read(task_id)
+                if stored is not None and stored.tenant == tenant:
+                    found.append(stored)
+        asked = [stored.view() for stored in found if state in (None, stored.status)]
+        epoch = datetime.fromtimestamp(0, timezone.utc)
+        asked.sort(key=lambda view: view.created_at or epoch, reverse=True)
+        return asked[:limit]
+
+    async def clear_results(self, older_than: float = 0.0) -> None:
+        before = datetime.now(timezone.utc) - timedelta(seconds=older_than)
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            async for task_id in self._store.all_ids():
+                stored = await self._store.read(task_id)
+                if stored is None or not stored.finished:
+                    continue
+                if stored.ended_at is None or stored.ended_at < before:
+                    await self._store.delete(stored)
+
+    async def clear_converters(self) -> None:
+        """Have all workers give back what loaded converters hold."""
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            await asyncio.to_thread(self._jobs.ask_to_clear)
+
+    async def check_connection(self) -> None:
+        """Raises ``RuntimeError`` when Redis does not answer within seconds."""
+        try:
+            await asyncio.wait_for(self._async_redis_conn.ping(), _PING_WITHIN_S)
+        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+            raise RuntimeError(f"No connection to Redis: {exc or 'no answer'}") from exc
+
+    # ---- what workers tell ------------------------------------------------------------------
+
+    async def _on_update(self, update: wire.TaskUpdate) -> None:
+        if update.task_status is TaskStatus.FAILURE and update.failure is None:
+            # A worker of another make: its reason is in this message and nowhere else.
+            message = update.error_message or "Internal processing error."
+            await self._store.fail(update.task_id, Failure("internal", message))
+
+    async def _on_lost(self, task_id: str) -> None:
+        """The worker of a task is no more: end the task, and RQ's job with it."""
+        stored = await self._store.read(task_id)
+        if stored is None or not stored.finished:
+            if await self._store.fail(task_id, WORKER_LOST):  # no other gateway was faster
+                self._call_back(task_id, await self._task_data(task_id), WORKER_LOST)
+            await self._publish_failure(task_id, WORKER_LOST)
+        status = JobStatus.FAILED
+        if stored is not None and stored.status is TaskStatus.SUCCESS:
+            status = JobStatus.FINISHED  # it was lost after its work was done
+        await asyncio.to_thread(self._jobs.close, task_id, status)
+
+    # ---- life -------------------------------------------------------------------------------
+
+    async def process_queue(self) -> None:
+        """Follow what workers do, for as long as the server runs."""
+        await asyncio.gather(self.listener.run(), self._watchers.keep_told(), self._watchdog.run())
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        self.drain()
+        self._closing.set()
+        await super().close()  # type: ignore[no-untyped-call]
+
+    # ---- parts ------------------------------------------------------------------------------
+
+    async def _find(self, task_id: str, tenant: str) -> StoredTask:
+        async with self.at_redis(self.config.redis_gate_status_poll_wait_timeout):
+            stored = await self._store.read(task_id)
+        if stored is None or stored.tenant != tenant:
+            raise TaskNotFoundError
+        return stored
+
+    async def _look(self, task_id: str) -> TaskView | None:
+        stored = await self._store.read(task_id)
+        return stored.view() if stored else None
+
+    async def _delete(self, stored: StoredTask) -> TaskView:
+        view, with_worker = await self._end(stored, wire.CANCELLED)
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            if with_worker:
+                await self._store.mark_deleted(stored.task_id)
+            else:
+                await self._store.delete(stored)
+        self._watchers.is_stale(stored.task_id)
+        return view
+
+    async def _end(self, stored: StoredTask, failure: Failure) -> tuple[TaskView, bool]:
+        """End a task that has not finished; also says whether a worker has it."""
+        if stored.finished:
+            return stored.view(), False
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            waits = stored.status is TaskStatus.PENDING
+            data = await self._task_data(stored.task_id) if waits else {}
+            # First of all: a worker looks for this before it begins, and while it works.
+            await self._store.fail(stored.task_id, failure)
+            with_worker = not await self._store.withdraw(stored)
+            if with_worker:
+                await asyncio.to_thread(self._jobs.stop, stored.task_id)
+            else:
+                self._call_back(stored.task_id, data, failure)
+            ended = await self._store.read(stored.task_id) or stored
+            await self._store.close_metadata(ended)
+            await self._publish_failure(stored.task_id, failure)
+        _log.info("task %s: cancelled: %s", stored.task_id, failure.message)
+        return failed_view(ended.view(), ended.failure or failure), with_worker
+
+    async def _task_data(self, task_id: str) -> dict[str, Any]:
+        return await asyncio.to_thread(self._jobs.task_data, task_id) or {}
+
+    def _call_back(self, task_id: str, data: dict[str, Any], failure: Failure) -> None:
+        """Tell the callbacks of a task that no worker ends."""
+        callbacks = rq_tasks.callbacks_of(data)
+        if callbacks:
+            self.on_callback(task_id, callbacks, rq_tasks.ended_event(failure))
+
+    async def _publish_failure(self, task_id: str, failure: Failure) -> None:
+        update = wire.TaskUpdate(
+            task_id=task_id,
+            task_status=TaskStatus.FAILURE,
+            error_message=failure.message,
+            failure=failure,
+        )
+        await self._async_redis_conn.publish(self.config.sub_channel, update.model_dump_json())
+
+    # ---- the rest of jobkit's interface -----------------------------------------------------
+
+    async def get_raw_task(self, task_id: str) -> Task:
+        async with self.at_redis(self.config.redis_gate_status_poll_wait_timeout):
+            stored = await self._store.read(task_id)
+        if stored is None:
+            raise TaskNotFoundError(task_id)
+        return stored.task(self.config.allow_external_plugins)
+
+    async def task_status(self, task_id: str, wait: float = 0.0) -> Task:
+        task = await self.get_raw_task(task_id)
+        await self.wait_finished(task_id, task.metadata.get("tenant_id", DEFAULT_TENANT), wait)
+        return await self.get_raw_task(task_id)
+
+    async def task_result(self, task_id: str) -> DoclingTaskResult | None:
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            packed = await self._store.packed_result(task_id)
+        return await asyncio.to_thread(rq_tasks.unpacked, packed) if packed else None
+
+    async def delete_task(self, task_id: str) -> None:
+        """Forget a task, whoever's it is; one that runs is cancelled first."""
+        with suppress(TaskNotFoundError):
+            task = await self.get_raw_task(task_id)
+            await self.delete(task_id, task.metadata.get("tenant_id", DEFAULT_TENANT))
+
+    async def queue_size(self) -> int:
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            return int(await self._async_redis_conn.llen(self._rq_queue.key))
+
+    async def get_queue_position(self, task_id: str) -> int | None:
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            stored = await self._store.read(task_id)
+        return stored.position if stored else None

@@ -1,0 +1,131 @@
+"""RQ's worker, which takes jobs from the queues and keeps their books; it runs none itself."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.command import parse_payload
+from rq.job import Job
+
+from docling_serve.engines.rq import wire
+from docling_serve.errors import Failure
+
+_log = logging.getLogger(__name__)
+
+
+class JobHost(Protocol):
+    """The process that a :class:`JobTaker` works for."""
+
+    @property
+    def config(self) -> RQOrchestratorConfig:
+        """jobkit's configuration."""
+        ...
+
+    @property
+    def connection(self) -> Redis:
+        """Where the queues are."""
+        ...
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The queues, in the order in which they are to be drained."""
+        ...
+
+    def run_task(self, job: Job, task_data: dict[str, Any]) -> str:
+        """Run a task to its end; returns the key of its result. Raises ``TaskFailed``."""
+        ...
+
+    def stop_task(self, failure: Failure) -> None:
+        """End the task that runs, if there is one. May be called in any thread."""
+        ...
+
+    def clear(self) -> None:
+        """Give back what loaded converters hold. May be called in any thread."""
+        ...
+
+    def after_job(self, task_id: str) -> None:
+        """RQ has written down how the job ended."""
+        ...
+
+    def begin_shutdown(self) -> None:
+        """The process is told to end. Called in a signal handler."""
+        ...
+
+
+class _Job(Job):
+    """A job that is run by its worker, and not by a function it names: so that this process
+    imports no converter, and whatever a queue names, nothing else is ever called."""
+
+    work: Callable[[_Job], str | None]
+
+    def _execute(self) -> str | None:
+        return self.work(self)
+
+
+class JobTaker(SimpleWorker):
+    """RQ's worker; ``host`` has the jobs run. ``took_jobs`` says whether there were any."""
+
+    def __init__(self, host: JobHost) -> None:
+        self._host = host
+        self.took_jobs = False
+        super().__init__(
+            host.queue_names,
+            connection=host.connection,
+            default_result_ttl=host.config.results_ttl,
+            job_class=_Job,
+            log_job_description=False,
+        )
+
+    def perform_job(self, job: Job, queue: Queue) -> bool:
+        self.took_jobs = True
+        assert isinstance(job, _Job)
+        job.work = self._work
+        return bool(super().perform_job(job, queue))
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        super().execute_job(job, queue)
+        self._host.after_job(job.id)
+
+    def _work(self, job: Job) -> str | None:
+        task_data = job.kwargs.get("task_data")
+        if not isinstance(task_data, dict):
+            _log.info("job %s: clear converters", job.id)
+            self._host.clear()
+            return None
+        try:
+            return self._host.run_task(job, task_data)
+        finally:
+            # RQ saves a finished job once more; its documents need not stay in Redis, or here.
+            job.kwargs = {**job.kwargs, "task_data": {**task_data, "sources": []}}
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """One line; RQ's own has the documents of the job at hand for any log handler."""
+        _log.error("job %s failed: %s", job.id, exc_info[1])
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """RQ's word for stopping a job, called in the thread that hears commands."""
+        del sig
+        self._stopped_job_id = None  # gateways of another make take "stopped" for "waiting"
+        self._host.stop_task(wire.CANCELLED)
+
+    def handle_payload(self, message: dict[str, Any]) -> None:
+        if parse_payload(message).get("command") == wire.CLEAR_COMMAND:
+            self._host.clear()
+        else:
+            super().handle_payload(message)  # type: ignore[no-untyped-call]
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        self._host.begin_shutdown()
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+
+    def abandon(self) -> None:
+        """End the thread that hears commands, after :meth:`work` has ended in an error."""
+        if self.pubsub_thread is not None:
+            self.pubsub_thread.stop()

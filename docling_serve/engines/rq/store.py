@@ -1,0 +1,315 @@
+"""Tasks as they stand in Redis: read in one round trip, written where a gateway must write.
+
+Nothing is remembered here, so every gateway tells the same of a task, whoever accepted it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from docling.datamodel.service.tasks import TaskProcessingMeta, TaskType
+from docling_jobkit.datamodel.task import Task, validate_task
+from docling_jobkit.datamodel.task_meta import TaskStatus
+from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
+from redis import ResponseError
+from redis.asyncio import Redis as AsyncRedis
+from rq import Queue
+from rq.job import Job
+from rq.utils import utcparse
+
+from docling_serve.engines.base import DEFAULT_TENANT, TaskView
+from docling_serve.engines.rq import wire
+from docling_serve.engines.rq.jobs import Jobs
+from docling_serve.errors import Failure
+from docling_serve.jobs import JobProgress, JobResult
+from docling_serve.rendering import public_failure
+
+#: States of an RQ job; whatever is not here has failed.
+_STATUS_OF_JOB = {
+    "created": TaskStatus.PENDING,
+    "queued": TaskStatus.PENDING,
+    "scheduled": TaskStatus.PENDING,
+    "deferred": TaskStatus.PENDING,
+    "started": TaskStatus.STARTED,
+    "finished": TaskStatus.SUCCESS,
+}
+_UNFINISHED = frozenset(_STATUS_OF_JOB) - {"finished"}
+_JOB_FIELDS = ("status", "origin", "ended_at", "worker_name")
+
+JOB_GONE = Failure(
+    "internal",
+    "The task's job is gone from Redis, so the task will not be run.",
+    retryable=True,
+    phase="orchestration",
+)
+JOB_FAILED = "The worker failed to run the task; its log says why."
+
+
+@dataclass(frozen=True)
+class StoredTask:
+    """A task as Redis has it. ``queue`` is None when the job is gone, ``worker`` is the name of
+    the RQ worker that has or had it."""
+
+    task_id: str
+    metadata: dict[str, Any]
+    status: TaskStatus
+    position: int | None = None
+    queue: str | None = None
+    worker: str | None = None
+    ended_at: datetime | None = None
+    progress: JobProgress | None = None
+    result: JobResult | None = None
+    failure: Failure | None = field(default=None)
+
+    @property
+    def tenant(self) -> str:
+        """Whose task it is."""
+        return str((self.metadata.get("metadata") or {}).get("tenant_id") or DEFAULT_TENANT)
+
+    @property
+    def document_version(self) -> str | None:
+        """The schema version that in-body documents are to have; None for today's."""
+        return self.metadata.get("target_document_version")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the task has come to its end."""
+        return self.status in (TaskStatus.SUCCESS, TaskStatus.FAILURE)
+
+    def task(self, allow_external_plugins: bool) -> Task:
+        """The task as jobkit's model, without its documents; keys in it are masked."""
+        given = {name: value for name, value in self.metadata.items() if value is not None}
+        changed = {
+            "task_status": self.status,
+            "error_message": self.failure.message if self.failure else None,
+            "failure": public_failure(self.failure) if self.failure else None,
+            "finished_at": self.ended_at,
+        }
+        return validate_task({**given, **changed}, allow_external_plugins=allow_external_plugins)
+
+    def view(self) -> TaskView:
+        """The task as the API shows it."""
+        return TaskView(
+            task_id=self.task_id,
+            task_type=TaskType(self.metadata.get("task_type", TaskType.CONVERT.value)),
+            status=self.status,
+            position=self.position,
+            num_docs=int((self.metadata.get("processing_meta") or {}).get("num_docs", 0)),
+            progress=self.progress,
+            result=self.result,
+            failure=self.failure,
+            created_at=_moment(self.metadata.get("created_at")),
+            started_at=_moment(self.metadata.get("started_at")),
+            finished_at=self.ended_at,
+        )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+
+
+class TaskStore:
+    """Reads and writes tasks.
+
+    Every method raises ``redis.RedisError`` when Redis does not answer as it should.
+    """
+
+    def __init__(self, connection: AsyncRedis, jobs: Jobs, config: RQOrchestratorConfig) -> None:
+        self._redis = connection
+        self._jobs = jobs
+        self._config = config
+
+    async def read(self, task_id: str) -> StoredTask | None:
+        """The task as it is now; None when there is none, or it was deleted."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(wire.metadata_key(task_id))
+            pipe.hgetall(wire.detail_key(task_id))
+            pipe.exists(wire.result_key(self._config, task_id))
+            pipe.hmget(Job.key_for(task_id), *_JOB_FIELDS)
+            raw, detail, has_result, job = await pipe.execute()
+        known = {key.decode(): value for key, value in detail.items()}
+        if wire.DELETED in known:
+            return None
+        fields = [value.decode() if value else None for value in job]
+        has_outcome = bool(has_result) or wire.FAILURE in known
+        if raw is None and not has_outcome and fields[0] not in _UNFINISHED:
+            return None  # it was fetched and has expired; RQ's own record may stay longer
+        metadata = json.loads(raw) if raw else await self._metadata_of_job(task_id)
+        if metadata is None:
+            return None
+        return await self._stored(task_id, metadata, known, bool(has_result), fields)
+
+    async def _stored(
+        self,
+        task_id: str,
+        metadata: dict[str, Any],
+        detail: dict[str, bytes],
+        has_result: bool,
+        job: list[str | None],
+    ) -> StoredTask:
+        job_status, queue, ended_at, worker = job
+        failure = wire.load_failure(detail[wire.FAILURE]) if wire.FAILURE in detail else None
+        if failure is None and not has_result:
+            status, failure = _status_without_outcome(metadata, job_status)
+        else:
+            # What a worker left says more than RQ's bookkeeping, which comes a little later.
+            status = TaskStatus.FAILURE if failure else TaskStatus.SUCCESS
+        waits = status is TaskStatus.PENDING and queue is not None
+        return StoredTask(
+            task_id=task_id,
+            metadata=metadata,
+            status=status,
+            position=await self._position(task_id, str(queue)) if waits else None,
+            queue=queue if job_status else None,
+            worker=worker or None,
+            ended_at=_ended_at(metadata, ended_at),
+            progress=_parsed(JobProgress, detail.get(wire.PROGRESS)),
+            result=_parsed(JobResult, detail.get(wire.RESULT)),
+            failure=failure,
+        )
+
+    async def add(self, task: Task) -> None:
+        """Keep the metadata of a new task. Its documents are in the job; once is enough."""
+        data = task.model_dump(mode="json", serialize_as_any=True, exclude={"sources"})
+        data["processing_meta"] = TaskProcessingMeta(num_docs=len(task.sources)).model_dump()
+        await self._put_metadata(task.task_id, data)
+
+    async def fail(self, task_id: str, failure: Failure) -> bool:
+        """End a task for good; False if somebody else has said before why it failed."""
+        key = wire.detail_key(task_id)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hsetnx(key, wire.FAILURE, wire.dump_failure(failure))
+            pipe.expire(key, wire.detail_ttl_s(self._config))
+            first, _ = await pipe.execute()
+        return bool(first)
+
+    async def withdraw(self, stored: StoredTask) -> bool:
+        """Take a job out of its queue; False if a worker was faster."""
+        if stored.queue is None:
+            return False
+        key = f"{Queue.redis_queue_namespace_prefix}{stored.queue}"
+        removed = await self._redis.lrem(key, 1, stored.task_id)
+        if removed:
+            await asyncio.to_thread(self._jobs.delete, stored.task_id)
+        return bool(removed)
+
+    async def expire(self, stored: StoredTask, within_s: int) -> None:
+        """Let a task go that a client has fetched: its job, documents included, now, all else in
+        ``within_s`` seconds. Later calls change nothing."""
+        task_id = stored.task_id
+        detail = wire.detail_key(task_id)
+        if not await self._redis.hsetnx(detail, wire.FETCHED, "1"):
+            return
+        ttl_s = max(1, within_s)
+        # Servers of another make have the metadata to go by once the job is gone.
+        await self._put_metadata(task_id, _closed(stored), ttl_s)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.expire(wire.result_key(self._config, task_id), ttl_s)
+            pipe.expire(detail, ttl_s)
+            await pipe.execute()
+        await asyncio.to_thread(self._jobs.delete, task_id)
+
+    async def delete(self, stored: StoredTask) -> None:
+        """Forget a task that no worker has."""
+        task_id = stored.task_id
+        await asyncio.to_thread(self._jobs.delete, task_id)
+        await self._redis.delete(
+            wire.metadata_key(task_id),
+            wire.detail_key(task_id),
+            wire.result_key(self._config, task_id),
+        )
+
+    async def mark_deleted(self, task_id: str) -> None:
+        """Hide a task that a worker still has; that worker removes the rest when it lets go."""
+        key = wire.detail_key(task_id)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(key, wire.DELETED, "1")
+            pipe.expire(key, wire.detail_ttl_s(self._config))
+            pipe.delete(wire.metadata_key(task_id), wire.result_key(self._config, task_id))
+            await pipe.execute()
+
+    async def close_metadata(self, stored: StoredTask) -> None:
+        """Write the task's end where servers of another make look for it."""
+        await self._put_metadata(stored.task_id, _closed(stored))
+
+    async def packed_result(self, task_id: str) -> bytes | None:
+        """The result as a worker stored it."""
+        packed: Any = await self._redis.get(wire.result_key(self._config, task_id))
+        return bytes(packed) if packed is not None else None
+
+    async def all_ids(self) -> AsyncIterator[str]:
+        """Every task that has metadata."""
+        async for key in self._redis.scan_iter(match=wire.all_metadata_keys(), count=500):
+            yield wire.task_id_of(key.decode())
+
+    async def _put_metadata(
+        self, task_id: str, data: dict[str, Any], ttl_s: int | None = None
+    ) -> None:
+        await self._redis.set(
+            wire.metadata_key(task_id), json.dumps(data), ex=ttl_s or self._config.results_ttl
+        )
+
+    async def _metadata_of_job(self, task_id: str) -> dict[str, Any] | None:
+        """The same from the job itself: metadata expires first when a task waits for long."""
+        task_data = await asyncio.to_thread(self._jobs.task_data, task_id)
+        if task_data is None:
+            return None
+        sources = task_data.get("sources") or []
+        data = {key: value for key, value in task_data.items() if key != "sources"}
+        data["processing_meta"] = TaskProcessingMeta(num_docs=len(sources)).model_dump()
+        data["task_status"] = TaskStatus.PENDING.value
+        for secret in ("targets", "target", "callbacks"):
+            data.pop(secret, None)  # a job holds them in the clear
+        await self._put_metadata(task_id, data)
+        return data
+
+    async def _position(self, task_id: str, queue: str) -> int | None:
+        try:
+            index = await self._redis.lpos(f"{Queue.redis_queue_namespace_prefix}{queue}", task_id)
+        except ResponseError:  # Redis before 6.0.6 cannot tell
+            return None
+        return index + 1 if isinstance(index, int) else None
+
+
+def _status_without_outcome(
+    metadata: dict[str, Any], job_status: str | None
+) -> tuple[TaskStatus, Failure | None]:
+    """What RQ and the metadata say of a task of which no worker has left anything."""
+    said = TaskStatus(metadata.get("task_status", TaskStatus.PENDING.value))
+    message = metadata.get("error_message") or JOB_FAILED
+    failed = Failure("internal", str(message))
+    if job_status is None:
+        if said is TaskStatus.SUCCESS:
+            return said, None
+        return TaskStatus.FAILURE, failed if said is TaskStatus.FAILURE else JOB_GONE
+    status = _STATUS_OF_JOB.get(job_status, TaskStatus.FAILURE)
+    return status, failed if status is TaskStatus.FAILURE else None
+
+
+def _closed(stored: StoredTask) -> dict[str, Any]:
+    """The metadata with the task's end in it."""
+    ended_at = stored.ended_at or datetime.now(timezone.utc)
+    return {
+        **stored.metadata,
+        "task_status": stored.status.value,
+        "error_message": stored.failure.message if stored.failure else None,
+        "finished_at": ended_at.isoformat(),
+    }
+
+
+def _ended_at(metadata: dict[str, Any], job_ended_at: str | None) -> datetime | None:
+    if job_ended_at:
+        ended: datetime = utcparse(job_ended_at)
+        return ended
+    finished_at = metadata.get("finished_at")
+    # Python 3.10 does not read the Z that pydantic writes.
+    return datetime.fromisoformat(finished_at.replace("Z", "+00:00")) if finished_at else None
+
+
+def _parsed(model: Any, text: bytes | None) -> Any:
+    return None if text is None else model.model_validate_json(text)

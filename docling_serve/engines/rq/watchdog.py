@@ -1,0 +1,95 @@
+"""Find the tasks whose worker was lost, so that they end in a clear state."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
+from redis import RedisError
+from redis.asyncio import Redis as AsyncRedis
+from rq import Queue
+
+from docling_serve.engines.rq.wire import heartbeat_key
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WatchdogTimes:
+    """How often to look, and for how long a sign of life must be missing, in seconds.
+
+    A missing sign is no proof: after an outage of Redis workers need a moment to leave it again.
+    """
+
+    look_every_s: float = 5.0
+    missing_for_s: float = 10.0
+
+
+class Watchdog:
+    """Looks at the tasks that workers have, and tells which of them have no worker any more.
+
+    A worker renews a key with an expiry while it has a task (jobkit's: 60 s). jobkit's own
+    watchdog waits for 90 s from the start of a task instead, because it looks at the key once.
+    """
+
+    def __init__(
+        self,
+        connection: AsyncRedis,
+        queues: Sequence[Queue],
+        config: RQOrchestratorConfig,
+        on_lost: Callable[[str], Awaitable[None]],
+        times: WatchdogTimes | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = connection
+        self._queues = queues
+        self._config = config
+        self._on_lost = on_lost
+        self._times = times or WatchdogTimes()
+        self._clock = clock
+        self._missing_since: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Look again and again, for as long as this process runs."""
+        while True:
+            await asyncio.sleep(self._times.look_every_s)
+            try:
+                await self.look()
+            except (RedisError, OSError) as exc:
+                _log.warning("cannot look for lost workers: %s", exc)
+                self._missing_since.clear()
+            except Exception:  # noqa: BLE001 - one task that cannot be ended must not save the rest
+                _log.exception("the search for lost workers failed; it goes on")
+
+    async def look(self) -> None:
+        """Look once. Raises ``redis.RedisError`` when Redis cannot be asked."""
+        started = await asyncio.to_thread(self._started)
+        missing = await self._without_sign_of_life(started)
+        now = self._clock()
+        since = {task_id: self._missing_since.get(task_id, now) for task_id in missing}
+        self._missing_since = since
+        for task_id, first in since.items():
+            if now - first >= self._times.missing_for_s:
+                _log.warning("task %s: its worker was lost", task_id)
+                await self._on_lost(task_id)
+
+    def _started(self) -> list[str]:
+        # Asking for the ids also lets RQ clean its registry of jobs that are long overdue.
+        return [
+            task_id
+            for queue in self._queues
+            for task_id in queue.started_job_registry.get_job_ids()
+        ]
+
+    async def _without_sign_of_life(self, task_ids: list[str]) -> list[str]:
+        if not task_ids:
+            return []
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for task_id in task_ids:
+                pipe.exists(heartbeat_key(self._config, task_id))
+            alive = await pipe.execute()
+        return [task_id for task_id, there in zip(task_ids, alive, strict=True) if not there]

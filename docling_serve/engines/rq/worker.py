@@ -1,0 +1,233 @@
+"""``docling-serve rq-worker``: take jobs from Redis queues, and have them run through the gate.
+
+Three threads: RQ works in the main one, where it takes jobs and keeps their books; an event loop
+runs in the second, with the worker pool and everything that concerns a task; RQ listens for
+commands in the third. RQ's worker gives up when Redis goes away at the wrong moment, so a new one
+is made until the process is told to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import redis.asyncio
+from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestrator, RQOrchestratorConfig
+from redis import Redis, RedisError
+from rq import Queue
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.timeouts import JobTimeoutException
+
+from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules
+from docling_serve.engines.converter_config import converter_config, presigned_config
+from docling_serve.engines.rq import wire
+from docling_serve.engines.rq.job_taker import JobTaker
+from docling_serve.engines.rq.jobs import Jobs
+from docling_serve.engines.rq.loop_thread import LoopThread
+from docling_serve.engines.rq.worker_tasks import (
+    PROMPT,
+    SHUT_DOWN,
+    Gate,
+    Liveness,
+    TaskRunner,
+    TaskSetup,
+)
+from docling_serve.errors import Failure, TaskFailed
+from docling_serve.guardian import Guardian
+from docling_serve.settings import DoclingServeSettings
+from docling_serve.storage import Scratch
+
+_log = logging.getLogger(__name__)
+
+_PULSE_LIMIT_S = 5.0
+_STOP_WITHIN_S = 30.0
+_FIRST_BACKOFF_S = 0.5
+_MAX_BACKOFF_S = 15.0
+
+
+@dataclass(frozen=True)
+class WorkerParts:
+    """What the composition root hands down: the gate, and how to get ready, clear and end."""
+
+    gate: Gate
+    isolated: bool
+    prepare: Callable[[], Awaitable[None]]
+    clear: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+    kill: Callable[[], None]
+    guardian: Guardian
+    liveness: Liveness | None = None
+
+
+class RqWorkerProcess:
+    """This process, from its start to its end."""
+
+    def __init__(self, settings: DoclingServeSettings, parts: WorkerParts) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._config = wire.orchestrator_config(settings)
+        self._stopping = threading.Event()
+        self._loop = LoopThread()
+        self._redis: Redis = RQOrchestrator.make_rq_queue(self._config)[0]
+        self._queues = [Queue(n, connection=self._redis) for n in settings.eng_rq_queue_names]
+        self._jobs = Jobs(self._redis, self._queues[0], self._queues, self._config)
+        self._runner: TaskRunner | None = None
+
+    def run(self) -> int:
+        """Work until told to stop; returns the exit code. Blocks the main thread."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_early_signal)
+        self._loop.start()
+        scratch = Scratch(self._settings.scratch_path, self._parts.guardian)
+        callbacks = CallbackDelivery(CallbackRules.from_settings(self._settings))
+        code = 0
+        try:
+            self._runner = self._make_runner(scratch, callbacks)
+            self._loop.wait(self._parts.prepare())
+            self._work()
+        except (SystemExit, StopRequested):
+            _log.warning("rq-worker: stopped at once")
+        except Exception:  # noqa: BLE001 - the last line before the end, so that the log has it
+            _log.exception("rq-worker: cannot go on")
+            code = 1
+        finally:
+            self._close(callbacks, scratch)
+        return code
+
+    def _work(self) -> None:
+        backoff_s = _FIRST_BACKOFF_S
+        while not self._stopping.is_set():
+            worker = None
+            try:
+                worker = JobTaker(self)
+                worker.work(logging_level=None)
+            except (RedisError, OSError) as exc:
+                _log.warning("rq-worker: Redis does not answer: %s", exc)
+            if worker is not None:
+                worker.abandon()
+                backoff_s = _FIRST_BACKOFF_S if worker.took_jobs else backoff_s
+            if not self._stopping.is_set():
+                _log.warning("rq-worker: starting again in %g s", backoff_s)
+                with suppress(StopRequested):
+                    self._stopping.wait(backoff_s)
+                backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+
+    # ---- what RQ's worker asks --------------------------------------------------------------
+
+    @property
+    def config(self) -> RQOrchestratorConfig:
+        return self._config
+
+    @property
+    def connection(self) -> Redis:
+        return self._redis
+
+    @property
+    def queue_names(self) -> list[str]:
+        return self._settings.eng_rq_queue_names
+
+    def run_task(self, job: Job, task_data: dict[str, Any]) -> str:
+        """Run a task to its end; what interrupts the waiting stops the task first.
+
+        Raises:
+            TaskFailed: it has no result.
+        """
+        assert self._runner is not None
+        running = self._loop.begin(self._runner.run(job.id, task_data))
+        try:
+            return running.result()
+        except TaskFailed:
+            raise
+        except BaseException as exc:
+            self.stop_task(_interrupted(exc, job))
+            with suppress(Exception):
+                running.result(_STOP_WITHIN_S)
+            raise
+
+    def stop_task(self, failure: Failure) -> None:
+        """End the task that runs, if there is one. May be called in any thread."""
+        if self._runner is not None:
+            self._loop.call(self._runner.stop, failure)
+
+    def clear(self) -> None:
+        """Give back what loaded converters hold."""
+        self._loop.begin(self._parts.clear())
+
+    def after_job(self, task_id: str) -> None:
+        """Remove what RQ's last words have brought back of a task that somebody was done with."""
+        detail = wire.detail_key(task_id)
+        fetched, deleted = self._redis.hmget(detail, wire.FETCHED, wire.DELETED)
+        if fetched or deleted:
+            self._jobs.delete(task_id)
+        if deleted:
+            self._redis.delete(detail, wire.result_key(self._config, task_id))
+
+    def begin_shutdown(self) -> None:
+        """Take no more jobs; the one that runs has ``shutdown_grace`` seconds. Signal-safe."""
+        self._stopping.set()
+        if self._runner is not None:
+            grace_s = self._settings.shutdown_grace
+            self._loop.call(self._loop.later, grace_s, self._runner.stop, SHUT_DOWN)
+
+    # ---- parts ------------------------------------------------------------------------------
+
+    def _make_runner(self, scratch: Scratch, callbacks: CallbackDelivery) -> TaskRunner:
+        options: dict[str, Any] = {
+            "socket_timeout": self._config.redis_socket_timeout,
+            "socket_connect_timeout": self._config.redis_socket_connect_timeout,
+            "health_check_interval": self._config.redis_health_check_interval,
+        }
+        limits = {"socket_timeout": _PULSE_LIMIT_S, "socket_connect_timeout": _PULSE_LIMIT_S}
+        url = self._config.redis_url
+        default = PROMPT if self._parts.isolated else Liveness()
+        return TaskRunner(
+            self._parts.gate,
+            redis.asyncio.Redis.from_url(url, **options),
+            redis.asyncio.Redis.from_url(url, **{**options, **limits}),
+            callbacks,
+            TaskSetup(
+                config=self._config,
+                folders=scratch.path,
+                converter_config=converter_config(self._settings),
+                presigned_config=presigned_config(self._settings),
+                liveness=self._parts.liveness or default,
+                waiting=lambda: sum(queue.count for queue in self._queues),
+            ),
+        )
+
+    def _close(self, callbacks: CallbackDelivery, scratch: Scratch) -> None:
+        async def close() -> None:
+            await self._parts.close()
+            await callbacks.close(within_s=self._settings.shutdown_grace)
+
+        try:
+            self._loop.wait(close())
+        except (SystemExit, StopRequested):
+            _log.warning("rq-worker: not waiting any longer")
+        finally:
+            self._parts.kill()
+            self._loop.stop()
+            self._redis.close()
+            scratch.release()
+            self._parts.guardian.dismiss()
+
+    def _on_early_signal(self, number: int, frame: FrameType | None) -> None:
+        """Before RQ listens, and between two of its workers."""
+        del number, frame
+        self._stopping.set()
+        raise StopRequested
+
+
+def _interrupted(exc: BaseException, job: Job) -> Failure:
+    if isinstance(exc, JobTimeoutException):
+        limit = {"limit": "eng_rq_job_timeout"}
+        text = f"The task was stopped: still running after {job.timeout} s (eng_rq_job_timeout)."
+        return Failure("timeout", text, details=limit)
+    return SHUT_DOWN

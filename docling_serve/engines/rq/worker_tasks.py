@@ -1,0 +1,344 @@
+"""Run the task of one job at a time, on an event loop beside the thread that RQ works in.
+
+A task ends in one of two ways, and Redis has it before anybody is told: a result, or a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from docling.datamodel.service.callbacks import CallbackSpec
+from docling_jobkit.datamodel.task import Task
+from docling_jobkit.datamodel.task_meta import TaskStatus
+from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
+from redis import RedisError
+from redis.asyncio import Redis as AsyncRedis
+
+from docling_serve.engines.base import TaskHost
+from docling_serve.engines.callbacks import CallbackDelivery
+from docling_serve.engines.rq import wire
+from docling_serve.engines.rq.tasks import callbacks_of, ended_event
+from docling_serve.engines.staging import display_name
+from docling_serve.errors import Failure, TaskFailed
+from docling_serve.jobs import (
+    ConnectorSource,
+    JobProgress,
+    JobResult,
+    JobSource,
+    JobSpec,
+    RemoteUrl,
+    StagedFile,
+    TaskFolder,
+)
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Gate = Callable[[TaskHost, Task], Awaitable[JobResult]]
+"""Has one task run. Raises ``TaskFailed``; cancelling it stops the work."""
+
+SHUT_DOWN = Failure(
+    "capacity", "The rq-worker was shut down before the task ended.", retryable=True
+)
+_PROGRESS_EVERY_S = 1.0
+_INSIST_S = 60.0
+_INSIST_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """How a worker shows that it lives, in seconds: jobkit's 20 and 60 suit a process whose
+    interpreter is busy converting; one that only waits can do better."""
+
+    beat_every_s: float = 20.0
+    expires_s: int = 60
+
+
+PROMPT = Liveness(beat_every_s=4.0, expires_s=15)
+
+
+@dataclass(frozen=True)
+class TaskSetup:
+    """What all tasks of a worker have in common. ``waiting`` counts the jobs in its queues."""
+
+    config: RQOrchestratorConfig
+    folders: Path
+    converter_config: dict[str, Any]
+    presigned_config: dict[str, Any] | None
+    liveness: Liveness
+    waiting: Callable[[], int]
+
+
+class TaskRunner:
+    """Runs tasks through ``gate``. ``pulse`` is a connection that gives up within seconds."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        connection: AsyncRedis,
+        pulse: AsyncRedis,
+        callbacks: CallbackDelivery,
+        setup: TaskSetup,
+    ) -> None:
+        self._gate = gate
+        self._redis = connection
+        self._pulse = pulse
+        self._callbacks = callbacks
+        self._setup = setup
+        self._running: asyncio.Task[Any] | None = None
+        self._stopped_with: Failure | None = None
+
+    async def run(self, task_id: str, task_data: dict[str, Any]) -> str:
+        """Run the task to its end; returns the key of its result.
+
+        Raises:
+            TaskFailed: it has none; the failure is in Redis.
+        """
+        self._running = asyncio.current_task()
+        self._stopped_with = None
+        beat = asyncio.create_task(self._beat(task_id))
+        try:
+            key = await self._run(task_id, task_data)
+            self._call_back(task_id, task_data)
+            return key
+        except asyncio.CancelledError:
+            failure = self._stopped_with or SHUT_DOWN
+        except TaskFailed as exc:
+            failure = exc.failure
+        except Exception as exc:  # noqa: BLE001
+            # The worker's own fault must end this task and nothing else.
+            _log.exception("task %s: the worker failed to run it", task_id)
+            failure = Failure(
+                "internal", f"The worker failed to run the task ({type(exc).__name__})."
+            )
+        finally:
+            self._running = None
+            beat.cancel()
+        await _insist(lambda: self._fail(task_id, failure))
+        self._call_back(task_id, task_data, failure)
+        raise TaskFailed(failure)
+
+    def stop(self, failure: Failure) -> None:
+        """End the task that runs, if there is one, with ``failure``."""
+        if self._running is not None and self._stopped_with is None:
+            self._stopped_with = failure
+            self._running.cancel()
+
+    async def _run(self, task_id: str, task_data: dict[str, Any]) -> str:
+        await _insist(lambda: self._refuse_if_ended(task_id))
+        begun = wire.TaskUpdate(task_id=task_id, task_status=TaskStatus.STARTED)
+        await _insist(lambda: self._publish(begun))
+        folder = TaskFolder.create(self._setup.folders, task_id)
+        try:
+            spec = await asyncio.to_thread(stage_job, task_data, folder, self._setup)
+            host = _Host(self, spec, folder)
+            voice = asyncio.create_task(self._tell_progress(host))
+            try:
+                result = await self._gate(host, Task.model_construct(task_id=task_id))
+            finally:
+                voice.cancel()
+            packed = await asyncio.to_thread(folder.result_file(result).read_bytes)
+            await _insist(lambda: self._refuse_if_ended(task_id))
+            return await _insist(lambda: self._succeed(task_id, result, packed))
+        finally:
+            await asyncio.to_thread(folder.remove)
+
+    async def _refuse_if_ended(self, task_id: str) -> None:
+        """Somebody else may have ended the task: it was cancelled, or this worker given up."""
+        text = await self._redis.hget(wire.detail_key(task_id), wire.FAILURE)
+        if text is not None:
+            raise TaskFailed(wire.load_failure(text))
+
+    async def _beat(self, task_id: str) -> None:
+        """Show that the task has a worker, and see whether it still needs one."""
+        liveness = self._setup.liveness
+        key = wire.heartbeat_key(self._setup.config, task_id)
+        while True:
+            try:
+                async with self._pulse.pipeline(transaction=False) as pipe:
+                    pipe.set(key, "1", ex=liveness.expires_s)
+                    pipe.hget(wire.detail_key(task_id), wire.FAILURE)
+                    _, ended = await pipe.execute()
+                if ended is not None:
+                    self.stop(wire.load_failure(ended))
+            except (RedisError, OSError) as exc:
+                _log.warning("task %s: no sign of life could be given: %s", task_id, exc)
+            await asyncio.sleep(liveness.beat_every_s)
+
+    async def _tell_progress(self, host: _Host) -> None:
+        task_id = host.spec.task_id
+        while True:
+            progress = await host.next_progress()
+            key = wire.detail_key(task_id)
+            with suppress(RedisError, OSError):  # it is for information only
+                await self._redis.hset(key, wire.PROGRESS, progress.model_dump_json())
+                await self._redis.expire(key, wire.detail_ttl_s(self._setup.config))
+                update = wire.TaskUpdate(
+                    task_id=task_id, task_status=TaskStatus.STARTED, progress=progress
+                )
+                await self._publish(update)
+            await asyncio.sleep(_PROGRESS_EVERY_S)
+
+    async def _succeed(self, task_id: str, result: JobResult, packed: bytes) -> str:
+        config = self._setup.config
+        key = wire.result_key(config, task_id)
+        detail = wire.detail_key(task_id)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(key, packed, ex=config.results_ttl)
+            pipe.hset(detail, wire.RESULT, wire.dump_counts(result))
+            pipe.expire(detail, wire.detail_ttl_s(config))
+            await pipe.execute()
+        await self._publish(
+            wire.TaskUpdate(task_id=task_id, task_status=TaskStatus.SUCCESS, result_key=key)
+        )
+        return key
+
+    async def _fail(self, task_id: str, failure: Failure) -> None:
+        key = wire.detail_key(task_id)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hsetnx(key, wire.FAILURE, wire.dump_failure(failure))
+            pipe.expire(key, wire.detail_ttl_s(self._setup.config))
+            await pipe.execute()
+        await self._publish(
+            wire.TaskUpdate(
+                task_id=task_id,
+                task_status=TaskStatus.FAILURE,
+                error_message=failure.message,
+                failure=failure,
+            )
+        )
+
+    def _call_back(
+        self, task_id: str, task_data: dict[str, Any], failure: Failure | None = None
+    ) -> None:
+        """The task's callbacks hear of its end."""
+        callbacks = callbacks_of(task_data)
+        if callbacks:
+            self.relay(task_id, callbacks, ended_event(failure))
+
+    async def _publish(self, update: wire.TaskUpdate) -> None:
+        await self._redis.publish(self._setup.config.sub_channel, update.model_dump_json())
+
+    def relay(self, task_id: str, callbacks: list[CallbackSpec], payload: dict[str, Any]) -> None:
+        """Deliver an event to the task's callbacks."""
+        self._callbacks.send(task_id, callbacks, payload)
+
+    def jobs_waiting(self) -> int:
+        """Jobs in the queues; 0 when Redis does not tell."""
+        try:
+            return self._setup.waiting()
+        except (RedisError, OSError):
+            return 0
+
+
+class _Host:
+    """One task, as the gate sees it."""
+
+    def __init__(self, runner: TaskRunner, spec: JobSpec, folder: TaskFolder) -> None:
+        self.spec = spec
+        self._runner = runner
+        self._folder = folder
+        self._callbacks = callbacks_of({"callbacks": spec.callbacks})
+        self._progress: JobProgress | None = None
+        self._news = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        return self._runner.jobs_waiting()
+
+    def folder(self, task: Task) -> TaskFolder:
+        del task
+        return self._folder
+
+    def task_dict(self, task: Task) -> dict[str, Any]:
+        del task
+        return self.spec.model_dump(mode="json")
+
+    def mark_started(self, task: Task) -> None:
+        """Nothing: it was said when the job was taken up."""
+
+    def report_progress(self, task: Task, progress: JobProgress) -> None:
+        del task
+        self._progress = progress
+        self._news.set()
+
+    def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
+        self._runner.relay(task.task_id, self._callbacks, payload)
+
+    async def next_progress(self) -> JobProgress:
+        """The newest progress that was not asked for yet."""
+        await self._news.wait()
+        self._news.clear()
+        assert self._progress is not None
+        return self._progress
+
+
+def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -> JobSpec:
+    """The job of a task that a gateway queued, its documents written into ``folder``. Blocks.
+
+    Raises:
+        TaskFailed: a document is not base64.
+        OSError: the disk is full.
+    """
+    export = task_data.get("chunking_export_options") or {}
+    targets = task_data.get("targets") or [task_data.get("target") or {"kind": "inbody"}]
+    return JobSpec(
+        task_id=task_data["task_id"],
+        task_type=task_data.get("task_type") or "convert",
+        sources=[
+            _stage_source(source, index, folder)
+            for index, source in enumerate(task_data.get("sources") or [])
+        ],
+        options=task_data.get("convert_options") or {},
+        targets=targets,
+        chunking_options=task_data.get("chunking_options"),
+        include_converted_doc=bool(export.get("include_converted_doc")),
+        callbacks=task_data.get("callbacks") or [],
+        target_document_version=task_data.get("target_document_version"),
+        converter_config=setup.converter_config,
+        presigned_config=setup.presigned_config,
+        debug_error_details=setup.config.debug_error_details,
+        output="task_result",
+    )
+
+
+def _stage_source(source: dict[str, Any], index: int, folder: TaskFolder) -> JobSource:
+    kind = source.get("kind")
+    if kind == "file":
+        path = folder.input(index)
+        try:
+            content = base64.b64decode(source["base64_string"])
+        except binascii.Error as exc:
+            failure = Failure("policy", f"Document {index + 1} is not base64: {exc}.")
+            raise TaskFailed(failure) from exc
+        path.write_bytes(content)
+        path.chmod(0o600)
+        relative = str(path.relative_to(folder.root))
+        return StagedFile(path=relative, filename=display_name(source["filename"]))
+    if kind == "http":
+        headers = {name: str(value) for name, value in (source.get("headers") or {}).items()}
+        return RemoteUrl(url=str(source["url"]), headers=headers)
+    return ConnectorSource(config=source)
+
+
+async def _insist(act: Callable[[], Awaitable[T]]) -> T:
+    """Do it, again and again for a minute while Redis is away: work is not lost to a restart."""
+    deadline = time.monotonic() + _INSIST_S
+    while True:
+        try:
+            return await act()
+        except (RedisError, OSError) as exc:
+            if time.monotonic() > deadline:
+                raise
+            _log.warning("Redis does not answer: %s; trying again", exc)
+            await asyncio.sleep(_INSIST_PAUSE_S)

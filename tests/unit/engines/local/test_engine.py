@@ -1,0 +1,731 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
+from docling.datamodel.service.targets import ZipTarget
+from docling.datamodel.service.tasks import TaskType
+from docling_jobkit.datamodel.task import Task
+from docling_jobkit.datamodel.task_meta import TaskStatus
+from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
+
+from docling_serve.engines.base import DEFAULT_TENANT, Upload
+from docling_serve.engines.local.engine import LocalEngine
+from docling_serve.errors import SHUT_DOWN, Failure, ShuttingDown, TaskFailed, TaskTimedOut
+from docling_serve.jobs import JobProgress, JobResult
+from tests.helpers.eventually import eventually
+from tests.helpers.loops import run, turns
+from tests.unit.engines.hand_runner import (
+    REPLY,
+    HandRunner,
+    busy_threads,
+    finished,
+    left_in,
+    opened,
+    submission,
+    submit,
+)
+
+CAUSE = Failure("policy", "Nobody waits any more.")
+
+
+async def statuses(engine: LocalEngine, task_ids: list[str]) -> list[str]:
+    return [(await engine.view(task_id)).status.value for task_id in task_ids]
+
+
+async def positions(engine: LocalEngine, task_ids: list[str]) -> list[int | None]:
+    return [(await engine.view(task_id)).position for task_id in task_ids]
+
+
+# ---- the queue -----------------------------------------------------------------------------------
+
+
+def test_a_task_waits_starts_and_ends(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            accepted = await engine.submit(submission())
+            assert (accepted.status, accepted.position) == (TaskStatus.PENDING, 1)
+            await turns(5)
+            started = await engine.view(accepted.task_id)
+            assert (started.status, started.position) == (TaskStatus.STARTED, None)
+            runner.end(accepted.task_id)
+            ended = await finished(engine, accepted.task_id)
+
+            assert (ended.status, ended.position, ended.failure) == (
+                TaskStatus.SUCCESS,
+                None,
+                None,
+            )
+            assert ended.num_docs == 1
+            assert ended.task_type is TaskType.CONVERT
+
+    run(work())
+
+
+def test_tasks_run_in_order(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            tasks = await submit(engine, 4)
+            for task in reversed(tasks):
+                runner.end(task)
+            for task in tasks:
+                await finished(engine, task)
+
+            assert runner.started == tasks
+
+    run(work())
+
+
+def test_no_more_tasks_are_handed_over_than_may_be(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner(slots=10)
+        async with opened(tmp_path, runner, hand_over=2) as engine:
+            tasks = await submit(engine, 4)
+            assert runner.handed == tasks[:2]
+            runner.end(tasks[1])
+            await finished(engine, tasks[1])
+            await turns(5)
+
+            assert runner.handed == tasks[:3]
+
+    run(work())
+
+
+def test_a_task_counts_as_started_when_the_runner_says_so(tmp_path: Path) -> None:
+    """The runner is handed one more than it can run, and that one still waits."""
+
+    async def work() -> None:
+        runner = HandRunner(slots=1)
+        async with opened(tmp_path, runner, hand_over=2) as engine:
+            tasks = await submit(engine, 3)
+
+            assert runner.handed == tasks[:2]
+            assert await statuses(engine, tasks) == ["started", "pending", "pending"]
+            assert await positions(engine, tasks) == [None, 1, 2]
+            assert engine.waiting == 2
+            runner.end(tasks[0])
+            await finished(engine, tasks[0])
+            await turns(5)
+            assert await statuses(engine, tasks) == ["success", "started", "pending"]
+            assert await positions(engine, tasks) == [None, None, 1]
+
+    run(work())
+
+
+def test_light_tasks_have_a_line_of_their_own(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner(slots=10)
+        light = {"hand_over_light": 1, "is_light": lambda spec: spec.sources[0].filename == "l.md"}
+        async with opened(tmp_path, runner, **light) as engine:
+            heavy = await submit(engine, 2)
+            quick = await submit(engine, 2, name="l.md")
+
+            assert set(runner.handed) == {heavy[0], quick[0]}
+            runner.end(quick[0])
+            await finished(engine, quick[0])
+            await turns(5)
+            assert quick[1] in runner.handed
+            assert heavy[1] not in runner.handed
+
+    run(work())
+
+
+def test_without_a_light_line_all_tasks_wait_in_one(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner(slots=10)
+        async with opened(tmp_path, runner, is_light=lambda _: True) as engine:
+            tasks = await submit(engine, 2)
+
+            assert runner.handed == tasks[:1]
+
+    run(work())
+
+
+# ---- waiting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("already", range(6))
+def test_who_waits_is_woken_at_the_end(tmp_path: Path, already: int) -> None:
+    """Whatever the waiter has got to do when the end comes."""
+
+    async def work() -> None:
+        async with opened(tmp_path, HandRunner(), hand_over=1) as engine:
+            _, waiting = await submit(engine, 2)
+            waiter = asyncio.create_task(engine.wait_finished(waiting, DEFAULT_TENANT, 600))
+            await turns(already)
+            engine.drain()
+            woken, _ = await asyncio.wait({waiter}, timeout=2)
+            waiter.cancel()
+
+            assert woken, "it waits on, though the task has ended"
+
+    run(work())
+
+
+def test_all_who_wait_are_woken(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            (task,) = await submit(engine, 1)
+            waiters = [asyncio.create_task(finished(engine, task)) for _ in range(5)]
+            await turns(3)
+            engine.report_progress(Task(task_id=task), JobProgress(phase="build"))
+            await turns(3)
+            assert not any(waiter.done() for waiter in waiters)
+            runner.end(task)
+
+            assert {(await waiter).status for waiter in waiters} == {TaskStatus.SUCCESS}
+
+    run(work())
+
+
+@pytest.mark.parametrize("wait_s", [0, 0.01])
+def test_a_wait_that_is_over_tells_how_it_stands(tmp_path: Path, wait_s: float) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, HandRunner()) as engine:
+            (task,) = await submit(engine, 1)
+            view = await engine.wait_finished(task, DEFAULT_TENANT, wait_s)
+
+            assert view.status is TaskStatus.STARTED
+
+    run(work())
+
+
+def test_a_watch_sees_every_state(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            first, second = await submit(engine, 2)
+            seen: list[tuple[str, int | None]] = []
+            async with engine.watch(second) as watch:
+                runner.end(first)
+                runner.end(second)
+                async for state in watch:
+                    seen.append((state.status.value, state.position))
+
+            assert seen == [("pending", 1), ("started", None), ("success", None)]
+
+    run(work())
+
+
+def test_progress_is_shown(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, HandRunner()) as engine:
+            (task,) = await submit(engine, 1)
+            progress = JobProgress(phase="build", completed_pages=3, total_pages=7)
+            engine.report_progress(Task(task_id=task), progress)
+
+            assert (await engine.view(task)).progress == progress
+
+    run(work())
+
+
+def test_progress_of_a_task_that_is_gone_is_nothing(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, HandRunner()) as engine:
+            engine.report_progress(Task(task_id="gone"), JobProgress(phase="build"))
+
+    run(work())
+
+
+# ---- the end -------------------------------------------------------------------------------------
+
+
+def test_the_reply_of_a_success_stays_and_its_documents_go(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            (task,) = await submit(engine, 1)
+            folder = tmp_path / task
+            assert (folder / "input" / "0").read_bytes() == b"# a"
+            assert await engine.reply(task) is None
+            runner.end(task)
+            await finished(engine, task)
+            reply = await engine.reply(task)
+
+            assert reply is not None
+            assert reply.path is not None
+            assert reply.path.read_bytes() == REPLY
+            assert (reply.media_type, reply.download_name) == ("text/plain", None)
+            assert left_in(folder) == ["result.body"]
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("error", "category", "says"),
+    [
+        (TaskFailed(Failure("policy", "No.")), "policy", "No."),
+        (TaskTimedOut(Failure("timeout", "Too long.")), "timeout", "Too long."),
+        (RuntimeError("of /our/own/paths"), "internal", "(RuntimeError)"),
+        (KeyError("task"), "internal", "(KeyError)"),
+    ],
+)
+def test_a_failure_has_its_cause_and_leaves_nothing(
+    tmp_path: Path, error: Exception, category: str, says: str
+) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            failing, following = await submit(engine, 2)
+            runner.end(failing, error)
+            runner.end(following)
+            view = await finished(engine, failing)
+
+            assert view.status is TaskStatus.FAILURE
+            assert view.failure is not None
+            assert view.failure.category == category
+            assert says in view.failure.message
+            assert "/our/own" not in view.failure.message
+            assert await engine.reply(failing) is None
+            assert not (tmp_path / failing).exists()
+            assert (await finished(engine, following)).status is TaskStatus.SUCCESS
+            task = await engine.get_raw_task(failing)
+            assert task.error_message == view.failure.message
+            assert task.failure is not None
+            assert task.failure.category.value == category
+
+    run(work())
+
+
+# ---- cancelling ----------------------------------------------------------------------------------
+
+
+def test_a_waiting_task_is_cancelled_at_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            first, second, third = await submit(engine, 3)
+            view = await engine.cancel(second, DEFAULT_TENANT, CAUSE)
+
+            assert view.failure == CAUSE
+            assert await positions(engine, [first, second, third]) == [None, None, 1]
+            for task in (first, third):
+                runner.end(task)
+                await finished(engine, task)
+            assert runner.handed == [first, third]
+            assert not (tmp_path / second).exists()
+
+    run(work())
+
+
+def test_a_running_task_is_cancelled_with_its_runner(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            (task,) = await submit(engine, 1)
+            view = await engine.cancel(task, DEFAULT_TENANT, CAUSE)
+
+            assert view.failure == CAUSE
+            assert runner.cancelled == [task]
+            assert not (tmp_path / task).exists()
+
+    run(work())
+
+
+@pytest.mark.parametrize("already", range(8))
+def test_a_task_can_be_cancelled_at_any_moment(tmp_path: Path, already: int) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            view = await engine.submit(submission())
+            await turns(already)
+            cancelling = asyncio.create_task(engine.cancel(view.task_id, DEFAULT_TENANT, CAUSE))
+            ended, _ = await asyncio.wait({cancelling}, timeout=2)
+
+            assert ended, "it waits for ever"
+            assert cancelling.result().failure == CAUSE
+            following = await engine.submit(submission())
+            runner.end(following.task_id)
+            assert (await finished(engine, following.task_id)).failure is None
+
+    run(work())
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_a_task_can_be_cancelled_while_it_cleans_up(tmp_path: Path, succeeds: bool) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            (task,) = await submit(engine, 1)
+            async with busy_threads() as release:
+                runner.end(task, None if succeeds else TaskFailed(Failure("policy", "No.")))
+                await turns(5)
+                cancelling = asyncio.create_task(engine.cancel(task, DEFAULT_TENANT, CAUSE))
+                await turns(5)
+                release.set()
+                ended, _ = await asyncio.wait({cancelling}, timeout=2)
+
+                assert ended, "it waits for ever"
+            view = cancelling.result()
+            assert view.finished
+            assert (view.failure is None) is (await engine.reply(task) is not None)
+
+    run(work())
+
+
+def test_what_has_ended_is_not_cancelled(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            (task,) = await submit(engine, 1)
+            runner.end(task)
+            await finished(engine, task)
+            view = await engine.cancel(task, DEFAULT_TENANT, CAUSE)
+
+            assert view.status is TaskStatus.SUCCESS
+            assert await engine.reply(task) is not None
+
+    run(work())
+
+
+# ---- tenants -------------------------------------------------------------------------------------
+
+
+def test_a_task_is_seen_by_its_tenant_alone(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            (task,) = await submit(engine, 1, tenant="acme")
+            runner.end(task)
+
+            assert (await finished(engine, task, "acme")).status is TaskStatus.SUCCESS
+            assert await engine.reply(task, "acme") is not None
+            for asked in (
+                engine.view(task, "other"),
+                engine.view(task),
+                engine.wait_finished(task, "other", 0),
+                engine.reply(task, "other"),
+                engine.cancel(task, "other", CAUSE),
+                engine.delete(task, "other"),
+                engine.view("no-such-task", "acme"),
+            ):
+                with pytest.raises(TaskNotFoundError):
+                    await asked
+
+    run(work())
+
+
+# ---- results that go -----------------------------------------------------------------------------
+
+
+async def _gone(engine: LocalEngine, task: str) -> None:
+    while True:
+        try:
+            await engine.view(task)
+        except TaskNotFoundError:
+            return
+        await asyncio.sleep(0)
+
+
+def test_a_single_use_result_goes_after_it_was_fetched(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner, result_removal_delay_s=0) as engine:
+            fetched, kept = await submit(engine, 2)
+            for task in (fetched, kept):
+                runner.end(task)
+                await finished(engine, task)
+            for _ in range(2):
+                await engine.on_result_fetched(fetched)
+            await _gone(engine, fetched)
+
+            assert (await engine.view(kept)).finished
+            # Its files go after it is forgotten.
+            await asyncio.to_thread(eventually, lambda: left_in(tmp_path) == [kept], within_s=30)
+            await engine.on_result_fetched(fetched)
+
+    run(work())
+
+
+def test_a_fetched_result_stays_for_its_delay(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner, result_removal_delay_s=600) as engine:
+            (task,) = await submit(engine, 1)
+            runner.end(task)
+            await finished(engine, task)
+            await engine.on_result_fetched(task)
+            await turns(5)
+
+            assert await engine.reply(task) is not None
+
+    run(work())
+
+
+def test_results_for_several_uses_stay(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        options = {"result_removal_delay_s": 0, "single_use_results": False}
+        async with opened(tmp_path, runner, **options) as engine:
+            (task,) = await submit(engine, 1)
+            runner.end(task)
+            await finished(engine, task)
+            await engine.on_result_fetched(task)
+            await turns(5)
+
+            assert await engine.reply(task) is not None
+
+    run(work())
+
+
+@pytest.mark.parametrize(("older_than", "left"), [(0.0, 1), (-5.0, 1), (3600.0, 3)])
+def test_clearing_removes_what_ended_long_ago(tmp_path: Path, older_than: float, left: int) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            done, failed, running = await submit(engine, 3)
+            runner.end(done)
+            runner.end(failed, TaskFailed(Failure("policy", "No.")))
+            for task in (done, failed):
+                await finished(engine, task)
+            await engine.clear_results(older_than)
+
+            assert len(engine.tasks) == left
+            assert not (await engine.view(running)).finished
+
+    run(work())
+
+
+def test_deleting_a_running_task_stops_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            (task,) = await submit(engine, 1)
+            view = await engine.delete(task, DEFAULT_TENANT)
+
+            assert view.failure is not None
+            assert runner.cancelled == [task]
+            assert left_in(tmp_path) == []
+            with pytest.raises(TaskNotFoundError):
+                await engine.view(task)
+
+    run(work())
+
+
+# ---- shutting down -------------------------------------------------------------------------------
+
+
+def test_draining_refuses_gives_up_what_waits_and_leaves_what_runs(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            running, waiting = await submit(engine, 2)
+            engine.drain()
+
+            assert (await finished(engine, waiting)).failure == SHUT_DOWN
+            with pytest.raises(ShuttingDown):
+                await engine.submit(submission())
+            runner.end(running)
+            await engine.finish_running(5)
+            assert (await engine.view(running)).status is TaskStatus.SUCCESS
+
+    run(work())
+
+
+def test_waiting_for_what_runs_is_bounded(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, HandRunner()) as engine:
+            (task,) = await submit(engine, 1)
+            await engine.finish_running(0.01)
+
+            assert (await engine.view(task)).status is TaskStatus.STARTED
+
+    run(work())
+
+
+def test_closing_stops_all_and_leaves_no_file(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            done, running, waiting = await submit(engine, 3)
+            runner.end(done)
+            await finished(engine, done)
+            await turns(5)
+            waiters = [asyncio.create_task(finished(engine, task)) for task in (running, waiting)]
+            await turns(3)
+            await engine.close()
+
+            assert [(await waiter).failure for waiter in waiters] == [SHUT_DOWN, SHUT_DOWN]
+            assert left_in(tmp_path) == []
+            assert engine.tasks == {}
+
+    run(work())
+
+
+def test_a_task_that_is_being_staged_when_the_end_comes_does_not_wait_for_ever(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            (running,) = await submit(engine, 1)
+            async with busy_threads() as release:
+                late = asyncio.create_task(engine.submit(submission()))
+                await turns(3)
+                engine.drain()
+                release.set()
+                try:
+                    view = await late
+                except ShuttingDown:
+                    assert left_in(tmp_path) == [running]
+                else:
+                    waited = await engine.wait_finished(view.task_id, DEFAULT_TENANT, 1)
+                    assert waited.finished, "nobody will ever run it"
+
+    run(work())
+
+
+# ---- submitting ----------------------------------------------------------------------------------
+
+
+class _Unreadable:
+    def seek(self, *_: int) -> int:
+        return 0
+
+    def read(self, _: int = -1) -> bytes:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_document_that_cannot_be_staged_leaves_nothing(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, HandRunner()) as engine:
+            upload = Upload("a.md", _Unreadable())  # type: ignore[arg-type]
+            with pytest.raises(OSError, match="No space left"):
+                await engine.submit(submission(sources=[upload]))
+
+            assert left_in(tmp_path) == []
+            assert engine.waiting == 0
+
+    run(work())
+
+
+def test_callbacks_are_relayed_with_their_task(tmp_path: Path) -> None:
+    async def work() -> None:
+        relayed: list[Any] = []
+        spec = CallbackSpec(url="https://example.com/hook")
+
+        def on_callback(*event: Any) -> None:
+            relayed.append(event)
+
+        async with opened(tmp_path, HandRunner(), on_callback=on_callback) as engine:
+            (task,) = await submit(engine, 1, callbacks=[spec])
+            engine.relay_callback(await engine.get_raw_task(task), {"kind": "set_num_docs"})
+
+            assert relayed == [(task, [spec], {"kind": "set_num_docs"})]
+
+    run(work())
+
+
+def test_the_runner_is_told_everything_about_a_task(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, HandRunner(), converter_config={"a": 1}) as engine:
+            view = await engine.submit(
+                submission(
+                    targets=[ZipTarget()],
+                    task_type=TaskType.CHUNK,
+                    include_converted_doc=True,
+                    target_document_version="1.8.0",
+                )
+            )
+            told = engine.task_dict(await engine.get_raw_task(view.task_id))
+
+            assert told["task_id"] == view.task_id
+            assert told["task_type"] == "chunk"
+            assert told["targets"] == [{"kind": "zip"}]
+            assert told["include_converted_doc"] is True
+            assert told["target_document_version"] == "1.8.0"
+            assert told["converter_config"] == {"a": 1}
+            assert told["sources"] == [{"kind": "file", "path": "input/0", "filename": "a.md"}]
+
+    run(work())
+
+
+# ---- jobkit's interface --------------------------------------------------------------------------
+
+
+def test_jobkit_may_use_it_as_any_orchestrator(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        cleared: list[bool] = []
+
+        async def clear() -> None:
+            cleared.append(True)
+
+        async with opened(tmp_path, runner, clear_converters=clear) as engine:
+            upload = submission().sources[0]
+            first = await engine.enqueue([upload], metadata={"tenant_id": "acme"})
+            second = await engine.enqueue([submission().sources[0]], ZipTarget())
+            await turns(5)
+
+            assert await engine.queue_size() == 1
+            assert await engine.get_queue_position(second.task_id) == 1
+            assert await engine.get_queue_position("no-such-task") is None
+            runner.end(first.task_id)
+            ended = await engine.task_status(first.task_id, wait=5)
+            assert ended.task_status is TaskStatus.SUCCESS
+            assert await engine.task_result(first.task_id) is None
+            assert (await engine.view(first.task_id, "acme")).finished
+            await engine.clear_converters()
+            assert cleared == [True]
+            await engine.check_connection()
+            await engine.warm_up_caches()
+            progress = {"kind": "set_num_docs", "num_docs": 1}
+            for task_id in (first.task_id, "no-such-task"):
+                request = ProgressCallbackRequest(task_id=task_id, progress=progress)
+                if task_id == first.task_id:
+                    await engine.receive_task_progress(request)
+                else:
+                    with pytest.raises(TaskNotFoundError):
+                        await engine.receive_task_progress(request)
+
+    run(work())
+
+
+def test_a_result_of_the_runner_is_the_tasks_result(tmp_path: Path) -> None:
+    async def work() -> None:
+        expected = JobResult(body="b", media_type="application/zip", processing_time=2.0)
+
+        async def runner(engine: LocalEngine, task: Task) -> JobResult:
+            (engine.folder(task).root / "b").touch()
+            return expected
+
+        async with opened(tmp_path, runner) as engine:
+            (task,) = await submit(engine, 1)
+
+            assert (await finished(engine, task)).result == expected
+
+    run(work())
+
+
+# ---- listing -------------------------------------------------------------------------------------
+
+
+def test_a_tenant_lists_its_own_tasks_the_newest_first(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            tasks = await submit(engine, 3, tenant="acme")
+            await submit(engine, 1, tenant="other")
+            runner.end(tasks[0])
+            await finished(engine, tasks[0], "acme")
+            await turns(5)
+
+            async def listed(**asked: Any) -> list[str]:
+                return [view.task_id for view in await engine.list_tasks("acme", **asked)]
+
+            assert await listed() == tasks[::-1]
+            assert await listed(limit=2) == tasks[:0:-1]
+            assert await listed(state=TaskStatus.SUCCESS) == tasks[:1]
+            assert await listed(state=TaskStatus.PENDING) == tasks[2:]
+            (done,) = await engine.list_tasks("acme", state=TaskStatus.SUCCESS)
+            assert done.created_at is not None
+            assert done.finished_at is not None
+            assert done.created_at <= done.finished_at
+
+    run(work())

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from docling_jobkit.datamodel.task import Task
+
+from docling_serve.engines.local.lines import Line, Lines, QueueLimits
+from docling_serve.engines.local.task_record import TaskRecord
+from docling_serve.errors import QueueFull
+from docling_serve.jobs import TaskFolder
+from tests.helpers.loops import run
+
+
+def record(name: str, tenant: str = "a", *, light: bool = False, size: int = 0) -> TaskRecord:
+    task = Task(task_id=name)
+    folder = TaskFolder(Path("nowhere"))
+    return TaskRecord(task, tenant, folder, None, num_docs=1, input_bytes=size, light=light)
+
+
+def lines(limits: QueueLimits | None = None, *, light: bool = False) -> Lines:
+    return Lines(Line(1, 1), Line(1, 1) if light else None, limits or QueueLimits())
+
+
+def put(to: Lines, *records: TaskRecord) -> None:
+    for one in records:
+        to.reserve(one.tenant, one.input_bytes)
+        to.put(one)
+
+
+def test_light_tasks_have_a_line_of_their_own() -> None:
+    waiting = lines(light=True)
+    heavy, light = record("heavy"), record("light", light=True)
+    put(waiting, heavy, light)
+
+    assert (waiting.position(heavy), waiting.position(light)) == (1, 1)
+    assert len(waiting) == 2
+
+
+def test_without_such_a_line_they_wait_with_the_others() -> None:
+    waiting = lines()
+    heavy, light = record("heavy"), record("light", light=True)
+    put(waiting, heavy, light)
+
+    assert waiting.position(light) == 2
+
+
+def test_who_was_handed_over_comes_before_everybody_else() -> None:
+    async def work() -> None:
+        waiting = lines()
+        first, second, other = record("1"), record("2"), record("3", "b")
+        put(waiting, first, second, other)
+        (line,) = waiting.all()
+        assert await line.take() is first
+        assert [waiting.position(r) for r in (first, other, second)] == [1, 2, 3]
+        waiting.started(first)
+        assert [waiting.position(r) for r in (first, other, second)] == [None, 1, 2]
+        assert line.capacity("c").running == 1
+        waiting.left(first)
+        assert line.capacity("c").running == 0
+
+    run(work())
+
+
+def test_taking_waits_until_there_is_one() -> None:
+    async def work() -> None:
+        waiting = lines()
+        (line,) = waiting.all()
+        taking = asyncio.ensure_future(line.take())
+        await asyncio.sleep(0)
+        one = record("1")
+        put(waiting, one)
+        assert await taking is one
+
+    run(work())
+
+
+def test_room_is_given_back_once() -> None:
+    waiting = lines(QueueLimits(tasks=1))
+    one = record("1")
+    put(waiting, one)
+    waiting.left(one)
+    waiting.left(one)
+    put(waiting, record("2"))
+
+    with pytest.raises(QueueFull):
+        waiting.reserve("a", 0)
+
+
+def test_one_task_always_fits_however_large_it_is() -> None:
+    waiting = lines(QueueLimits(bytes=10))
+    waiting.reserve("a", 1000)
+
+    with pytest.raises(QueueFull, match="take all the room"):
+        waiting.reserve("b", 1)
+
+
+def test_a_crowd_of_tenants_stays_within_twice_the_limit() -> None:
+    waiting = lines(QueueLimits(tasks=10))
+    for number in range(100):
+        try:
+            waiting.reserve(f"tenant {number}", 0)
+        except QueueFull:
+            break
+
+    assert number <= 20

@@ -1,0 +1,117 @@
+"""When a worker counts as lost: not at the first look, and never because Redis was away."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import redis.asyncio
+from rq import Queue
+
+from docling_serve.engines.rq import wire
+from docling_serve.engines.rq.watchdog import Watchdog, WatchdogTimes
+from tests.helpers.loops import run
+from tests.helpers.rq_engines import JobkitWorker, rq_settings
+
+TIMES = WatchdogTimes(look_every_s=5.0, missing_for_s=10.0)
+
+
+class Case:
+    """A watchdog with a clock that stands still until the test moves it."""
+
+    def __init__(self, url: str) -> None:
+        self.worker = JobkitWorker(url, rq_settings(url))
+        self.queue = Queue("convert", connection=self.worker.redis)
+        self.now = 0.0
+        self.lost: list[str] = []
+        self._url = url
+
+    def begin(self, task_id: str) -> None:
+        """A worker has the task."""
+        self.worker.redis.zadd(self.queue.started_job_registry.key, {f"{task_id}:x": 2**40})
+
+    def end(self, task_id: str) -> None:
+        """It has it no more."""
+        self.worker.redis.zrem(self.queue.started_job_registry.key, f"{task_id}:x")
+
+    def key(self, task_id: str) -> str:
+        return wire.heartbeat_key(self.worker.config, task_id)
+
+    def run(self, scenario: Callable[[Watchdog], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            connection = redis.asyncio.Redis.from_url(self._url)
+            watchdog = Watchdog(
+                connection, [self.queue], self.worker.config, self._on_lost, TIMES, lambda: self.now
+            )
+            await scenario(watchdog)
+            await connection.aclose()
+
+        run(whole())
+
+    async def _on_lost(self, task_id: str) -> None:
+        self.lost.append(task_id)
+
+
+@pytest.fixture
+def case(redis_url: str) -> Iterator[Case]:
+    case = Case(redis_url)
+    yield case
+    case.worker.redis.close()
+
+
+def test_a_worker_without_sign_of_life_is_lost_after_a_while(case: Case) -> None:
+    async def scenario(watchdog: Watchdog) -> None:
+        case.begin("t")
+        await watchdog.look()
+        case.now = 9.9
+        await watchdog.look()
+        assert case.lost == []
+        case.now = 10.0
+        await watchdog.look()
+        assert case.lost == ["t"]
+
+    case.run(scenario)
+
+
+def test_a_sign_of_life_starts_the_while_anew(case: Case) -> None:
+    async def scenario(watchdog: Watchdog) -> None:
+        case.begin("t")
+        await watchdog.look()
+        case.now = 9.0
+        case.worker.redis.set(case.key("t"), "1")
+        await watchdog.look()
+        case.worker.redis.delete(case.key("t"))
+        case.now = 12.0
+        await watchdog.look()
+        assert case.lost == []
+        case.now = 22.0
+        await watchdog.look()
+        assert case.lost == ["t"]
+
+    case.run(scenario)
+
+
+def test_a_finished_task_needs_no_worker(case: Case) -> None:
+    async def scenario(watchdog: Watchdog) -> None:
+        case.begin("t")
+        await watchdog.look()
+        case.end("t")
+        case.now = 100.0
+        await watchdog.look()
+        assert case.lost == []
+
+    case.run(scenario)
+
+
+def test_each_task_has_a_while_of_its_own(case: Case) -> None:
+    async def scenario(watchdog: Watchdog) -> None:
+        case.begin("a")
+        await watchdog.look()
+        case.now = 8.0
+        case.begin("b")
+        await watchdog.look()
+        case.now = 12.0
+        await watchdog.look()
+        assert case.lost == ["a"]
+
+    case.run(scenario)

@@ -1,0 +1,531 @@
+"""The worker's side on a real Redis; a function of the test stands where the gate is."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+from docling_jobkit.datamodel.task import Task
+from rq import Queue
+from rq.job import Job
+
+from docling_serve.engines.base import TaskHost
+from docling_serve.engines.callbacks import CallbackDelivery
+from docling_serve.engines.rq import wire
+from docling_serve.engines.rq.job_taker import JobTaker
+from docling_serve.engines.rq.worker_tasks import (
+    SHUT_DOWN,
+    Liveness,
+    TaskRunner,
+    TaskSetup,
+    stage_job,
+)
+from docling_serve.errors import Failure, TaskFailed
+from docling_serve.jobs import (
+    ConnectorSource,
+    JobProgress,
+    JobResult,
+    JobSpec,
+    RemoteUrl,
+    TaskFolder,
+)
+from tests.helpers.loops import run
+from tests.helpers.redis_server import RedisServer
+from tests.helpers.rq_engines import gateway, markdown, rq_settings, until
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+FAILURE = Failure("timeout", "too slow", details={"limit": "subprocess_timeout"})
+RESULT = JobResult(
+    body="result.body", media_type="application/msgpack", processing_time=1.0, num_converted=1
+)
+Gate = Callable[[TaskHost, Task], Awaitable[JobResult]]
+
+
+def task_data(task_id: str = "t", **changes: Any) -> dict[str, Any]:
+    """A task as a gateway queues it."""
+    text = base64.b64encode(b"# T").decode()
+    source = {"kind": "file", "base64_string": text, "filename": "dir/t.md"}
+    return {
+        "task_id": task_id,
+        "task_type": "convert",
+        "sources": [source],
+        "targets": [{"kind": "inbody"}],
+        "convert_options": {"to_formats": ["md"]},
+        **changes,
+    }
+
+
+async def converts(host: TaskHost, task: Task) -> JobResult:
+    """A gate that has the task converted."""
+    host.folder(task).body.write_bytes(b"packed")
+    return RESULT
+
+
+async def hangs(host: TaskHost, task: Task) -> JobResult:
+    """A gate whose task never ends by itself."""
+    host.mark_started(task)
+    await asyncio.Event().wait()
+    return RESULT
+
+
+async def fails(host: TaskHost, task: Task) -> JobResult:
+    """A gate whose worker says why there is no result."""
+    raise TaskFailed(FAILURE)
+
+
+async def breaks(host: TaskHost, task: Task) -> JobResult:
+    """A gate with a fault of its own."""
+    raise LookupError("/secret/path")
+
+
+class Messages:
+    """What is published, as it comes."""
+
+    def __init__(self, pubsub: Any) -> None:
+        self._pubsub = pubsub
+
+    async def next(self) -> wire.TaskUpdate:
+        while True:
+            message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
+            if message is not None:
+                return wire.TaskUpdate.model_validate_json(message["data"])
+
+
+class Bench:
+    """A runner on Redis, and a look at what it does there."""
+
+    def __init__(self, runner: TaskRunner, client: Any, messages: Messages, setup: TaskSetup):
+        self.runner = runner
+        self.redis = client
+        self.messages = messages
+        self.setup = setup
+
+    async def failure(self, task_id: str = "t") -> Failure:
+        text = await self.redis.hget(wire.detail_key(task_id), wire.FAILURE)
+        return wire.load_failure(text)
+
+    async def statuses(self, count: int) -> list[str]:
+        return [(await self.messages.next()).task_status.value for _ in range(count)]
+
+
+@asynccontextmanager
+async def bench(
+    url: str,
+    folders: Path,
+    gate: Gate,
+    liveness: Liveness | None = None,
+    delivery: CallbackDelivery | None = None,
+) -> AsyncIterator[Bench]:
+    client = redis.asyncio.Redis.from_url(url)
+    setup = TaskSetup(
+        config=wire.orchestrator_config(rq_settings(url)),
+        folders=folders,
+        converter_config={},
+        presigned_config=None,
+        liveness=liveness or Liveness(beat_every_s=60.0, expires_s=7),
+        waiting=lambda: 0,
+    )
+    async with client.pubsub() as pubsub:
+        await pubsub.subscribe(setup.config.sub_channel)
+        runner = TaskRunner(gate, client, client, delivery or CallbackDelivery(), setup)
+        yield Bench(runner, client, Messages(pubsub), setup)
+    await client.aclose()
+    assert list(folders.iterdir()) == [], "no document is left"  # noqa: ASYNC240
+
+
+# ---- a task --------------------------------------------------------------------------------------
+
+
+def test_a_result_is_stored_unread_and_told(redis_url: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(redis_url, tmp_path, converts) as at:
+            key = await at.runner.run("t", task_data())
+            assert key == "docling:results:t"
+            assert await at.redis.get(key) == b"packed"
+            assert 0 < await at.redis.ttl(key) <= at.setup.config.results_ttl
+            counts = await at.redis.hget(wire.detail_key("t"), wire.RESULT)
+            assert wire.load_counts(counts) == RESULT
+            assert await at.statuses(2) == ["started", "success"]
+
+    run(scenario())
+
+
+def test_the_gate_gets_documents_as_files_and_the_rest_as_data(
+    redis_url: str, tmp_path: Path
+) -> None:
+    seen: list[JobSpec] = []
+
+    async def look(host: TaskHost, task: Task) -> JobResult:
+        spec = JobSpec.from_task_dict(host.task_dict(task))
+        path = host.folder(task).root / spec.sources[0].path  # type: ignore[union-attr]
+        assert path.read_bytes() == b"# T"
+        seen.append(spec)
+        return await converts(host, task)
+
+    async def scenario() -> None:
+        async with bench(redis_url, tmp_path, look) as at:
+            await at.runner.run("t", task_data(target_document_version="1.8.0"))
+
+    run(scenario())
+    (spec,) = seen
+    assert spec.output == "task_result"
+    assert spec.options == {"to_formats": ["md"]}
+    assert spec.target_document_version == "1.8.0"
+
+
+@pytest.mark.parametrize(
+    ("gate", "category", "message"),
+    [
+        (fails, "timeout", "too slow"),
+        (breaks, "internal", "The worker failed to run the task (LookupError)."),
+    ],
+)
+def test_a_failure_is_stored_and_told_whole(
+    redis_url: str, tmp_path: Path, gate: Gate, category: str, message: str
+) -> None:
+    async def scenario() -> None:
+        async with bench(redis_url, tmp_path, gate) as at:
+            with pytest.raises(TaskFailed):
+                await at.runner.run("t", task_data())
+            failure = await at.failure()
+            assert (failure.category, failure.message) == (category, message)
+            await at.messages.next()
+            told = await at.messages.next()
+            assert (told.task_status, told.failure) == ("failure", failure)
+            assert told.error_message == message, "for gateways of another make"
+
+    run(scenario())
+
+
+def test_the_callbacks_of_a_failed_task_hear_of_it(redis_url: str, tmp_path: Path) -> None:
+    heard: list[tuple[str, str, dict[str, Any]]] = []
+
+    class Delivery(CallbackDelivery):
+        def send(self, task_id: str, callbacks: Any, progress: dict[str, Any]) -> None:
+            heard.append((task_id, str(callbacks[0].url), progress))
+
+    async def scenario() -> None:
+        async with bench(redis_url, tmp_path, fails, delivery=Delivery()) as at:
+            with pytest.raises(TaskFailed):
+                await at.runner.run("t", task_data(callbacks=[{"url": "http://h/hook"}]))
+
+    run(scenario())
+    ((task_id, url, event),) = heard
+    assert (task_id, url) == ("t", "http://h/hook")
+    assert (event["kind"], event["task_status"]) == ("task_completed", "failure")
+    assert event["failure"]["message"] == "too slow"
+
+
+def test_a_task_that_was_cancelled_before_is_not_begun(redis_url: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(redis_url, tmp_path, breaks) as at:
+            await at.redis.hset(wire.detail_key("t"), wire.FAILURE, wire.dump_failure(FAILURE))
+            with pytest.raises(TaskFailed, match="too slow"):
+                await at.runner.run("t", task_data())
+
+    run(scenario())
+
+
+def test_stopping_ends_the_task_with_the_cause(redis_url: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(redis_url, tmp_path, hangs) as at:
+            running = asyncio.ensure_future(at.runner.run("t", task_data()))
+            assert await at.statuses(1) == ["started"]
+            at.runner.stop(wire.CANCELLED)
+            at.runner.stop(SHUT_DOWN)
+            with pytest.raises(TaskFailed):
+                await running
+            assert await at.failure() == wire.CANCELLED
+            at.runner.stop(SHUT_DOWN)
+            assert await at.statuses(1) == ["failure"]
+
+    run(scenario())
+
+
+def test_the_worker_lets_go_of_a_task_that_others_have_ended(
+    redis_url: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        quick = Liveness(beat_every_s=0.01, expires_s=7)
+        async with bench(redis_url, tmp_path, hangs, quick) as at:
+            running = asyncio.ensure_future(at.runner.run("t", task_data()))
+            assert await at.statuses(1) == ["started"]
+            await at.redis.hset(wire.detail_key("t"), wire.FAILURE, wire.dump_failure(FAILURE))
+            with pytest.raises(TaskFailed, match="too slow"):
+                await running
+
+    run(scenario())
+
+
+def test_a_sign_of_life_is_given_again_and_again(redis_url: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        quick = Liveness(beat_every_s=0.01, expires_s=7)
+        async with bench(redis_url, tmp_path, hangs, quick) as at:
+            key = wire.heartbeat_key(at.setup.config, "t")
+            running = asyncio.ensure_future(at.runner.run("t", task_data()))
+            assert await at.statuses(1) == ["started"]
+            for _ in range(3):
+                await until(lambda: at.redis.exists(key))
+                assert 0 < await at.redis.ttl(key) <= 7
+                await at.redis.delete(key)
+            at.runner.stop(wire.CANCELLED)
+            with pytest.raises(TaskFailed):
+                await running
+
+    run(scenario())
+
+
+def test_progress_is_stored_and_told(redis_url: str, tmp_path: Path) -> None:
+    told = asyncio.Event()
+
+    async def progresses(host: TaskHost, task: Task) -> JobResult:
+        for page in range(3):
+            host.report_progress(task, JobProgress(phase="process", completed_pages=page))
+        await told.wait()
+        return await converts(host, task)
+
+    async def scenario() -> None:
+        async with bench(redis_url, tmp_path, progresses) as at:
+            running = asyncio.ensure_future(at.runner.run("t", task_data()))
+            await at.messages.next()
+            update = await at.messages.next()
+            assert update.task_status == "started"
+            assert update.progress == JobProgress(phase="process", completed_pages=2)
+            stored = await at.redis.hget(wire.detail_key("t"), wire.PROGRESS)
+            assert JobProgress.model_validate_json(stored) == update.progress
+            told.set()
+            await running
+
+    run(scenario())
+
+
+def test_a_result_survives_a_restart_of_redis(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+
+        async def outlives_redis(host: TaskHost, task: Task) -> JobResult:
+            result = await converts(host, task)
+            await asyncio.to_thread(server.stop)
+            asyncio.get_running_loop().run_in_executor(None, server.start)
+            return result
+
+        async def scenario() -> None:
+            folders = tmp_path / "tasks"
+            folders.mkdir()
+            client = redis.asyncio.Redis.from_url(server.url)
+            setup = TaskSetup(
+                wire.orchestrator_config(rq_settings(server.url)),
+                folders,
+                {},
+                None,
+                Liveness(),
+                int,
+            )
+            runner = TaskRunner(outlives_redis, client, client, CallbackDelivery(), setup)
+            key = await runner.run("t", task_data())
+            assert await client.get(key) == b"packed"
+            await client.aclose()
+
+        run(scenario(), within_s=40)
+
+
+# ---- what a gateway queued -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> TaskFolder:
+    return TaskFolder.create(tmp_path, "t")
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> TaskSetup:
+    config = wire.orchestrator_config(rq_settings("redis://h/"))
+    storage = {"url_expiration": 60}
+    return TaskSetup(config, tmp_path, {"max_num_pages": 3}, storage, Liveness(), lambda: 0)
+
+
+def test_sources_of_every_kind(folder: TaskFolder, setup: TaskSetup) -> None:
+    s3 = {"kind": "s3", "bucket": "b", "secret_key": "k"}
+    http = {"kind": "http", "url": "https://example.com/a.pdf", "headers": {"X-A": 1}}
+    spec = stage_job(task_data(sources=[*task_data()["sources"], http, s3]), folder, setup)
+    document, url, connector = spec.sources
+    assert document.filename == "t.md"  # type: ignore[union-attr]
+    assert folder.input(0).stat().st_mode & 0o777 == 0o600
+    assert url == RemoteUrl(url="https://example.com/a.pdf", headers={"X-A": "1"})
+    assert connector == ConnectorSource(config=s3)
+    assert spec.converter_config == {"max_num_pages": 3}
+    assert spec.presigned_config == {"url_expiration": 60}
+
+
+def test_what_is_not_base64_is_refused(folder: TaskFolder, setup: TaskSetup) -> None:
+    source = {"kind": "file", "base64_string": "A", "filename": "a.md"}
+    with pytest.raises(TaskFailed, match="Document 1 is not base64") as caught:
+        stage_job(task_data(sources=[source]), folder, setup)
+    assert caught.value.failure.category == "policy"
+
+
+def test_a_chunk_task(folder: TaskFolder, setup: TaskSetup) -> None:
+    spec = stage_job(
+        task_data(
+            task_type="chunk",
+            chunking_options={"chunker": "hybrid"},
+            chunking_export_options={"include_converted_doc": True},
+            targets=None,
+            target={"kind": "zip"},
+        ),
+        folder,
+        setup,
+    )
+    assert (spec.task_type, spec.include_converted_doc) == ("chunk", True)
+    assert spec.chunking_options == {"chunker": "hybrid"}
+    assert spec.targets == [{"kind": "zip"}]
+
+
+# ---- RQ's part -----------------------------------------------------------------------------------
+
+
+class ScriptedHost:
+    """Stands where the worker process is; remembers what RQ's worker asked of it."""
+
+    def __init__(self, url: str) -> None:
+        settings = rq_settings(url, eng_rq_queue_name="urgent,convert")
+        self.config = wire.orchestrator_config(settings)
+        self.queue_names = settings.eng_rq_queue_names
+        self.connection = redis.Redis.from_url(url)
+        self.ran: list[str] = []
+        self.stopped: list[Failure] = []
+        self.cleared = 0
+        self.after: list[str] = []
+        self.failure: Failure | None = None
+
+    def run_task(self, job: Job, task_data: dict[str, Any]) -> str:
+        assert task_data["sources"], "the documents are there"
+        self.ran.append(job.id)
+        if self.failure is not None:
+            raise TaskFailed(self.failure)
+        return f"docling:results:{job.id}"
+
+    def stop_task(self, failure: Failure) -> None:
+        self.stopped.append(failure)
+
+    def clear(self) -> None:
+        self.cleared += 1
+
+    def after_job(self, task_id: str) -> None:
+        self.after.append(task_id)
+
+    def begin_shutdown(self) -> None:
+        raise AssertionError("nobody asked to")
+
+
+@pytest.fixture
+def host(redis_url: str) -> Iterator[ScriptedHost]:
+    host = ScriptedHost(redis_url)
+    yield host
+    host.connection.close()
+
+
+@contextmanager
+def kept_signals() -> Iterator[None]:
+    """RQ's worker takes the signals for itself and does not give them back."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def work_off(host: ScriptedHost) -> None:
+    """Take jobs until the queues are empty."""
+    with kept_signals():
+        JobTaker(host).work(burst=True)
+
+
+def queue(
+    host: ScriptedHost, task_id: str, name: str = "convert", function: str = "any.name"
+) -> Job:
+    jobs = Queue(name, connection=host.connection)
+    return jobs.enqueue(function, kwargs={"task_data": task_data(task_id)}, job_id=task_id)
+
+
+def test_jobs_are_run_in_the_order_of_the_queues(host: ScriptedHost) -> None:
+    queue(host, "later")
+    queue(host, "sooner", "urgent")
+    work_off(host)
+    assert host.ran == ["sooner", "later"]
+    assert host.after == ["sooner", "later"]
+
+
+def test_whatever_a_job_names_is_not_called(host: ScriptedHost) -> None:
+    job = queue(host, "t", function="os.abort")
+    work_off(host)
+    assert job.get_status() == "finished"
+    assert job.latest_result().return_value == "docling:results:t", "as jobkit's gateways read it"
+
+
+def test_a_finished_job_keeps_no_documents(host: ScriptedHost) -> None:
+    job = queue(host, "t")
+    work_off(host)
+    kept = Job.fetch(job.id, connection=host.connection).kwargs["task_data"]
+    assert kept["sources"] == []
+    assert kept["task_id"] == "t"
+    assert host.connection.ttl(job.key) > 0
+
+
+def test_a_failed_job_ends_and_the_next_is_run(
+    host: ScriptedHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.failure = FAILURE
+    jobs = [queue(host, "a"), queue(host, "b")]
+    work_off(host)
+    assert host.ran == ["a", "b"]
+    assert [job.get_status() for job in jobs] == ["failed", "failed"]
+    assert "job a failed: too slow" in caplog.text
+
+
+def test_the_job_that_asks_to_clear(host: ScriptedHost) -> None:
+    Queue("convert", connection=host.connection).enqueue(wire.CLEAR_FUNCTION)
+    work_off(host)
+    assert (host.cleared, host.ran) == (1, [])
+
+
+def test_commands_to_one_worker(host: ScriptedHost) -> None:
+    taker = JobTaker(host)
+    host.connection.hset(taker.key, "current_job", "t")
+
+    def hear(**command: str) -> None:
+        taker.handle_payload({"data": json.dumps(command).encode()})
+
+    hear(command="stop-job", job_id="another")
+    assert host.stopped == []
+    hear(command="stop-job", job_id="t")
+    assert host.stopped == [wire.CANCELLED]
+    hear(command=wire.CLEAR_COMMAND)
+    assert host.cleared == 1
+    hear(command="a word of the future")
+
+
+def test_a_gateway_and_a_worker(redis_url: str, tmp_path: Path) -> None:
+    """Both of ours, from the request to the reply."""
+
+    async def scenario() -> None:
+        async with gateway(redis_url) as engine, bench(redis_url, tmp_path, fails) as at:
+            task_id = (await engine.submit(markdown())).task_id
+            waiting = asyncio.ensure_future(engine.wait_finished(task_id, "default", 60))
+            queued = Job.fetch(task_id, connection=engine._redis_conn).kwargs["task_data"]
+            with pytest.raises(TaskFailed):
+                await at.runner.run(task_id, queued)
+            assert (await waiting).failure == FAILURE
+
+    run(scenario())
