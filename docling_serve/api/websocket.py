@@ -27,6 +27,11 @@ router = APIRouter()
 #: pause the two would keep each other busy for as long as the task runs.
 _BETWEEN_REPEATS_S = 1.0
 
+#: A client that finds the connection closed when it sends its text may never read what came before.
+#: So the last word is its own: a text, or that it leaves; those who say nothing are not waited for
+#: any longer than this.
+_LAST_WORD_S = 1.0
+
 _KEY_REQUIRED = "Api key is required as the ?api_key=SECRET query parameter."
 
 
@@ -57,11 +62,13 @@ async def task_status_ws(
 
 async def _serve(websocket: WebSocket, watch: Watch) -> None:
     """Send until the task has finished or the client has left."""
-    asked = asyncio.Event()
-    work = [
-        asyncio.ensure_future(part)
-        for part in (_tell(websocket, watch), _listen(websocket, asked), _repeat(watch, asked))
-    ]
+    asked, heard = asyncio.Event(), asyncio.Event()
+    parts = (
+        _tell(websocket, watch, heard),
+        _listen(websocket, asked, heard),
+        _repeat(watch, asked),
+    )
+    work = [asyncio.ensure_future(part) for part in parts]
     try:
         done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -71,20 +78,24 @@ async def _serve(websocket: WebSocket, watch: Watch) -> None:
         ended.result()
 
 
-async def _tell(websocket: WebSocket, watch: Watch) -> None:
+async def _tell(websocket: WebSocket, watch: Watch, heard: asyncio.Event) -> None:
     first = await anext(watch)
     await _send(websocket, _state(MessageKind.CONNECTION, first))
     await _send(websocket, _state(MessageKind.UPDATE, first))
     async for view in watch:
         await _send(websocket, _state(MessageKind.UPDATE, view))
+    heard.clear()
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(heard.wait(), _LAST_WORD_S)
 
 
-async def _listen(websocket: WebSocket, asked: asyncio.Event) -> None:
+async def _listen(websocket: WebSocket, asked: asyncio.Event, heard: asyncio.Event) -> None:
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code") or 1000)
         asked.set()
+        heard.set()
 
 
 async def _repeat(watch: Watch, asked: asyncio.Event) -> None:

@@ -36,10 +36,15 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update({k: v for k, v in vars(record).items() if k not in _STANDARD})
+        line.update({k: v for k, v in vars(record).items() if _is_extra(k)})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+def _is_extra(name: str) -> bool:
+    """Whether somebody logged it; libraries (Ray) put marks of their own on every record."""
+    return name not in _STANDARD and not name.startswith("_")
 
 
 def configure_logging(level: str = "INFO", log_format: str = "text") -> None:

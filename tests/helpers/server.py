@@ -263,7 +263,7 @@ class RunningServer:
 
     def scratch_files(self) -> list[str]:
         """Files in scratch that belong to tasks, relative to the server's own folder there."""
-        own = list(self.scratch.glob("docling-serve-*"))
+        own = list(self.scratch.glob("docling-serve-*")) or [self.scratch]  # or a folder it keeps
         assert len(own) == 1, own
         # os.walk passes over a folder that is removed meanwhile.
         files = (Path(folder, name) for folder, _, names in os.walk(own[0]) for name in names)

@@ -16,6 +16,9 @@ SERVER = """
 import asyncio, os, signal, sys, threading
 from docling_serve.shutdown import Shutdown
 
+# Whoever runs the tests in the background has them inherit that SIGINT is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def say(what):
     os.write(1, what.encode() + b"\\n")
 
