@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict, replace
+from typing import IO, Any
 
+from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 from fastapi import HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
@@ -111,13 +113,26 @@ async def _result(services: Services, view: TaskView, tenant: str) -> Response:
         return Response(
             reply.content, headers=headers, media_type=reply.media_type, background=fetched
         )
-    return FileResponse(
-        reply.path,
+    try:
+        body = await asyncio.to_thread(reply.path.open, "rb")
+    except FileNotFoundError:  # its time was over in this very moment
+        raise TaskNotFoundError from None
+    return _OpenFileResponse(
+        body,
         media_type=reply.media_type,
         filename=reply.download_name,
         headers=headers,
         background=fetched,
     )
+
+
+class _OpenFileResponse(FileResponse):
+    """Sends a file that may lose its name meanwhile: a result is removed when its time is over,
+    whoever reads it then."""
+
+    def __init__(self, file: IO[bytes], **options: Any) -> None:
+        super().__init__(f"/proc/self/fd/{file.fileno()}", **options)
+        self._file = file  # closed with the response
 
 
 async def _wait(

@@ -100,7 +100,7 @@ _COUNTERS: dict[str, tuple[str, str, Callable[[Isolation], list[Observation]]]] 
         "What isolation cost, by part: spawn, import, load of models, release of GPU memory.",
         lambda now: _by("part", now.overhead_s),
     ),
-    "docling_serve.conversion.converters.lookups": (
+    "docling_serve.converters.lookups": (
         "",
         "Tasks that needed models, by whether their worker had them loaded (hit, miss).",
         lambda now: _by("result", now.lookups),

@@ -46,7 +46,8 @@ def test_a_client_that_goes_takes_its_worker_with_it(hasty: RunningServer) -> No
         lambda: not processes.alive(handed.pid), within_s=ORPHAN_LIMIT_S, what="the worker ends"
     )
     eventually(lambda: hasty.scratch_files() == [], within_s=ORPHAN_LIMIT_S)
-    assert f"task {handed.task_id}: failure (policy: " in hasty.log()
+    ended = f"task {handed.task_id}: failure (policy: "
+    eventually(lambda: ended in hasty.log(), within_s=ORPHAN_LIMIT_S, what="the task has ended")
 
 
 @pytest.mark.parametrize("mode", ["subprocess"], indirect=True)
