@@ -78,7 +78,7 @@ async def submit_and_wait(
         return await _too_long(services, view, submission)
     if view.failure is not None:
         return failure_response(view.failure, view.task_id)
-    return await _result(services, view, submission.tenant)
+    return await result_response(services, view, submission.tenant)
 
 
 async def task_result(services: Services, task_id: str, tenant: str) -> Response:
@@ -98,10 +98,10 @@ async def task_result(services: Services, task_id: str, tenant: str) -> Response
             media_type=rendered.media_type,
             background=_fetched(services, task_id),
         )
-    return await _result(services, view, tenant)
+    return await result_response(services, view, tenant)
 
 
-async def _result(services: Services, view: TaskView, tenant: str) -> Response:
+async def result_response(services: Services, view: TaskView, tenant: str) -> Response:
     reply = await services.engine.reply(view.task_id, tenant)
     if reply is None:
         raise HTTPException(404, _NOT_YET)

@@ -6,6 +6,7 @@ and are read by the functions below. The rules are those of docling-serve 1.38.2
 
 import json
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -68,28 +69,20 @@ def _parse_name_list(value: object) -> object:
     return decoded if isinstance(decoded, list) else None
 
 
-def _parse_json_list(value: object) -> object:
+def _parse_json(kind: type, says: str, value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
         decoded = json.loads(value)
     except ValueError:
         decoded = None
-    if not isinstance(decoded, list):
-        raise ValueError('must be a JSON array, for example ["https://a.example"]')
+    if not isinstance(decoded, kind):
+        raise ValueError(f"must be {says}")
     return decoded
 
 
-def _parse_json_object(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        decoded = json.loads(value)
-    except ValueError:
-        decoded = None
-    if not isinstance(decoded, dict):
-        raise ValueError("must be a JSON object")
-    return decoded
+_parse_json_list = partial(_parse_json, list, 'a JSON array, for example ["https://a.example"]')
+_parse_json_object = partial(_parse_json, dict, "a JSON object")
 
 
 def _parse_presets(value: object) -> object:

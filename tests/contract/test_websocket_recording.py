@@ -15,6 +15,7 @@ from tests.contract.recordings import recording, unlike_json
 from tests.helpers.api import upload
 from tests.helpers.asgi_websocket import AsgiWebsocket
 from tests.helpers.documents import scanned_pdf
+from tests.helpers.loops import PATIENCE_S
 from tests.helpers.rest_server import RestServer, rest_server
 from tests.helpers.server import RunningServer
 
@@ -63,7 +64,7 @@ async def test_queued_task(tmp_path: Path) -> None:
 async def test_finished_and_unknown_task(tmp_path: Path) -> None:
     async with rest_server(tmp_path) as server:
         task_id = await submit(server)
-        await server.engine.wait_finished(task_id, "default", 10)
+        await server.engine.wait_finished(task_id, "default", PATIENCE_S)
         assert differences(FINISHED, await sessions_of(server, task_id)) == []
         assert differences(UNKNOWN, await sessions_of(server, "unknown")) == []
 
@@ -71,7 +72,7 @@ async def test_finished_and_unknown_task(tmp_path: Path) -> None:
 async def test_with_a_key(tmp_path: Path) -> None:
     async with rest_server(tmp_path, api_key="secret") as server:
         task_id = await submit(server)
-        await server.engine.wait_finished(task_id, "default", 10)
+        await server.engine.wait_finished(task_id, "default", PATIENCE_S)
         (refused,) = await sessions_of(server, task_id)
         (recorded,) = NO_KEY["received"]
         assert {"handshake_status": refused["refused"], "json": refused["json"]} == recorded

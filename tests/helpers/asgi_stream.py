@@ -14,7 +14,7 @@ from httpx_sse import ServerSentEvent
 from httpx_sse._decoders import SSEDecoder
 from typing_extensions import Self
 
-_LIMIT_S = 10
+_LIMIT_S = 30
 
 
 class AsgiStream:

@@ -13,7 +13,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 
 
-def has_ended(pid: int, within_s: float = 10.0) -> bool:
+def has_ended(pid: int, within_s: float = 30.0) -> bool:
     """Whether process ``pid`` ends in time; one that is already gone has."""
     try:
         descriptor = os.pidfd_open(pid)

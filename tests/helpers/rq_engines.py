@@ -29,6 +29,7 @@ from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.engine import RqEngine
 from docling_serve.engines.rq.watchdog import WatchdogTimes
 from docling_serve.settings import DoclingServeSettings
+from tests.helpers.loops import PATIENCE_S
 from tests.helpers.rest_server import settings_of
 
 TENANT = "default"
@@ -47,7 +48,7 @@ async def gateway(
     engine = RqEngine(rq_settings(url, **settings), watchdog)
     following = asyncio.create_task(engine.process_queue())
     try:
-        await asyncio.wait_for(engine.listener.listening.wait(), 10)
+        await asyncio.wait_for(engine.listener.listening.wait(), PATIENCE_S)
         yield engine
     finally:
         following.cancel()

@@ -25,7 +25,7 @@ def scratch_check(server: RunningServer) -> Iterator[None]:
     left = [name for name in server.scratch_files() if not _REPLY_ONLY.fullmatch(name)]
     assert left == []
     server.api.get("/v1/clear/results", older_then=0)
-    eventually(lambda: server.scratch_files() == [], within_s=10, what="scratch is empty")
+    eventually(lambda: server.scratch_files() == [], within_s=30, what="scratch is empty")
 
 
 @pytest.mark.parametrize(

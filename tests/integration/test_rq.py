@@ -183,7 +183,7 @@ def test_a_fetched_result_is_forgotten(
     here.api.succeed(task)
     with redis_server.client() as client:
         eventually(
-            lambda: not client.exists(f"rq:job:{task}"), within_s=10, what="the document is gone"
+            lambda: not client.exists(f"rq:job:{task}"), within_s=30, what="the document is gone"
         )
         assert 0 < client.ttl(wire.metadata_key(task)) <= 300
 

@@ -156,7 +156,7 @@ def test_a_server_that_is_killed_leaves_no_document(tmp_path: Path, number: int)
         assert (folder / "task" / "document").exists()
         (guardian,) = psutil.Process(server.pid).children()
         server.send_signal(number)
-        server.wait(10)
+        server.wait(30)
 
         assert has_ended(guardian.pid)
         assert list(tmp_path.iterdir()) == []
@@ -258,7 +258,7 @@ def test_a_second_server_is_refused_and_told_of_the_first(tmp_path: Path) -> Non
 def test_a_folder_is_free_once_its_server_was_killed(tmp_path: Path) -> None:
     with keeper(tmp_path) as server:
         server.kill()
-        server.wait(10)
+        server.wait(30)
     require_free(tmp_path)
     scratch = KeptScratch(tmp_path, Guardian())
 

@@ -9,21 +9,16 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Any
 
-from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
-from docling.datamodel.service.options import ConvertDocumentsOptions
-from docling.datamodel.service.targets import InBodyTarget
-from docling.datamodel.service.tasks import TaskType
-from docling_jobkit.datamodel.chunking import ChunkingExportOptions
-from docling_jobkit.datamodel.task import Task
+from docling.datamodel.service.callbacks import ProgressCallbackRequest
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators._redis_gate import RedisCallerGate
-from docling_jobkit.orchestrators.base_orchestrator import BaseOrchestrator, RedisBackpressureError
+from docling_jobkit.orchestrators.base_orchestrator import RedisBackpressureError
 from redis import RedisError
 
-from docling_serve.engines.base import DEFAULT_TENANT, Capacity, Submission, TaskView
+from docling_serve.engines.base import DEFAULT_TENANT, Capacity, TaskView
 from docling_serve.engines.redis.updates import Look, Watchers
+from docling_serve.engines.takes_submissions import TakesSubmissions
 from docling_serve.engines.watch import Watch
 from docling_serve.errors import Failure, ShuttingDown
 
@@ -32,7 +27,7 @@ _log = logging.getLogger(__name__)
 DELETED = Failure("policy", "The task was deleted.", details={"reason": "deleted"})
 
 
-class TasksInRedis(BaseOrchestrator):
+class TasksInRedis(TakesSubmissions):
     """To be mixed into one of jobkit's orchestrators, whose gate to Redis it uses.
 
     Nothing of a task is kept in this process, so every gateway tells the same of it.
@@ -45,10 +40,6 @@ class TasksInRedis(BaseOrchestrator):
         self._accepting = True
         self._closing = asyncio.Event()
         self._watchers = Watchers(look, lambda view: failed_view(view, DELETED))
-
-    @abstractmethod
-    async def submit(self, submission: Submission) -> TaskView:
-        """Accept a task."""
 
     @abstractmethod
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
@@ -120,37 +111,6 @@ class TasksInRedis(BaseOrchestrator):
                 yield
 
     # ---- the rest of jobkit's interface -----------------------------------------------------
-
-    async def enqueue(
-        self,
-        sources: list[Any],
-        target: Any = None,
-        task_type: TaskType = TaskType.CONVERT,
-        options: ConvertDocumentsOptions | None = None,
-        convert_options: ConvertDocumentsOptions | None = None,
-        chunking_options: Any = None,
-        chunking_export_options: ChunkingExportOptions | None = None,
-        callbacks: list[CallbackSpec] | None = None,
-        metadata: dict[str, Any] | None = None,
-        targets: list[Any] | None = None,
-        target_document_version: str | None = None,
-    ) -> Task:
-        """jobkit's spelling of :meth:`submit`. ``metadata["tenant_id"]`` names the tenant."""
-        export = chunking_export_options or ChunkingExportOptions()
-        view = await self.submit(
-            Submission(
-                sources=sources,
-                options=convert_options or options or ConvertDocumentsOptions(),
-                targets=targets or [target or InBodyTarget()],
-                task_type=task_type,
-                chunking_options=chunking_options,
-                include_converted_doc=export.include_converted_doc,
-                callbacks=callbacks or [],
-                target_document_version=target_document_version,
-                tenant=(metadata or {}).get("tenant_id", DEFAULT_TENANT),
-            )
-        )
-        return await self.get_raw_task(view.task_id)
 
     async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
         """Nothing to learn: those who run tasks tell of them through Redis."""

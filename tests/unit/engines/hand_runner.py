@@ -18,7 +18,7 @@ from docling_jobkit.datamodel.task import Task
 from docling_serve.engines.base import Submission, TaskView, Upload
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.jobs import JobResult
-from tests.helpers.loops import turns
+from tests.helpers.loops import PATIENCE_S, turns
 
 REPLY = b"the reply"
 
@@ -86,7 +86,7 @@ async def opened(folders: Path, runner: Any, **options: Any) -> AsyncIterator[Lo
     try:
         yield engine
     finally:
-        await asyncio.wait_for(engine.close(), 5)
+        await asyncio.wait_for(engine.close(), PATIENCE_S)
         queue.cancel()
         await asyncio.wait({queue})
 
@@ -115,7 +115,7 @@ async def submit(engine: LocalEngine, count: int, **more: Any) -> list[str]:
 
 async def finished(engine: LocalEngine, task_id: str, tenant: str = "default") -> TaskView:
     """The task once it has ended."""
-    view = await engine.wait_finished(task_id, tenant, 5)
+    view = await engine.wait_finished(task_id, tenant, PATIENCE_S)
     assert view.finished, "it waits for ever"
     return view
 

@@ -13,7 +13,7 @@ from docling_serve.conversion.failures import describe_failure
 from docling_serve.engines.in_process import InProcessConverters
 from docling_serve.errors import TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
-from tests.helpers.loops import run, turns, until
+from tests.helpers.loops import PATIENCE_S, run, turns, until
 
 SPEC = JobSpec(task_id="t", sources=[])
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.1)
@@ -37,14 +37,14 @@ class WaitingConversion:
         self.entered.set()
         on_progress(JobProgress(phase="build"))
         on_callback({"kind": "set_num_docs"})
-        self.go.wait(10)
+        self.go.wait(PATIENCE_S)
         if self.error is not None:
             raise self.error
         return RESULT
 
     def clear(self) -> None:
         self.entered.set()
-        self.go.wait(10)
+        self.go.wait(PATIENCE_S)
         self.cleared += 1
 
     def warm_up(self) -> None:
@@ -96,7 +96,7 @@ def test_no_more_tasks_are_converted_at_a_time_than_there_are_places() -> None:
         told: list[list[Any]] = [[], [], []]
         running = [asyncio.create_task(converters.convert(each)) for each in told]
         for conversion in converters.made:
-            await asyncio.to_thread(conversion.entered.wait, 5)
+            await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
         assert told[2] == []
         for conversion in converters.made:
             conversion.go.set()
@@ -129,7 +129,7 @@ def test_cancelling_returns_at_once_and_the_place_is_free_when_the_thread_is() -
         converters = Scripted(1)
         (conversion,) = converters.made
         first = asyncio.create_task(converters.convert())
-        await asyncio.to_thread(conversion.entered.wait, 5)
+        await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -149,7 +149,7 @@ def test_cancelling_who_waits_for_a_place_takes_none() -> None:
         converters = Scripted(1)
         (conversion,) = converters.made
         first = asyncio.create_task(converters.convert())
-        await asyncio.to_thread(conversion.entered.wait, 5)
+        await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
         waiting = asyncio.create_task(converters.convert())
         await turns(3)
         waiting.cancel()
@@ -168,7 +168,7 @@ def test_clearing_drops_the_models_of_idle_converters_alone() -> None:
         busy, idle = converters.made
         idle.go.set()
         running = asyncio.create_task(converters.convert())
-        await asyncio.to_thread(busy.entered.wait, 5)
+        await asyncio.to_thread(busy.entered.wait, PATIENCE_S)
         await converters.clear()
         assert (busy.cleared, idle.cleared) == (0, 1)
         busy.go.set()
@@ -186,7 +186,7 @@ def test_a_task_waits_while_models_are_dropped() -> None:
         converters = Scripted(1)
         (conversion,) = converters.made
         clearing = asyncio.create_task(converters.clear())
-        await asyncio.to_thread(conversion.entered.wait, 5)
+        await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
         waiting = asyncio.create_task(converters.convert())
         await turns(5)
         assert conversion.runs == 0
@@ -204,12 +204,12 @@ def test_cancelling_while_models_are_dropped_loses_no_place() -> None:
         converters = Scripted(1)
         (conversion,) = converters.made
         clearing = asyncio.create_task(converters.clear())
-        await asyncio.to_thread(conversion.entered.wait, 5)
+        await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
         clearing.cancel()
         conversion.go.set()
         await asyncio.wait({clearing})
         following = asyncio.create_task(converters.convert())
-        ended, _ = await asyncio.wait({following}, timeout=2)
+        ended, _ = await asyncio.wait({following}, timeout=PATIENCE_S)
         converters.close()
 
         assert ended, "no task will ever run again"

@@ -140,7 +140,7 @@ def test_a_worker_that_is_not_our_child_is_not_tied_to_its_parents_thread() -> N
         assert process.stdout is not None
         assert process.stdout.readline() == b"on\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(30) == -signal.SIGTERM
 
 
 def test_temporary_files_go_where_the_task_is(

@@ -383,7 +383,7 @@ def _killed_server(folder: Path, start_method: str, do: str) -> Iterator[Orphans
         assert {worker, grandchild} <= below
         assert not has_ended(worker, within_s=0)
         server.kill()
-        server.wait(10)
+        server.wait(30)
         try:
             yield Orphans(worker, grandchild, below - {worker, grandchild})
         finally:

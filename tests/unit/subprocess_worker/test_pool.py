@@ -17,7 +17,7 @@ from docling_serve.errors import DoclingServeError, ShuttingDown, TaskFailed, Ta
 from docling_serve.jobs import JobResult
 from docling_serve.subprocess_worker import SubprocessWorkerPool, WorkerConfig
 from tests.helpers import scriptable_child
-from tests.helpers.loops import LOOP_KINDS, LoopKind, run_on, turns, until
+from tests.helpers.loops import LOOP_KINDS, PATIENCE_S, LoopKind, run_on, turns, until
 from tests.helpers.process_ends import has_ended
 from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool
 
@@ -671,7 +671,7 @@ def test_a_pool_closes_while_a_worker_starts_that_never_gets_ready(loop_kind: Lo
             waiting = asyncio.create_task(pool.prewarm(1))
             await until(pool.workers)
             closing = asyncio.create_task(pool.close())
-            closed, _ = await asyncio.wait({closing}, timeout=3)
+            closed, _ = await asyncio.wait({closing}, timeout=PATIENCE_S)
             waiting.cancel()
             try:
                 assert closed, "it waits for ever"

@@ -21,7 +21,7 @@ from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.stopping import Rung
 from docling_serve.subprocess_worker.worker import Worker
 from tests.helpers import scriptable_child
-from tests.helpers.loops import LOOP_KINDS, LoopKind, run_on
+from tests.helpers.loops import LOOP_KINDS, PATIENCE_S, LoopKind, run_on
 from tests.helpers.process_ends import has_ended
 from tests.unit.subprocess_worker.pools import ScriptedJob, pool_config
 
@@ -227,7 +227,7 @@ def test_a_worker_can_be_stopped_before_its_process_is_there(
             await asyncio.sleep(0)
             assert worker.pid is None
             worker.stop(StopReason.SHUTDOWN, ask=ask)
-            ended, _ = await asyncio.wait({life}, timeout=3)
+            ended, _ = await asyncio.wait({life}, timeout=PATIENCE_S)
 
             assert ended, "it was never ended"
             assert seen.states == [S.STOPPING, S.RELEASING, S.STOPPED]

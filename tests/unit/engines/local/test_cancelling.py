@@ -11,6 +11,7 @@ from docling.datamodel.service.targets import InBodyTarget
 
 from docling_serve.engines.base import Submission, TaskView, Upload
 from docling_serve.errors import Failure
+from tests.helpers.loops import PATIENCE_S
 from tests.helpers.rest_server import RestServer, rest_server
 
 ASKED = Failure("policy", "asked to")
@@ -39,7 +40,7 @@ def test_cancelled_between_hand_over_and_first_step(tmp_path: Path) -> None:
             view = await cancel(server, task_id)
             assert (view.status, view.failure) == ("failure", ASKED)
             assert server.runner.jobs == []
-            after = await server.engine.wait_finished(await submit(server), "default", 10)
+            after = await server.engine.wait_finished(await submit(server), "default", PATIENCE_S)
             assert after.status == "success", "the runner's hand is free again"
 
     asyncio.run(scenario())

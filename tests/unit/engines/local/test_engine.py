@@ -17,7 +17,7 @@ from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.errors import SHUT_DOWN, Failure, ShuttingDown, TaskFailed, TaskTimedOut
 from docling_serve.jobs import JobProgress, JobResult
 from tests.helpers.eventually import eventually
-from tests.helpers.loops import run, turns
+from tests.helpers.loops import PATIENCE_S, run, turns
 from tests.unit.engines.hand_runner import (
     REPLY,
     HandRunner,
@@ -159,7 +159,7 @@ def test_who_waits_is_woken_at_the_end(tmp_path: Path, already: int) -> None:
             waiter = asyncio.create_task(engine.wait_finished(waiting, DEFAULT_TENANT, 600))
             await turns(already)
             engine.drain()
-            woken, _ = await asyncio.wait({waiter}, timeout=2)
+            woken, _ = await asyncio.wait({waiter}, timeout=PATIENCE_S)
             waiter.cancel()
 
             assert woken, "it waits on, though the task has ended"
@@ -336,7 +336,7 @@ def test_a_task_can_be_cancelled_at_any_moment(tmp_path: Path, already: int) -> 
             view = await engine.submit(submission())
             await turns(already)
             cancelling = asyncio.create_task(engine.cancel(view.task_id, DEFAULT_TENANT, CAUSE))
-            ended, _ = await asyncio.wait({cancelling}, timeout=2)
+            ended, _ = await asyncio.wait({cancelling}, timeout=PATIENCE_S)
 
             assert ended, "it waits for ever"
             assert cancelling.result().failure == CAUSE
@@ -359,7 +359,7 @@ def test_a_task_can_be_cancelled_while_it_cleans_up(tmp_path: Path, succeeds: bo
                 cancelling = asyncio.create_task(engine.cancel(task, DEFAULT_TENANT, CAUSE))
                 await turns(5)
                 release.set()
-                ended, _ = await asyncio.wait({cancelling}, timeout=2)
+                ended, _ = await asyncio.wait({cancelling}, timeout=PATIENCE_S)
 
                 assert ended, "it waits for ever"
             view = cancelling.result()

@@ -19,7 +19,7 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 
 from docling_serve.errors import Failure, QueueFull, ShuttingDown
 from docling_serve.settings import DoclingServeSettings
-from tests.helpers.loops import run_on
+from tests.helpers.loops import PATIENCE_S, run_on
 from tests.helpers.ray_engines import ray_settings, require_ray
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import TENANT, markdown, packed_result
@@ -66,7 +66,7 @@ async def gateway(url: str, **settings: Any) -> AsyncIterator[RayEngine]:
     )
     following = asyncio.gather(listener.run(), engine._watchers.keep_told())
     try:
-        await asyncio.wait_for(listener.listening.wait(), 10)
+        await asyncio.wait_for(listener.listening.wait(), PATIENCE_S)
         yield engine
     finally:
         following.cancel()
