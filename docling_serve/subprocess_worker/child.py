@@ -33,6 +33,7 @@ from docling_serve.subprocess_worker.containment import (
     scrub_environment,
     use_temporary_folder,
 )
+from docling_serve.subprocess_worker.importing import import_for_conversions
 from docling_serve.subprocess_worker.log_pipe import redirect_output
 from docling_serve.subprocess_worker.messages import (
     MAX_FRAME_BYTES,
@@ -62,6 +63,8 @@ class ChildArguments:
     output: socket.socket
     parent_pid: int
     config: WorkerConfig
+    #: Whether a job runs elsewhere, and nothing waits for this worker.
+    background: bool = False
 
 
 def main(arguments: ChildArguments) -> None:
@@ -81,6 +84,12 @@ def main(arguments: ChildArguments) -> None:
     code = 1
     try:
         started = time.monotonic()
+        import_for_conversions(
+            allow_external_plugins=bool(
+                arguments.config.converter_config.get("allow_external_plugins")
+            ),
+            background=arguments.background,
+        )
         worker = _Worker(channel, arguments.config)
         channel.send(
             Ready(
@@ -103,11 +112,9 @@ class _Worker:
         from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - imports torch
         from docling_serve.conversion.imports import (  # noqa: PLC0415
             can_use_gpu,
-            import_all,
             set_torch_threads,
         )
 
-        import_all(bool(config.converter_config.get("allow_external_plugins")))
         if config.threads > 0:
             set_torch_threads(config.threads)
         self.uses_gpu = can_use_gpu()

@@ -17,6 +17,8 @@ from collections.abc import Callable, MutableMapping
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
+from docling_serve.subprocess_worker.priority import give_way
+
 _PR_SET_NO_NEW_PRIVS = 38
 _OOM_SCORE_ADJ = 500  # the kernel takes a worker before the server
 _PARENT_GONE_EXIT = 3
@@ -37,7 +39,7 @@ def contain(*, parent_pid: int, nice: int = 0) -> dict[str, str]:
         "parent_watch": _tried(lambda: _watch_parent(parent_pid)),
         "core_dumps_off": _tried(lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))),
         "oom_first": _tried(_volunteer_for_oom),
-        "nice": _tried(lambda: _renice(nice)) if nice > 0 else NOT_ASKED_FOR,
+        "nice": _tried(lambda: give_way(nice)) if nice > 0 else NOT_ASKED_FOR,
         "no_new_privs": _tried(lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1)),
     }
 
@@ -105,10 +107,6 @@ def _tried(measure: Callable[[], None]) -> str:
     except OSError as exc:
         return f"off: {exc.strerror or exc}"
     return "on"
-
-
-def _renice(increment: int) -> None:
-    os.nice(increment)
 
 
 def _watch_parent(parent_pid: int) -> None:

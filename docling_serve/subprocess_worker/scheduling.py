@@ -64,7 +64,9 @@ class Assign:
 
 @dataclass(frozen=True)
 class Start:
-    """Start one more worker."""
+    """Start one more worker; in the background if a job runs and nothing waits for this one."""
+
+    background: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,18 +164,22 @@ class _Plan:
         """Start or retire workers without models, so that as many are there as will be used."""
         live = [w for w in self.view.workers if w.state not in ENDING]
         used_up = sum(w.spent is not None for w in live if w.running or w in self.warm)
-        wanted = (
+        awaited = (
             min(self.waiting, max(0, self.slots))
             + min(self.waiting_light, max(0, self.light_slots))
             + (used_up if self.waiting else 0)
-            + max(0, self.config.prewarm - self.coming_back)
         )
+        wanted = awaited + max(0, self.config.prewarm - self.coming_back)
         starting = sum(w.state is WorkerState.STARTING for w in live)
         missing = wanted - len(self.standby) - starting
         if missing > 0 and self.view.now < self.view.no_start_before:
             self.decisions.append(WakeAt(self.view.no_start_before))
             return
-        self.decisions.extend([Start()] * max(0, missing))
+        urgent = awaited - len(self.standby) - starting
+        busy = any(w.running for w in live)
+        self.decisions.extend(
+            Start(background=busy and number >= urgent) for number in range(missing)
+        )
         soon = min(self.waiting, max(0, self.slots) + self.freeing) - min(
             self.waiting, max(0, self.slots)
         )

@@ -70,13 +70,14 @@ class Starter:
         spawn used."""
         await self._in_thread(self._prepare)
 
-    async def start(self, number: int) -> Started:
-        """A started process and the server's ends of what it talks through.
+    async def start(self, number: int, *, background: bool = False) -> Started:
+        """A started process and the server's ends of what it talks through. One that is started
+        in the ``background`` leaves the processors to those that run jobs.
 
         Raises:
             OSError: the process or the sockets could not be made.
         """
-        return await self._in_thread(lambda: self._start(number))
+        return await self._in_thread(lambda: self._start(number, background))
 
     async def reap(self, process: BaseProcess) -> int | None:
         """The exit code of a process that has ended, None when nobody knows it."""
@@ -134,11 +135,13 @@ class Starter:
     def _context(self) -> BaseContext:
         return multiprocessing.get_context(self.start_method)
 
-    def _start(self, number: int) -> Started:
+    def _start(self, number: int, background: bool) -> Started:
         ours, theirs = socket_pair()
         output, printed = socket_pair()
         try:
-            arguments = child.ChildArguments(theirs, printed, os.getpid(), self._config.worker)
+            arguments = child.ChildArguments(
+                theirs, printed, os.getpid(), self._config.worker, background
+            )
             process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
                 target=self._main, args=(arguments,), name=f"docling-worker-{number}"
             )

@@ -201,7 +201,7 @@ class Supervisor:
             if isinstance(decision, scheduling.Assign):
                 self._assign(self.workers[decision.worker], self._lines[decision.light].popleft())
             elif isinstance(decision, scheduling.Start):
-                self._start_worker()
+                self._start_worker(decision.background)
             elif isinstance(decision, scheduling.Retire):
                 self.workers[decision.worker].stop(decision.reason)
             else:
@@ -225,8 +225,15 @@ class Supervisor:
             no_start_before=self._backoff.no_start_before,
         )
 
-    def _start_worker(self) -> None:
-        worker = Worker(self.next_number(), self.config, self._starter, self, self._device)
+    def _start_worker(self, background: bool) -> None:
+        worker = Worker(
+            self.next_number(),
+            self.config,
+            self._starter,
+            self,
+            self._device,
+            background=background,
+        )
         self.workers[worker.number] = worker
         self.metrics.workers_started += 1
         self.metrics.count_move(worker.state.value)

@@ -15,6 +15,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from docling_serve.subprocess_worker.importing import import_for_conversions
+
 _QUIET_THREADS = {
     # A pool of threads in the template would be missing in every forked child.
     "OPENBLAS_NUM_THREADS": "1",
@@ -36,9 +38,7 @@ def preload(*, allow_external_plugins: bool) -> None:
     # An import configures logging where nobody has, and the server's log gets lines in another
     # format. Each worker configures its own.
     logging.getLogger().addHandler(logging.NullHandler())
-    from docling_serve.conversion.imports import import_all  # noqa: PLC0415 - after the lines above
-
-    import_all(allow_external_plugins)
+    import_for_conversions(allow_external_plugins=allow_external_plugins)
 
 
 @dataclass(frozen=True)

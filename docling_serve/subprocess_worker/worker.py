@@ -57,6 +57,8 @@ class Worker:
         starter: Starter,
         observer: WorkerObserver,
         device: DeviceMemory,
+        *,
+        background: bool = False,
     ) -> None:
         self.number = number
         self.state = WorkerState.STARTING
@@ -86,6 +88,7 @@ class Worker:
         self._starter = starter
         self._observer = observer
         self._device = device
+        self._background = background
         self._channel: ServerChannel | None = None
         self._process: BaseProcess | None = None
         self._exited = asyncio.Event()
@@ -220,7 +223,7 @@ class Worker:
 
     async def _start(self) -> Started | None:
         try:
-            started = await self._starter.start(self.number)
+            started = await self._starter.start(self.number, background=self._background)
         except Exception:  # noqa: BLE001
             # Whatever kept the process from starting, the pool must go on and say so.
             _log.exception("worker %d could not be started", self.number)

@@ -78,6 +78,7 @@ from pathlib import Path
 from docling_serve.subprocess_worker.containment import (
     contain, forget_initial_environment, scrub_environment,
 )
+autogroup = Path("/proc/self/autogroup")
 nice = os.nice(0)
 done = contain(parent_pid=os.getppid(), nice=3)
 scrub_environment(os.environ, ())
@@ -91,6 +92,8 @@ print(json.dumps({
     "umask": os.umask(0),
     "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
     "nicer by": os.nice(0) - nice,
+    "session": autogroup.read_text() if autogroup.exists() else f"none nice {os.nice(0)}",
+    "nice": os.nice(0),
     "status": Path("/proc/self/status").read_text(),
     "oom": int(Path("/proc/self/oom_score_adj").read_text()),
     "environ": os.environ.copy(),
@@ -119,6 +122,7 @@ def test_a_worker_contains_itself_before_it_works() -> None:
     assert seen["umask"] == 0o077
     assert seen["core"] == 0
     assert seen["nicer by"] == 3
+    assert seen["session"].split()[-1] == str(seen["nice"])
     assert "NoNewPrivs:\t1" in seen["status"]
     assert seen["oom"] == 500
     assert seen["environ"]["LC_ALL"] == "C"

@@ -195,10 +195,24 @@ SPARES = [
         limits={"prewarm": 1},
     ),
     Case(
-        "once it holds models, it is replaced",
-        [Start()],
+        "once it holds models, it is replaced in the background",
+        [Start(background=True)],
         [busy(1, holds_models=True)],
         limits={"prewarm": 1},
+    ),
+    Case(
+        "what a job waits for is not started in the background",
+        [Start(), Start(background=True)],
+        [busy(1, holds_models=True)],
+        waiting=1,
+        limits={"prewarm": 1, "max_workers": 2},
+    ),
+    Case(
+        "one under way serves it, and the spare can take its time",
+        [Start(background=True)],
+        [busy(1, holds_models=True), starting(2)],
+        waiting=1,
+        limits={"prewarm": 1, "max_workers": 2},
     ),
     Case(
         "a spare that was just given a job is to come back",

@@ -1,0 +1,38 @@
+"""The imports of a worker, some seconds of computing: as few as can be, and in nobody's way."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from functools import partial
+
+from docling_serve.subprocess_worker.priority import run_in_background
+
+# Their BLAS starts its threads when it is imported, with the priority of the importing thread.
+_START_THREADS = ("numpy", "scipy.linalg")
+
+
+def import_for_conversions(*, allow_external_plugins: bool, background: bool = False) -> None:
+    """Import everything a first conversion would import on its way.
+
+    ``background``: at a low priority, since a job runs elsewhere and nothing waits for this worker.
+    """
+    if not background:
+        _import(allow_external_plugins)
+        return
+    for name in _START_THREADS:
+        importlib.import_module(name)
+    run_in_background(partial(_import, allow_external_plugins))
+
+
+def _import(allow_external_plugins: bool) -> None:
+    # A fifth of the time went into looking for garbage among modules, of which none is. They are
+    # not looked at later either, which also keeps their pages shared with a fork template.
+    gc.disable()
+    try:
+        from docling_serve.conversion.imports import import_all  # noqa: PLC0415 - imports torch
+
+        import_all(allow_external_plugins)
+    finally:
+        gc.freeze()
+        gc.enable()
