@@ -10,18 +10,36 @@ import contextlib
 import os
 import shutil
 import signal
+import tempfile
+from dataclasses import dataclass
 from multiprocessing import forkserver, process, util
 from pathlib import Path
 
 from docling_serve.guardian import Guardian
 
+_LAST = -100  # after everything that may still use it
 
-def adopt(guardian: Guardian) -> None:
-    """Start the fork server, without waiting for its imports, and have ``guardian`` end it."""
+
+@dataclass(frozen=True)
+class ForkServer:
+    """What is left when this process is killed: a process, and the folder of its socket."""
+
+    pid: int
+    folder: Path
+
+    def entrust_to(self, guardian: Guardian) -> None:
+        """Have ``guardian`` end it, and remove its folder."""
+        guardian.remove_folder(self.folder)
+        guardian.watch(self.pid)
+
+
+def running() -> ForkServer:
+    """The fork server; started, without waiting for its imports, if there is none."""
+    folder = _temporary_folder()
     forkserver.ensure_running()
-    guardian.remove_folder(Path(util.get_temp_dir()))
-    if (pid := _pid()) is not None:
-        guardian.watch(pid)
+    pid = _pid()
+    assert pid is not None
+    return ForkServer(pid, folder)
 
 
 def stop() -> None:
@@ -32,8 +50,22 @@ def stop() -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    shutil.rmtree(_config().pop("tempdir", ""), ignore_errors=True)
+
+
+def _temporary_folder() -> Path:
+    """Where multiprocessing puts its socket. Made here, since what it makes itself must be there
+    when the interpreter ends, or that end prints a traceback."""
+    config = _config()
+    if "tempdir" not in config:
+        config["tempdir"] = tempfile.mkdtemp(prefix="pymp-")
+        util.Finalize(None, shutil.rmtree, (config["tempdir"], True), exitpriority=_LAST)
+    return Path(config["tempdir"])
+
+
+def _config() -> dict[str, str]:
     config: dict[str, str] = getattr(process.current_process(), "_config", {})
-    shutil.rmtree(config.pop("tempdir", ""), ignore_errors=True)
+    return config
 
 
 def _pid() -> int | None:

@@ -62,6 +62,7 @@ class Starter:
         self._main = main
         self.start_method: StartMethod = config.start_method
         self._prepared = False
+        self._fork_server: fork_server.ForkServer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
 
     async def prepare(self) -> None:
@@ -108,11 +109,18 @@ class Starter:
         multiprocessing.get_context("forkserver").set_forkserver_preload(
             [template.preload_module(plugins)]
         )
-        fork_server.adopt(self.guardian)
+        self._entrust_fork_server()
         unfit = self._examine_template()
         if unfit is not None:
             _log.warning("the fork template is not used, workers are spawned: %s", unfit)
             self.start_method = "spawn"
+
+    def _entrust_fork_server(self) -> None:
+        """There is one for all pools of this process, and any of them may have ended it."""
+        current = fork_server.running()
+        if current != self._fork_server:
+            self._fork_server = current
+            current.entrust_to(self.guardian)
 
     def _examine_template(self) -> str | None:
         ours, theirs = socket.socketpair()
@@ -136,6 +144,8 @@ class Starter:
         return multiprocessing.get_context(self.start_method)
 
     def _start(self, number: int, background: bool) -> Started:
+        if self.start_method == "forkserver":
+            self._entrust_fork_server()
         ours, theirs = socket_pair()
         output, printed = socket_pair()
         try:

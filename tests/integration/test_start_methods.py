@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.helpers.api import missing_phrases, upload
 from tests.helpers.run_with_loop import command_on
-from tests.helpers.server import SUBPROCESS_MODE, RunningServer
+from tests.helpers.server import STOP_LIMIT_S, SUBPROCESS_MODE, RunningServer
 
 
 def test_uvloop_is_what_a_server_runs_on(server: RunningServer) -> None:
@@ -30,3 +30,9 @@ def test_documents_convert(start_server: StartServer, start_method: str) -> None
     assert "libtorch" not in server.maps()
     forked = "multiprocessing.forkserver" in server.commands()
     assert forked == (start_method == "forkserver")
+
+    server.press_ctrl_c()
+    server.wait(STOP_LIMIT_S)
+    assert (
+        server.log().splitlines()[-1].endswith("Finished server process [" + str(server.pid) + "]")
+    )

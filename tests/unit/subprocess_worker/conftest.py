@@ -10,18 +10,19 @@ from multiprocessing import forkserver, resource_tracker
 import psutil
 import pytest
 
+from docling_serve.subprocess_worker.fork_server import running, stop
 from tests.helpers.process_ends import descendants
 
 
 @pytest.fixture(scope="module")
 def fork_server() -> Iterator[None]:
     """A fork server for this module alone, which has the scripted worker imported."""
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # multiprocessing's own tests' way
+    stop()
     forkserver.set_forkserver_preload(["tests.helpers.scriptable_child"])
-    forkserver.ensure_running()
+    running()
     resource_tracker.ensure_running()
     yield
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    stop()
     forkserver.set_forkserver_preload(["__main__"])
 
 
