@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import docling_serve.settings as shared
+from docling_serve.collector import collector_at_rest
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.failure_place import with_place
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, may_need_models
@@ -184,6 +185,7 @@ def _enter_mode(runtime: Runtime) -> None:
         _log.warning("torch was imported before the app was made, so this process stays large")
 
 
+@collector_at_rest()
 def _build(runtime: Runtime) -> FastAPI:
     # Only now: these import docling, which must not find torch when it is to be left out.
     from docling_serve import api  # noqa: PLC0415

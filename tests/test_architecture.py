@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # ---- know nothing of ours
     "callback_address": set(),
     "errors": set(),
+    "collector": set(),
     "guardian": set(),
     "light_imports": set(),
     "ocr_only": set(),
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conversion": {"errors", "jobs", "rendering"},
     # ---- worker processes, and what they are given
     "observability": {"settings", "errors"},
-    "subprocess_worker": {"errors", "guardian", "jobs", "observability.logging"},
+    "subprocess_worker": {"collector", "errors", "guardian", "jobs", "observability.logging"},
     "vram": {"subprocess_worker.admission"},
     # ---- the server
     "storage": {"errors", "guardian"},
@@ -78,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vram",
     },
     "app": {
+        "collector",
         "engines.redis.reach",
         "errors",
         "failure_place",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 from functools import partial
 
+from docling_serve.collector import collector_at_rest
 from docling_serve.subprocess_worker.priority import run_in_background
 
 # Their BLAS starts its threads when it is imported, with the priority of the importing thread.
@@ -25,14 +25,8 @@ def import_for_conversions(*, allow_external_plugins: bool, background: bool = F
     run_in_background(partial(_import, allow_external_plugins))
 
 
+@collector_at_rest()
 def _import(allow_external_plugins: bool) -> None:
-    # A fifth of the time went into looking for garbage among modules, of which none is. They are
-    # not looked at later either, which also keeps their pages shared with a fork template.
-    gc.disable()
-    try:
-        from docling_serve.conversion.imports import import_all  # noqa: PLC0415 - imports torch
+    from docling_serve.conversion.imports import import_all  # noqa: PLC0415 - imports torch
 
-        import_all(allow_external_plugins)
-    finally:
-        gc.freeze()
-        gc.enable()
+    import_all(allow_external_plugins)
