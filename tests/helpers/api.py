@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,18 @@ def missing_phrases(name: str, text: str) -> list[str]:
 class Api:
     """Requests to one server. Every method that names a task takes its id."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.http = httpx.Client(
-            base_url=base_url, headers=headers, timeout=REQUEST_LIMIT_S, trust_env=False
+            base_url=base_url,
+            headers=headers,
+            timeout=REQUEST_LIMIT_S,
+            trust_env=False,
+            verify=tls or True,
         )
 
     def convert(

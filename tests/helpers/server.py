@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import uuid
@@ -65,7 +66,8 @@ class RunningServer:
     which its scratch folder is; ``DOCLING_SERVE_SCRATCH_PATH`` in ``env`` has it keep its tasks.
 
     ``env`` are its settings, ``config`` its config file, ``probe`` the path that answers 200 once
-    it is up. Use it as a context manager: leaving stops it and asserts that nothing of it is left.
+    it is up, ``tls`` what trusts its certificate if it has one. Use it as a context manager:
+    leaving stops it and asserts that nothing of it is left.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class RunningServer:
         probe: str = "/ready",
         command: Command = documented_command,
         headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.mark = uuid.uuid4().hex
         self.folder = folder
@@ -84,8 +87,9 @@ class RunningServer:
         self.scratch = self.temp
         self.log_file = folder / "server.log"
         self.port = _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.api = Api(self.url, headers)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self.tls = tls or ssl.create_default_context()
+        self.api = Api(self.url, headers, self.tls)
         self._probe = probe
         self._command = command
         self._env = self._environment(env or {}, config)
@@ -314,7 +318,10 @@ class RunningServer:
         code = self._started.poll()
         assert code is None, f"the server ended with code {code} at its start\n{self.log_tail()}"
         try:
-            return httpx.get(self.url + self._probe, trust_env=False).status_code == 200
+            return (
+                httpx.get(self.url + self._probe, trust_env=False, verify=self.tls).status_code
+                == 200
+            )
         except httpx.TransportError:
             return False
 
