@@ -143,6 +143,7 @@ def _as_journaled(record: TaskRecord) -> JournaledTask:
         created=record.task.created_at.timestamp(),
         input_bytes=record.input_bytes,
         attached=record.attached,
+        light=record.light,
         idempotency_key=record.idempotency_key,
         fingerprint=record.fingerprint,
     )

@@ -329,6 +329,7 @@ class LocalEngine(JobkitInterface):
         if record.finished:
             self._records[task_id] = record
             await self.init_task_tracking(record.task)
+            self._lines.learn(record)
             self._remove_later(record)
             return
         if recovered.was_running and recovered.ends_with is None:

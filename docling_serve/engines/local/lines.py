@@ -157,6 +157,12 @@ class Lines:
         self.of(record).left(record)
         self._free(record)
 
+    def learn(self, record: TaskRecord) -> None:
+        """How long a task took that an earlier server ran: what is expected until one has ended."""
+        task = record.task
+        if record.failure is None and task.started_at and task.finished_at:
+            self.of(record).times.ended((task.finished_at - task.started_at).total_seconds())
+
     def position(self, record: TaskRecord) -> int | None:
         """From 1; None for a task that does not wait."""
         return self.of(record).position(record)

@@ -174,6 +174,7 @@ def _record(row: JournaledTask, folder: TaskFolder, spec: JobSpec | None) -> Tas
         num_docs=row.num_docs,
         input_bytes=row.input_bytes,
         attached=row.attached,
+        light=row.light,
         idempotency_key=row.idempotency_key,
         fingerprint=row.fingerprint,
         attempts=row.attempts,

@@ -278,6 +278,7 @@ def _all_tasks(connection: sqlite3.Connection) -> list[JournaledTask]:
 def _task(row: dict[str, Any]) -> JournaledTask:
     row["state"] = TaskState(row["state"])
     row["attached"] = bool(row["attached"])
+    row["light"] = bool(row["light"])
     row["result"] = JobResult.model_validate_json(row["result"]) if row["result"] else None
     row["failure"] = Failure(**json.loads(row["failure"])) if row["failure"] else None
     return JournaledTask(**row)

@@ -43,8 +43,8 @@ class JournaledTask:
     """A task as the journal knows it; its documents and its ``job.json`` lie in its folder.
 
     ``attempts`` counts the runs begun. ``attached`` says that the client waits on its connection,
-    so that nobody asks for the task once that connection is gone. ``fetched`` is when a client
-    first read the result.
+    so that nobody asks for the task once that connection is gone. ``light`` says that it needs no
+    models. ``fetched`` is when a client first read the result.
     """
 
     task_id: str
@@ -54,6 +54,7 @@ class JournaledTask:
     created: float
     input_bytes: int = 0
     attached: bool = False
+    light: bool = False
     idempotency_key: str | None = None
     fingerprint: str | None = None
     state: TaskState = TaskState.QUEUED

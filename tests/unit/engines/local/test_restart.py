@@ -64,6 +64,31 @@ def test_the_next_server_goes_on_where_the_killed_one_was(tmp_path: Path) -> Non
     run(work())
 
 
+def test_the_next_server_knows_how_long_tasks_take(tmp_path: Path) -> None:
+    """What it tells those who wait is no guess."""
+
+    async def work() -> None:
+        runner = HandRunner()
+        async with kept_server(tmp_path / "scratch", runner) as engine:
+            (done,) = await submit(engine, 1)
+            runner.end(done)
+            await finished(engine, done)
+            folder = image(tmp_path / "scratch")
+
+        runner = HandRunner()
+        async with kept_server(folder, runner) as engine:
+            await submit(engine, 3)
+            await until(lambda: runner.started)
+            (line,) = [line for line in engine._lines.all() if len(line)]
+            task = await engine.get_raw_task(done)
+            assert task.started_at is not None
+            assert task.finished_at is not None
+            took = (task.finished_at - task.started_at).total_seconds()
+            assert line.times.average_s == took
+
+    run(work())
+
+
 def test_a_task_that_takes_the_server_down_is_given_up(tmp_path: Path) -> None:
     async def work() -> None:
         folder, (_, ran, waited) = await killed_with_three_tasks(tmp_path / "scratch")

@@ -18,7 +18,7 @@ from docling_serve.engines.local.journal import (
     TaskState,
 )
 from docling_serve.engines.local.journal.journal import connect
-from docling_serve.engines.local.journal.schema import VERSION
+from docling_serve.engines.local.journal.schema import MIGRATIONS, VERSION
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobResult
 from tests.helpers.loops import run
@@ -190,6 +190,27 @@ def test_a_full_disk_refuses_and_room_heals(tmp_path: Path) -> None:
         await journal.accept(a_task("after"))
         kept = [task.task_id for task in await journal.tasks()]
         assert kept == [*accepted, "after"]
+        await journal.close()
+
+    run(work())
+
+
+def test_a_journal_of_an_earlier_version_is_brought_to_this_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    earlier = sqlite3.connect(path, isolation_level=None)
+    for statement in MIGRATIONS[0]:
+        earlier.execute(statement)
+    earlier.execute("PRAGMA user_version = 1")
+    earlier.execute(
+        "INSERT INTO tasks (task_id, tenant, task_type, num_docs, created, input_bytes, attached,"
+        " state, attempts, result_bytes) VALUES ('t', 'acme', 'convert', 1, 1.0, 0, 0, 'queued',"
+        " 0, 0)"
+    )
+    earlier.close()
+
+    async def work() -> None:
+        journal = Journal.open(path, durable=True)
+        assert await journal.tasks() == [a_task("t")]
         await journal.close()
 
     run(work())
