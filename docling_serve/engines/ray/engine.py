@@ -31,6 +31,7 @@ from redis import RedisError
 from docling_serve.engines.base import DEFAULT_TENANT, Reply, Submission, TaskView
 from docling_serve.engines.converter_config import converter_config
 from docling_serve.engines.ray.config import orchestrator_config
+from docling_serve.engines.ray.metrics import TenantCollector
 from docling_serve.engines.ray.store import FINISHED, RayTaskStore, rendered
 from docling_serve.engines.redis.tasks import DELETED, TasksInRedis, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
@@ -54,6 +55,9 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         )
         self._single_use_results = settings.single_use_results
         self._store = RayTaskStore(self.redis_manager)
+        self.collector = TenantCollector(
+            self.redis_manager, settings.eng_ray_tenant_metrics_refresh_interval
+        )
         self.share(self._look)
 
     # ---- what the API asks ------------------------------------------------------------------
@@ -176,6 +180,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
             listener.run(),
             self._watchers.keep_told(),
             self._watch_liveness(),
+            self.collector.follow(),
         )
 
     async def close(self) -> None:
