@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from contextlib import suppress
 from functools import partial
 
 from docling_serve.collector import collector_at_rest
 from docling_serve.subprocess_worker.priority import run_in_background
 
+_IMPORTS = "docling_serve.conversion.imports"
 # Their BLAS starts its threads when it is imported, with the priority of the importing thread.
 _START_THREADS = ("numpy", "scipy.linalg")
 
@@ -17,11 +20,14 @@ def import_for_conversions(*, allow_external_plugins: bool, background: bool = F
 
     ``background``: at a low priority, since a job runs elsewhere and nothing waits for this worker.
     """
+    if _IMPORTS in sys.modules:
+        return  # forked from a template that has done it
     if not background:
         _import(allow_external_plugins)
         return
     for name in _START_THREADS:
-        importlib.import_module(name)
+        with suppress(ImportError):
+            importlib.import_module(name)
     run_in_background(partial(_import, allow_external_plugins))
 
 
