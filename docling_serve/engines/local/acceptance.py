@@ -144,6 +144,7 @@ def _as_journaled(record: TaskRecord) -> JournaledTask:
         input_bytes=record.input_bytes,
         attached=record.attached,
         light=record.light,
+        untold=[spec.model_dump(mode="json") for spec in record.task.callbacks] or None,
         idempotency_key=record.idempotency_key,
         fingerprint=record.fingerprint,
     )

@@ -330,6 +330,7 @@ class LocalEngine(JobkitInterface):
             self._records[task_id] = record
             await self.init_task_tracking(record.task)
             self._lines.learn(record)
+            self._tell_callbacks(record)
             self._remove_later(record)
             return
         if recovered.was_running and recovered.ends_with is None:
@@ -342,10 +343,16 @@ class LocalEngine(JobkitInterface):
     def _on_end(self, record: TaskRecord) -> None:
         """The task's callbacks hear of its end, however it came about."""
         self.on_ended(record.task)
-        if record.task.callbacks:
-            status: Literal["success", "failure"] = "failure" if record.failure else "success"
-            ended = ProgressTaskCompleted(task_status=status, failure=record.task.failure)
-            self.relay_callback(record.task, ended.model_dump(mode="json"))
+        self._tell_callbacks(record)
+
+    def _tell_callbacks(self, record: TaskRecord) -> None:
+        if not record.task.callbacks:
+            return
+        status: Literal["success", "failure"] = "failure" if record.failure else "success"
+        ended = ProgressTaskCompleted(task_status=status, failure=record.task.failure)
+        self.relay_callback(record.task, ended.model_dump(mode="json"))
+        # Killed before this is written, the next server tells it again rather than never.
+        self._journal.told(record.task.task_id).add_done_callback(_told_twice_perhaps)
 
     def _remove_later(self, record: TaskRecord) -> None:
         """A single-use result goes some time after it was read."""
@@ -371,3 +378,8 @@ class LocalEngine(JobkitInterface):
         task = await self.get_raw_task(task_id)
         await self._records[task_id].wait_finished(wait)
         return task
+
+
+def _told_twice_perhaps(written: asyncio.Future[None]) -> None:
+    if not written.cancelled() and (error := written.exception()) is not None:
+        _log.warning("callbacks may hear twice of the end of a task: %s", error)

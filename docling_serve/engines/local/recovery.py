@@ -3,7 +3,8 @@
 ==========================  =====================================================================
 queued                      runs, in the order of acceptance
 started                     runs again while it has attempts left, else it has failed
-success, failure            as it was; a result whose file is gone has failed
+success, failure            as it was; a result whose file is gone has failed; callbacks that
+                            have not heard of the end do now
 client waited on its        forgotten if it had not finished: nobody can ask for it
 connection, without a key
 folder without a row        removed: it was never accepted
@@ -161,6 +162,8 @@ def _record(row: JournaledTask, folder: TaskFolder, spec: JobSpec | None) -> Tas
         error_message=row.failure.message if row.failure else None,
         failure=public_failure(row.failure) if row.failure else None,
     )
+    if row.untold:
+        task.callbacks = [CallbackSpec.model_validate(callback) for callback in row.untold]
     if spec is not None:
         task.convert_options = ConvertDocumentsOptions.model_validate(spec.options)
         task.callbacks = [CallbackSpec.model_validate(callback) for callback in spec.callbacks]

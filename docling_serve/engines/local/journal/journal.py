@@ -112,6 +112,14 @@ class Journal:
             )
         )
 
+    def told(self, task_id: str) -> asyncio.Future[None]:
+        """The last event of its callbacks has been added before this call."""
+        return self._do(
+            lambda connection: _run(
+                connection, "UPDATE tasks SET untold = NULL WHERE task_id = ?", task_id
+            )
+        )
+
     def forget(self, task_id: str) -> asyncio.Future[None]:
         """Drop a task, whatever its state; no error if there is none. Its deliveries stay."""
         return self._do(
@@ -263,6 +271,8 @@ def _to_column(value: object) -> Any:
         return value.value
     if isinstance(value, JobResult):
         return value.model_dump_json()
+    if isinstance(value, list):
+        return json.dumps(value)
     if isinstance(value, Failure):
         return json.dumps(dataclasses.asdict(value))
     return value
@@ -279,6 +289,7 @@ def _task(row: dict[str, Any]) -> JournaledTask:
     row["state"] = TaskState(row["state"])
     row["attached"] = bool(row["attached"])
     row["light"] = bool(row["light"])
+    row["untold"] = json.loads(row["untold"]) if row["untold"] else None
     row["result"] = JobResult.model_validate_json(row["result"]) if row["result"] else None
     row["failure"] = Failure(**json.loads(row["failure"])) if row["failure"] else None
     return JournaledTask(**row)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docling.datamodel.service.callbacks import CallbackSpec
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
@@ -104,6 +105,35 @@ def test_a_task_that_takes_the_server_down_is_given_up(tmp_path: Path) -> None:
             assert runner.started == [waited]
             assert sorted(left_in(folder / "tasks")) != [], "results stay"
             assert ran not in left_in(folder / "tasks")
+
+    run(work())
+
+
+def test_callbacks_hear_of_an_end_that_a_killed_server_did_not_tell(tmp_path: Path) -> None:
+    spec = CallbackSpec(url="https://example.com/hook", headers={"X-Key": "k"})
+
+    async def work() -> None:
+        runner, told = HandRunner(), list[Any]()
+        async with kept_server(tmp_path / "scratch", runner) as engine:
+            done, failed = await submit(engine, 2, callbacks=[spec])
+            runner.end(done)
+            await finished(engine, done)
+            engine._journal.told = lambda _: asyncio.get_running_loop().create_future()  # type: ignore[method-assign]
+            runner.end(failed, TaskFailed(Failure("policy", "No.")))
+            await finished(engine, failed)
+            folder = image(tmp_path / "scratch")
+
+        for _ in range(2):
+            async with kept_server(
+                folder, HandRunner(), on_callback=lambda *event: told.append(event)
+            ) as engine:
+                await engine._journal.tasks()  # what was asked before is written
+                folder = image(folder)
+
+        ((task, callbacks, event),) = told
+        assert (task, callbacks) == (failed, [spec]), "and it was told once"
+        assert (event["kind"], event["task_status"]) == ("task_completed", "failure")
+        assert event["failure"]["message"] == "No."
 
     run(work())
 
