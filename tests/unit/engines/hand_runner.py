@@ -17,6 +17,7 @@ from docling_jobkit.datamodel.task import Task
 
 from docling_serve.engines.base import Submission, TaskView, Upload
 from docling_serve.engines.local.engine import LocalEngine
+from docling_serve.errors import Failure
 from docling_serve.jobs import JobResult
 from tests.helpers.loops import PATIENCE_S, turns
 
@@ -132,3 +133,14 @@ async def busy_threads() -> AsyncIterator[threading.Event]:
     finally:
         release.set()
         await blocking
+
+
+CAUSE = Failure("policy", "Nobody waits any more.")
+
+
+async def statuses(engine: LocalEngine, task_ids: list[str]) -> list[str]:
+    return [(await engine.view(task_id)).status.value for task_id in task_ids]
+
+
+async def positions(engine: LocalEngine, task_ids: list[str]) -> list[int | None]:
+    return [(await engine.view(task_id)).position for task_id in task_ids]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from docling_serve.subprocess_worker.job import Listeners
 from docling_serve.subprocess_worker.memory import DeviceMemory
 from docling_serve.subprocess_worker.starter import ChildMain, Starter
 from tests.helpers import scriptable_child
+from tests.helpers.loops import until
+from tests.helpers.process_ends import has_ended
 
 _numbers = itertools.count(1)
 
@@ -111,3 +114,50 @@ class ScriptedJob:
     def _introduce(self, facts: dict[str, Any]) -> None:
         self.facts = facts
         self.introduced.set()
+
+
+KEPT: dict[str, Any] = {"idle_timeout_s": 60.0}
+
+
+class Gate:
+    """Holds jobs up until it is opened; a named pipe, so nobody polls."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "gate"
+        os.mkfifo(self.path)
+
+    def job(self, folder: Path, **options: Any) -> ScriptedJob:
+        """A job that waits at this gate."""
+        return ScriptedJob.make(folder, wait_for=str(self.path), **options)
+
+    async def open(self) -> None:
+        """Let through who waits; waits for somebody to come."""
+        await asyncio.to_thread(self.path.write_bytes, b"")
+
+
+async def gone(pool: SubprocessWorkerPool, job: ScriptedJob) -> None:
+    """Wait until the worker that had ``job`` has ended and the pool knows."""
+    assert await asyncio.to_thread(has_ended, job.pid)
+    await until(lambda: not any(worker.pid == job.pid for worker in pool.workers()))
+
+
+async def no_worker_left(pool: SubprocessWorkerPool) -> None:
+    """Wait until the last worker has ended and the pool knows."""
+    for worker in pool.workers():
+        if worker.pid is not None:
+            assert await asyncio.to_thread(has_ended, worker.pid)
+    await until(lambda: not pool.workers())
+
+
+def states(pool: SubprocessWorkerPool) -> list[str]:
+    """Of all workers that are not gone."""
+    return sorted(worker.state for worker in pool.workers())
+
+
+async def outcome(running: asyncio.Task[JobResult]) -> str:
+    """``done``, or the category the job failed with."""
+    try:
+        await running
+    except TaskFailed as exc:
+        return exc.failure.category
+    return "done"

@@ -1,3 +1,5 @@
+"""The life of a task in the local engine."""
+
 from __future__ import annotations
 
 import asyncio
@@ -5,40 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
+from docling.datamodel.service.callbacks import CallbackSpec
 from docling.datamodel.service.targets import ZipTarget
 from docling.datamodel.service.tasks import TaskType
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
-from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
 from docling_serve.engines.base import DEFAULT_TENANT, Upload
-from docling_serve.engines.local.engine import LocalEngine
-from docling_serve.errors import SHUT_DOWN, Failure, ShuttingDown, TaskFailed, TaskTimedOut
-from docling_serve.jobs import JobProgress, JobResult
-from tests.helpers.eventually import eventually
+from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
+from docling_serve.jobs import JobProgress
 from tests.helpers.loops import PATIENCE_S, run, turns
 from tests.unit.engines.hand_runner import (
     REPLY,
     HandRunner,
-    busy_threads,
     finished,
     left_in,
     opened,
+    positions,
+    statuses,
     submission,
     submit,
 )
-
-CAUSE = Failure("policy", "Nobody waits any more.")
-
-
-async def statuses(engine: LocalEngine, task_ids: list[str]) -> list[str]:
-    return [(await engine.view(task_id)).status.value for task_id in task_ids]
-
-
-async def positions(engine: LocalEngine, task_ids: list[str]) -> list[int | None]:
-    return [(await engine.view(task_id)).position for task_id in task_ids]
-
 
 # ---- the queue -----------------------------------------------------------------------------------
 
@@ -293,294 +282,6 @@ def test_a_failure_has_its_cause_and_leaves_nothing(
     run(work())
 
 
-# ---- cancelling ----------------------------------------------------------------------------------
-
-
-def test_a_waiting_task_is_cancelled_at_once(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            first, second, third = await submit(engine, 3)
-            view = await engine.cancel(second, DEFAULT_TENANT, CAUSE)
-
-            assert view.failure == CAUSE
-            assert await positions(engine, [first, second, third]) == [None, None, 1]
-            for task in (first, third):
-                runner.end(task)
-                await finished(engine, task)
-            assert runner.handed == [first, third]
-            assert not (tmp_path / second).exists()
-
-    run(work())
-
-
-def test_a_running_task_is_cancelled_with_its_runner(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            (task,) = await submit(engine, 1)
-            view = await engine.cancel(task, DEFAULT_TENANT, CAUSE)
-
-            assert view.failure == CAUSE
-            assert runner.cancelled == [task]
-            assert not (tmp_path / task).exists()
-
-    run(work())
-
-
-@pytest.mark.parametrize("already", range(8))
-def test_a_task_can_be_cancelled_at_any_moment(tmp_path: Path, already: int) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            view = await engine.submit(submission())
-            await turns(already)
-            cancelling = asyncio.create_task(engine.cancel(view.task_id, DEFAULT_TENANT, CAUSE))
-            ended, _ = await asyncio.wait({cancelling}, timeout=PATIENCE_S)
-
-            assert ended, "it waits for ever"
-            assert cancelling.result().failure == CAUSE
-            following = await engine.submit(submission())
-            runner.end(following.task_id)
-            assert (await finished(engine, following.task_id)).failure is None
-
-    run(work())
-
-
-@pytest.mark.parametrize("succeeds", [True, False])
-def test_a_task_can_be_cancelled_while_it_cleans_up(tmp_path: Path, succeeds: bool) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            (task,) = await submit(engine, 1)
-            async with busy_threads() as release:
-                runner.end(task, None if succeeds else TaskFailed(Failure("policy", "No.")))
-                await turns(5)
-                cancelling = asyncio.create_task(engine.cancel(task, DEFAULT_TENANT, CAUSE))
-                await turns(5)
-                release.set()
-                ended, _ = await asyncio.wait({cancelling}, timeout=PATIENCE_S)
-
-                assert ended, "it waits for ever"
-            view = cancelling.result()
-            assert view.finished
-            assert (view.failure is None) is (await engine.reply(task) is not None)
-
-    run(work())
-
-
-def test_what_has_ended_is_not_cancelled(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            (task,) = await submit(engine, 1)
-            runner.end(task)
-            await finished(engine, task)
-            view = await engine.cancel(task, DEFAULT_TENANT, CAUSE)
-
-            assert view.status is TaskStatus.SUCCESS
-            assert await engine.reply(task) is not None
-
-    run(work())
-
-
-# ---- tenants -------------------------------------------------------------------------------------
-
-
-def test_a_task_is_seen_by_its_tenant_alone(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            (task,) = await submit(engine, 1, tenant="acme")
-            runner.end(task)
-
-            assert (await finished(engine, task, "acme")).status is TaskStatus.SUCCESS
-            assert await engine.reply(task, "acme") is not None
-            for asked in (
-                engine.view(task, "other"),
-                engine.view(task),
-                engine.wait_finished(task, "other", 0),
-                engine.reply(task, "other"),
-                engine.cancel(task, "other", CAUSE),
-                engine.delete(task, "other"),
-                engine.view("no-such-task", "acme"),
-            ):
-                with pytest.raises(TaskNotFoundError):
-                    await asked
-
-    run(work())
-
-
-# ---- results that go -----------------------------------------------------------------------------
-
-
-async def _gone(engine: LocalEngine, task: str) -> None:
-    while True:
-        try:
-            await engine.view(task)
-        except TaskNotFoundError:
-            return
-        await asyncio.sleep(0)
-
-
-def test_a_single_use_result_goes_after_it_was_fetched(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner, result_removal_delay_s=0) as engine:
-            fetched, kept = await submit(engine, 2)
-            for task in (fetched, kept):
-                runner.end(task)
-                await finished(engine, task)
-            for _ in range(2):
-                await engine.on_result_fetched(fetched)
-            await _gone(engine, fetched)
-
-            assert (await engine.view(kept)).finished
-            # Its files go after it is forgotten.
-            await asyncio.to_thread(eventually, lambda: left_in(tmp_path) == [kept], within_s=30)
-            await engine.on_result_fetched(fetched)
-
-    run(work())
-
-
-def test_a_fetched_result_stays_for_its_delay(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner, result_removal_delay_s=600) as engine:
-            (task,) = await submit(engine, 1)
-            runner.end(task)
-            await finished(engine, task)
-            await engine.on_result_fetched(task)
-            await turns(5)
-
-            assert await engine.reply(task) is not None
-
-    run(work())
-
-
-def test_results_for_several_uses_stay(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        options = {"result_removal_delay_s": 0, "single_use_results": False}
-        async with opened(tmp_path, runner, **options) as engine:
-            (task,) = await submit(engine, 1)
-            runner.end(task)
-            await finished(engine, task)
-            await engine.on_result_fetched(task)
-            await turns(5)
-
-            assert await engine.reply(task) is not None
-
-    run(work())
-
-
-@pytest.mark.parametrize(("older_than", "left"), [(0.0, 1), (-5.0, 1), (3600.0, 3)])
-def test_clearing_removes_what_ended_long_ago(tmp_path: Path, older_than: float, left: int) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            done, failed, running = await submit(engine, 3)
-            runner.end(done)
-            runner.end(failed, TaskFailed(Failure("policy", "No.")))
-            for task in (done, failed):
-                await finished(engine, task)
-            await engine.clear_results(older_than)
-
-            assert len(engine.tasks) == left
-            assert not (await engine.view(running)).finished
-
-    run(work())
-
-
-def test_deleting_a_running_task_stops_it(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            (task,) = await submit(engine, 1)
-            view = await engine.delete(task, DEFAULT_TENANT)
-
-            assert view.failure is not None
-            assert runner.cancelled == [task]
-            assert left_in(tmp_path) == []
-            with pytest.raises(TaskNotFoundError):
-                await engine.view(task)
-
-    run(work())
-
-
-# ---- shutting down -------------------------------------------------------------------------------
-
-
-def test_draining_refuses_gives_up_what_waits_and_leaves_what_runs(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            running, waiting = await submit(engine, 2)
-            engine.drain()
-
-            assert (await finished(engine, waiting)).failure == SHUT_DOWN
-            with pytest.raises(ShuttingDown):
-                await engine.submit(submission())
-            runner.end(running)
-            await engine.finish_running(5)
-            assert (await engine.view(running)).status is TaskStatus.SUCCESS
-
-    run(work())
-
-
-def test_waiting_for_what_runs_is_bounded(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path, HandRunner()) as engine:
-            (task,) = await submit(engine, 1)
-            await engine.finish_running(0.01)
-
-            assert (await engine.view(task)).status is TaskStatus.STARTED
-
-    run(work())
-
-
-def test_closing_stops_all_and_leaves_no_file(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            done, running, waiting = await submit(engine, 3)
-            runner.end(done)
-            await finished(engine, done)
-            await turns(5)
-            waiters = [asyncio.create_task(finished(engine, task)) for task in (running, waiting)]
-            await turns(3)
-            await engine.close()
-
-            assert [(await waiter).failure for waiter in waiters] == [SHUT_DOWN, SHUT_DOWN]
-            assert left_in(tmp_path) == []
-            assert engine.tasks == {}
-
-    run(work())
-
-
-def test_a_task_that_is_being_staged_when_the_end_comes_does_not_wait_for_ever(
-    tmp_path: Path,
-) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        async with opened(tmp_path, runner) as engine:
-            (running,) = await submit(engine, 1)
-            async with busy_threads() as release:
-                late = asyncio.create_task(engine.submit(submission()))
-                await turns(3)
-                engine.drain()
-                release.set()
-                try:
-                    view = await late
-                except ShuttingDown:
-                    assert left_in(tmp_path) == [running]
-                else:
-                    waited = await engine.wait_finished(view.task_id, DEFAULT_TENANT, 1)
-                    assert waited.finished, "nobody will ever run it"
-
-    run(work())
-
-
 # ---- submitting ----------------------------------------------------------------------------------
 
 
@@ -642,63 +343,6 @@ def test_the_runner_is_told_everything_about_a_task(tmp_path: Path) -> None:
             assert told["target_document_version"] == "1.8.0"
             assert told["converter_config"] == {"a": 1}
             assert told["sources"] == [{"kind": "file", "path": "input/0", "filename": "a.md"}]
-
-    run(work())
-
-
-# ---- jobkit's interface --------------------------------------------------------------------------
-
-
-def test_jobkit_may_use_it_as_any_orchestrator(tmp_path: Path) -> None:
-    async def work() -> None:
-        runner = HandRunner()
-        cleared: list[bool] = []
-
-        async def clear() -> None:
-            cleared.append(True)
-
-        async with opened(tmp_path, runner, clear_converters=clear) as engine:
-            upload = submission().sources[0]
-            first = await engine.enqueue([upload], metadata={"tenant_id": "acme"})
-            second = await engine.enqueue([submission().sources[0]], ZipTarget())
-            await turns(5)
-
-            assert await engine.queue_size() == 1
-            assert await engine.get_queue_position(second.task_id) == 1
-            assert await engine.get_queue_position("no-such-task") is None
-            runner.end(first.task_id)
-            ended = await engine.task_status(first.task_id, wait=5)
-            assert ended.task_status is TaskStatus.SUCCESS
-            assert await engine.task_result(first.task_id) is None
-            assert (await engine.view(first.task_id, "acme")).finished
-            await engine.clear_converters()
-            assert cleared == [True]
-            await engine.check_connection()
-            await engine.warm_up_caches()
-            progress = {"kind": "set_num_docs", "num_docs": 1}
-            for task_id in (first.task_id, "no-such-task"):
-                request = ProgressCallbackRequest(task_id=task_id, progress=progress)
-                if task_id == first.task_id:
-                    await engine.receive_task_progress(request)
-                else:
-                    with pytest.raises(TaskNotFoundError):
-                        await engine.receive_task_progress(request)
-
-    run(work())
-
-
-def test_a_result_of_the_runner_is_the_tasks_result(tmp_path: Path) -> None:
-    async def work() -> None:
-        expected = JobResult(body="b", media_type="application/zip", processing_time=2.0)
-
-        async def runner(engine: LocalEngine, task: Task) -> JobResult:
-            (engine.folder(task).root / "b").touch()
-            return expected
-
-        async with opened(tmp_path, runner) as engine:
-            (task,) = await submit(engine, 1)
-
-            assert (await finished(engine, task)).result == expected
 
     run(work())
 

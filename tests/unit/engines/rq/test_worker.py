@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,106 +39,19 @@ from docling_serve.jobs import (
 from tests.helpers.loops import run
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import gateway, markdown, rq_settings, until
+from tests.unit.engines.rq.worker_bench import (
+    FAILURE,
+    RESULT,
+    Gate,
+    bench,
+    breaks,
+    converts,
+    fails,
+    hangs,
+    task_data,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-FAILURE = Failure("timeout", "too slow", details={"limit": "subprocess_timeout"})
-RESULT = JobResult(
-    body="result.body", media_type="application/msgpack", processing_time=1.0, num_converted=1
-)
-Gate = Callable[[TaskHost, Task], Awaitable[JobResult]]
-
-
-def task_data(task_id: str = "t", **changes: Any) -> dict[str, Any]:
-    """A task as a gateway queues it."""
-    text = base64.b64encode(b"# T").decode()
-    source = {"kind": "file", "base64_string": text, "filename": "dir/t.md"}
-    return {
-        "task_id": task_id,
-        "task_type": "convert",
-        "sources": [source],
-        "targets": [{"kind": "inbody"}],
-        "convert_options": {"to_formats": ["md"]},
-        **changes,
-    }
-
-
-async def converts(host: TaskHost, task: Task) -> JobResult:
-    """A gate that has the task converted."""
-    host.folder(task).body.write_bytes(b"packed")
-    return RESULT
-
-
-async def hangs(host: TaskHost, task: Task) -> JobResult:
-    """A gate whose task never ends by itself."""
-    host.mark_started(task)
-    await asyncio.Event().wait()
-    return RESULT
-
-
-async def fails(host: TaskHost, task: Task) -> JobResult:
-    """A gate whose worker says why there is no result."""
-    raise TaskFailed(FAILURE)
-
-
-async def breaks(host: TaskHost, task: Task) -> JobResult:
-    """A gate with a fault of its own."""
-    raise LookupError("/secret/path")
-
-
-class Messages:
-    """What is published, as it comes."""
-
-    def __init__(self, pubsub: Any) -> None:
-        self._pubsub = pubsub
-
-    async def next(self) -> wire.TaskUpdate:
-        while True:
-            message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
-            if message is not None:
-                return wire.TaskUpdate.model_validate_json(message["data"])
-
-
-class Bench:
-    """A runner on Redis, and a look at what it does there."""
-
-    def __init__(self, runner: TaskRunner, client: Any, messages: Messages, setup: TaskSetup):
-        self.runner = runner
-        self.redis = client
-        self.messages = messages
-        self.setup = setup
-
-    async def failure(self, task_id: str = "t") -> Failure:
-        text = await self.redis.hget(wire.detail_key(task_id), wire.FAILURE)
-        return wire.load_failure(text)
-
-    async def statuses(self, count: int) -> list[str]:
-        return [(await self.messages.next()).task_status.value for _ in range(count)]
-
-
-@asynccontextmanager
-async def bench(
-    url: str,
-    folders: Path,
-    gate: Gate,
-    liveness: Liveness | None = None,
-    delivery: CallbackDelivery | None = None,
-) -> AsyncIterator[Bench]:
-    client = redis.asyncio.Redis.from_url(url)
-    setup = TaskSetup(
-        config=wire.orchestrator_config(rq_settings(url)),
-        folders=folders,
-        converter_config={},
-        presigned_config=None,
-        liveness=liveness or Liveness(beat_every_s=60.0, expires_s=7),
-        waiting=lambda: 0,
-    )
-    async with client.pubsub() as pubsub:
-        await pubsub.subscribe(setup.config.sub_channel)
-        runner = TaskRunner(gate, client, client, delivery or CallbackDelivery(), setup)
-        yield Bench(runner, client, Messages(pubsub), setup)
-    await client.aclose()
-    assert list(folders.iterdir()) == [], "no document is left"  # noqa: ASYNC240
 
 
 # ---- a task --------------------------------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""A pool that asks for admission, on clock and GPUs of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from docling_serve.subprocess_worker.admission import Grant, Waiting
+from docling_serve.vram.admission import DEFAULT_RESERVE_BYTES, VramAdmission
+from docling_serve.vram.neighbours import UnloadReport, unload_external_models
+from docling_serve.vram.nvml import GpuProbe
+from docling_serve.vram.sampling import GpuSampler
+from tests.helpers.loops import run, turns
+from tests.helpers.stand_in_nvml import (
+    StandInGpu,
+    StandInNvml,
+)
+from tests.unit.vram.stepped_time import SteppedTime
+
+RESERVE = DEFAULT_RESERVE_BYTES
+
+
+PID = 41
+
+
+@dataclass
+class Settings:
+    unload_ollama_base_url: str | None = None
+    unload_ollama_model: str | None = None
+    unload_llama_swap_base_url: str | None = None
+    unload_llama_cpp_base_url: str | None = None
+    unload_vllm_base_url: str | None = None
+    unload_lm_studio_base_url: str | None = None
+    unload_external_model_timeout: float = 30.0
+
+
+class Pool:
+    """Plays the worker pool towards an admission on stand-in GPUs, in stepped time."""
+
+    def __init__(
+        self,
+        *gpus: StandInGpu,
+        visible: str | None = None,
+        devices: str = "",
+        neighbours: Settings | None = None,
+    ) -> None:
+        self.time = SteppedTime()
+        self.nvml = StandInNvml(gpus)
+        environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+        probe = GpuProbe(self.nvml, environ=environ)
+        self.settings = neighbours
+        self.sampler = GpuSampler(probe, sleep=self.time.sleep, clock=self.time)
+        self.vram = VramAdmission(
+            probe,
+            devices=devices,
+            unload=None if neighbours is None else self._unload,
+            sampler=self.sampler,
+            sleep=self.time.sleep,
+            clock=self.time,
+        )
+        self.heard: list[Waiting] = []
+        self.waits: list[asyncio.Task[Grant]] = []
+
+    async def _unload(self) -> list[UnloadReport]:
+        """Real requests to real servers: time stands still during them, not between them."""
+        assert self.settings is not None
+
+        async def sleep(seconds: float) -> None:
+            self.time.outside -= 1
+            await self.time.sleep(seconds)
+            self.time.outside += 1
+
+        self.time.outside += 1
+        reports = await unload_external_models(self.settings, sleep=sleep, clock=self.time)
+        self.time.outside -= 1
+        return reports
+
+    async def admit(self, kind: str = "ocr", within_s: float = 1000.0) -> Grant:
+        """A grant; time passes until there is one."""
+        return await self.time.drive(self.vram.admit(kind, self.heard.append), within_s)
+
+    async def wait_for_it(self, kind: str = "ocr", for_s: float = 1.0) -> asyncio.Task[Grant]:
+        """Begin an admit that is still waiting after ``for_s`` seconds."""
+        task = asyncio.create_task(self.vram.admit(kind, self.heard.append))
+        self.waits.append(task)
+        await self.time.pass_by(for_s)
+        assert not task.done()
+        return task
+
+    async def sampled(self, times: int = 1) -> None:
+        """Take so many readings, as a running worker brings them about."""
+        for _ in range(times):
+            before = self.nvml.readings
+            self.sampler.look_now()
+            await self.time.until(lambda before=before: self.nvml.readings > before)  # type: ignore[misc]
+            await turns(10)
+
+    async def loads(self, grant: Grant, kind: str = "ocr", pid: int = PID) -> None:
+        self.vram.running(grant, kind, pid)
+        self.vram.loaded(grant)
+        await self.sampled(2)
+
+    async def finishes(self, grant: Grant, *, completed: bool = True) -> None:
+        self.vram.finished(grant, completed=completed)
+        await self.sampled()
+
+    async def one_job(self, gpu: StandInGpu, peak: int, kind: str = "ocr", pid: int = PID) -> Grant:
+        """A job of a fresh worker that takes ``peak`` bytes of an empty GPU and ends."""
+        grant = await self.admit(kind)
+        gpu.used_bytes, gpu.processes = peak, ((pid, peak),)
+        await self.loads(grant, kind, pid)
+        await self.finishes(grant)
+        gpu.used_bytes, gpu.processes = 0, ()
+        self.vram.release(grant)
+        return grant
+
+    def end(self) -> None:
+        self.vram.close()
+        self.sampler.close()
+
+
+def play(scenario: Callable[[Pool], Coroutine[Any, Any, None]], pool: Callable[[], Pool]) -> None:
+    """Run a scenario, and hold afterwards that nothing of the admission runs on."""
+
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        playing = pool()
+        await scenario(playing)
+        for task in playing.waits:
+            task.cancel()
+        playing.end()
+        await turns(20)
+        left = [task for task in asyncio.all_tasks() - before if not task.done()]
+        assert left == []
+
+    run(main())

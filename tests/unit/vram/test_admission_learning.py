@@ -1,0 +1,183 @@
+"""What admission learns of the memory that tasks take."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers.stand_in_nvml import (
+    GIB,
+    StandInGpu,
+)
+from tests.unit.vram.admission_play import PID, RESERVE, Pool, play
+
+
+def test_the_next_of_a_kind_is_judged_by_what_the_last_took() -> None:
+    gpu = StandInGpu("GPU-a")
+
+    async def scenario(pool: Pool) -> None:
+        booked = []
+        for peak in (10 * GIB, 2 * GIB, 12 * GIB):
+            grant = await pool.one_job(gpu, peak)
+            booked.append(round(grant.booked_bytes / GIB, 2))
+        booked.append(round((await pool.admit()).booked_bytes / GIB, 2))
+        # The reserve; 10 and a tenth; 9.2 and a tenth; 12 and a tenth.
+        assert booked == [3, 11, 10.12, 13.2]
+
+    play(scenario, lambda: Pool(gpu))
+
+
+def test_the_peak_counts_and_not_the_last_reading() -> None:
+    gpu = StandInGpu("GPU-a")
+
+    async def scenario(pool: Pool) -> None:
+        grant = await pool.admit()
+        await pool.loads(grant)
+        for used in (2 * GIB, 6 * GIB, GIB):
+            gpu.used_bytes, gpu.processes = used, ((PID, used),)
+            await pool.sampled()
+        use = pool.vram.use(grant)
+        await pool.finishes(grant)
+        pool.vram.release(grant)
+
+        assert (use.now_bytes, use.peak_bytes) == (GIB, 6 * GIB)
+        assert (await pool.admit()).booked_bytes == pytest.approx(6.6 * GIB, abs=GIB / 100)
+
+    play(scenario, lambda: Pool(gpu))
+
+
+def test_readings_are_taken_while_a_job_runs_and_not_afterwards() -> None:
+    async def scenario(pool: Pool) -> None:
+        grant = await pool.admit()
+        pool.vram.running(grant, "ocr", PID)
+        before = pool.nvml.readings
+        await pool.time.pass_by(10)
+        assert pool.nvml.readings - before == pytest.approx(20, abs=2)
+        await pool.finishes(grant)
+        await pool.time.until(lambda: not pool.sampler.running)
+
+    play(scenario, lambda: Pool(StandInGpu("GPU-a")))
+
+
+def test_a_kind_seen_to_use_no_gpu_starts_on_a_full_one() -> None:
+    gpu = StandInGpu("GPU-a")
+
+    async def scenario(pool: Pool) -> None:
+        await pool.one_job(gpu, 0)
+        gpu.used_bytes = 24 * GIB
+        grants = [await pool.admit(within_s=0) for _ in range(2)]
+        assert [grant.booked_bytes for grant in grants] == [0, 0]
+
+    play(scenario, lambda: Pool(gpu))
+
+
+def test_a_kind_that_begins_to_use_the_gpu_is_learned_anew() -> None:
+    gpu = StandInGpu("GPU-a")
+
+    async def scenario(pool: Pool) -> None:
+        for peak in (0, 4 * GIB):
+            assert (await pool.one_job(gpu, peak)).device_uuid == "GPU-a"
+        assert (await pool.admit()).booked_bytes == pytest.approx(4.4 * GIB)
+
+    play(scenario, lambda: Pool(gpu))
+
+
+def test_a_job_that_failed_early_teaches_nothing() -> None:
+    gpu = StandInGpu("GPU-a")
+
+    async def scenario(pool: Pool) -> None:
+        grant = await pool.admit()
+        gpu.used_bytes, gpu.processes = GIB, ((PID, GIB),)
+        await pool.loads(grant)
+        await pool.finishes(grant, completed=False)
+        pool.vram.release(grant)
+        assert (await pool.admit()).booked_bytes == RESERVE
+
+    play(scenario, lambda: Pool(gpu))
+
+
+def test_a_worker_killed_in_its_job_can_only_raise_the_figure() -> None:
+    gpu = StandInGpu("GPU-a")
+
+    async def scenario(pool: Pool) -> None:
+        for used, expected in ((GIB, RESERVE), (10 * GIB, 11 * GIB), (GIB, 11 * GIB)):
+            grant = await pool.admit()
+            gpu.used_bytes, gpu.processes = used, ((PID, used),)
+            await pool.loads(grant)
+            gpu.used_bytes, gpu.processes = 0, ()
+            pool.vram.release(grant)
+            again = await pool.admit()
+            assert again.booked_bytes == expected
+            pool.vram.release(again)
+
+    play(scenario, lambda: Pool(gpu))
+
+
+def test_workers_whose_shares_are_a_guess_teach_nothing() -> None:
+    gpu = StandInGpu("GPU-a", processes=((123456, None),))
+
+    async def scenario(pool: Pool) -> None:
+        first = await pool.admit("ocr")
+        await pool.loads(first, "ocr")
+        second = await pool.admit("vlm")
+        gpu.used_bytes = 10 * GIB
+        await pool.loads(second, "vlm", PID + 1)
+        await pool.finishes(first)
+        await pool.finishes(second)
+        pool.vram.release(first)
+        pool.vram.release(second)
+        gpu.used_bytes = 0
+        assert (await pool.admit("vlm")).booked_bytes == RESERVE
+
+    play(scenario, lambda: Pool(gpu))
+
+
+def test_a_job_that_was_never_measured_with_its_models_teaches_nothing() -> None:
+    async def scenario(pool: Pool) -> None:
+        grant = await pool.admit()
+        pool.vram.running(grant, "ocr", PID)
+        pool.vram.finished(grant, completed=True)
+        pool.vram.release(grant)
+        assert (await pool.admit()).booked_bytes == RESERVE
+
+    play(scenario, lambda: Pool(StandInGpu("GPU-a")))
+
+
+def test_after_out_of_memory_the_retry_waits_for_more() -> None:
+    gpu = StandInGpu("GPU-a")
+
+    async def scenario(pool: Pool) -> None:
+        await pool.one_job(gpu, 8 * GIB)
+        grant = await pool.admit()
+        gpu.used_bytes, gpu.processes = 9 * GIB, ((PID, 9 * GIB),)
+        await pool.loads(grant)
+        pool.vram.out_of_memory(grant)
+        await pool.finishes(grant, completed=False)
+        pool.vram.release(grant)
+        gpu.used_bytes, gpu.processes = 12 * GIB, ()  # 12 would have done before
+        await pool.wait_for_it()
+        gpu.used_bytes = 0
+        await pool.time.until(pool.waits[0].done)
+        # A quarter more than the peak of 9, and a tenth as margin.
+        assert pool.waits[0].result().booked_bytes == pytest.approx(12.375 * GIB)
+
+    play(scenario, lambda: Pool(gpu))
+
+
+def test_a_worker_that_ran_two_kinds_teaches_about_neither() -> None:
+    gpu = StandInGpu("GPU-a")
+
+    async def scenario(pool: Pool) -> None:
+        grant = await pool.admit("ocr")
+        await pool.loads(grant, "ocr")
+        assert await pool.time.drive(pool.vram.extend(grant, "vlm"))
+        gpu.used_bytes, gpu.processes = 9 * GIB, ((PID, 9 * GIB),)
+        await pool.loads(grant, "vlm")
+        await pool.finishes(grant)
+        pool.vram.release(grant)
+        gpu.used_bytes, gpu.processes = 0, ()
+        for kind in ("ocr", "vlm"):
+            again = await pool.admit(kind)
+            assert again.booked_bytes == RESERVE
+            pool.vram.release(again)
+
+    play(scenario, lambda: Pool(gpu))
