@@ -238,7 +238,13 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         starting = asyncio.create_task(_start_mode(runtime, services.readiness))
         try:
             yield
-        finally:
+        except BaseException:
+            # Told twice to end, uvicorn just leaves, and asyncio cancels whatever is on the loop:
+            # nothing that one could wait for comes any more. The guardian removes the rest.
+            shutdown.at_once()
+            runtime.converters.close()
+            raise
+        else:
             _begin_shutdown(runtime, engine, services)
             starting.cancel()
             # Told twice to end, it waits for nothing.

@@ -24,7 +24,7 @@ class Shutdown:
 
     def __init__(self, begin: Callable[[], None], at_once: Callable[[], None]) -> None:
         self._begin = begin
-        self._at_once = at_once
+        self.at_once = at_once
         self._signals = 0
 
     @property
@@ -35,12 +35,12 @@ class Shutdown:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Listen while the app runs; hands every signal on to the handler that was there."""
-        atexit.register(self._at_once)
+        atexit.register(self.at_once)
         if threading.current_thread() is not threading.main_thread():
             try:
                 yield  # signals can only be had in the main thread; the lifespan's end must do
             finally:
-                atexit.unregister(self._at_once)
+                atexit.unregister(self.at_once)
             return
         loop = asyncio.get_running_loop()
         previous: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -50,7 +50,7 @@ class Shutdown:
             if self._signals == 1:
                 loop.call_soon_threadsafe(self._begin)
             else:
-                self._at_once()
+                self.at_once()
             handler = previous[number]
             if callable(handler):
                 handler(number, frame)
@@ -62,4 +62,4 @@ class Shutdown:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            atexit.unregister(self._at_once)
+            atexit.unregister(self.at_once)

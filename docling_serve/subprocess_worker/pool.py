@@ -182,9 +182,8 @@ class SubprocessWorkerPool:
         self._starter.close()
 
     def kill_all(self) -> None:
-        """SIGKILL every worker and what it started, without waiting."""
-        if self._supervisor is not None:
-            self._supervisor.kill_all()
+        """SIGKILL every worker and what it started, without waiting; none starts after that."""
+        self._starter.kill_all()
 
     def _live(self) -> Supervisor:
         if self._closed:

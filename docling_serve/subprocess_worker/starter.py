@@ -11,6 +11,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +21,12 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
+from docling_serve.errors import ShuttingDown
 from docling_serve.guardian import Guardian
 from docling_serve.subprocess_worker import child, fork_server, template
 from docling_serve.subprocess_worker.channel import socket_pair
 from docling_serve.subprocess_worker.config import StartMethod, WorkerPoolConfig
+from docling_serve.subprocess_worker.stopping import signal_group
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ class Starter:
         self._prepared = False
         self._fork_server: fork_server.ForkServer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
+        self._pids: set[int] = set()
+        self._killed = False
 
     async def prepare(self) -> None:
         """Start what multiprocessing keeps for good: its resource tracker and, for forkserver,
@@ -77,6 +82,7 @@ class Starter:
 
         Raises:
             OSError: the process or the sockets could not be made.
+            ShuttingDown: all were killed meanwhile.
         """
         return await self._in_thread(lambda: self._start(number, background))
 
@@ -84,6 +90,8 @@ class Starter:
         """The exit code of a process that has ended, None when nobody knows it."""
 
         def join() -> int | None:
+            if process.pid is not None:
+                self._pids.discard(process.pid)  # first: once it is reaped, another may have it
             process.join(_REAP_LIMIT_S)
             code = process.exitcode
             if process.pid is not None:
@@ -93,6 +101,13 @@ class Starter:
             return code
 
         return await self._in_thread(join)
+
+    def kill_all(self) -> None:
+        """SIGKILL every worker and what it started, without waiting, from any thread. None starts
+        after that, so the interpreter, which waits for processes at its end, finds none alive."""
+        self._killed = True
+        for pid in tuple(self._pids):
+            signal_group(pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Let the thread end; workers started from it must have ended before."""
@@ -144,6 +159,7 @@ class Starter:
         return multiprocessing.get_context(self.start_method)
 
     def _start(self, number: int, background: bool) -> Started:
+        self._require_alive()
         if self.start_method == "forkserver":
             self._entrust_fork_server()
         ours, theirs = socket_pair()
@@ -157,7 +173,9 @@ class Starter:
             )
             process.start()
             if process.pid is not None:
+                self._pids.add(process.pid)
                 self.guardian.watch(process.pid)
+            self._require_alive()
         except BaseException:
             ours.close()
             output.close()
@@ -167,6 +185,12 @@ class Starter:
             theirs.close()
             printed.close()
         return Started(process, ours, output)
+
+    def _require_alive(self) -> None:
+        """Raises ``ShuttingDown`` once all are to be killed, the one that has just started, too."""
+        if self._killed:
+            self.kill_all()
+            raise ShuttingDown("the server is shutting down")
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)

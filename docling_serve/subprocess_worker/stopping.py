@@ -38,7 +38,7 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def signal_group(pid: int, number: signal.Signals) -> None:
     """Signal a worker that has not been reaped, and all its children."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
@@ -52,10 +52,10 @@ async def stop(pid: int, exited: asyncio.Event, ladder: Ladder, ask: Callable[[]
         ask()
         if await _within(exited, ladder.ask_s):
             return Rung.ASKED
-    _signal(pid, signal.SIGTERM)
+    signal_group(pid, signal.SIGTERM)
     if await _within(exited, ladder.term_s):
         return Rung.TERMINATED
-    _signal(pid, signal.SIGKILL)
+    signal_group(pid, signal.SIGKILL)
     if await _within(exited, ladder.kill_s):
         return Rung.KILLED
     return Rung.SURVIVED

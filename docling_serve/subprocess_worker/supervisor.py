@@ -111,11 +111,6 @@ class Supervisor:
         for worker in list(self.workers.values()):
             worker.stop(reason, ask=worker.number not in busy)
 
-    def kill_all(self) -> None:
-        """SIGKILL every worker's group, waiting for nothing."""
-        for worker in self.workers.values():
-            worker.kill_now()
-
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for ``condition``, looked at after each change of a worker.
 

@@ -14,7 +14,7 @@ import time
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from docling_serve.errors import ChannelBroken
+from docling_serve.errors import ChannelBroken, ShuttingDown
 from docling_serve.subprocess_worker.channel import ServerChannel
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
 from docling_serve.subprocess_worker.log_pipe import WorkerOutput
@@ -99,7 +99,18 @@ class Worker:
         self._task: str | None = None
 
     async def live(self) -> None:
-        """From start to the return of the last byte. Ends normally however the worker ends."""
+        """From start to the return of the last byte. Ends normally however the worker ends;
+        cancelled, with the worker killed and its memory not waited for."""
+        try:
+            await self._live()
+        except asyncio.CancelledError:  # the event loop ends
+            self._abandon(StopReason.SHUTDOWN)
+            raise
+        except Exception:  # a mistake in here; whoever waits for the job must not do so for ever
+            self._abandon(StopReason.CRASHED)
+            raise
+
+    async def _live(self) -> None:
         _log.info("worker %d: -> %s", self.number, self.state.value)
         started = await self._start()
         if started is not None:
@@ -221,9 +232,19 @@ class Worker:
         if self.pid is not None and not self._exited.is_set():
             kill_group(self.pid)
 
+    def _abandon(self, reason: StopReason) -> None:
+        self.kill_now()
+        self.reason = self.reason or reason
+        if self.state is not WorkerState.RELEASING:
+            self._move(WorkerState.RELEASING)
+        self._move(WorkerState.STOPPED)
+
     async def _start(self) -> Started | None:
         try:
             started = await self._starter.start(self.number, background=self._background)
+        except ShuttingDown:
+            self.reason = StopReason.SHUTDOWN
+            return None
         except Exception:  # noqa: BLE001
             # Whatever kept the process from starting, the pool must go on and say so.
             _log.exception("worker %d could not be started", self.number)

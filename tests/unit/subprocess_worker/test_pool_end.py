@@ -7,12 +7,15 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from docling_serve.errors import DoclingServeError, ShuttingDown, TaskFailed
+from docling_serve.subprocess_worker import SubprocessWorkerPool
+from docling_serve.subprocess_worker.starter import Starter
 from tests.helpers import scriptable_child
 from tests.helpers.loops import LOOP_KINDS, PATIENCE_S, LoopKind, run_on, turns, until
 from tests.helpers.process_ends import has_ended
@@ -22,6 +25,7 @@ from tests.unit.subprocess_worker.pools import (
     gone,
     open_pool,
     outcome,
+    pool_config,
 )
 
 pytestmark = [
@@ -127,6 +131,54 @@ def test_killing_all_waits_for_nothing(loop_kind: LoopKind, tmp_path: Path) -> N
             assert await outcome(running) == "capacity"
 
     run_on(loop_kind, work())
+
+
+class CannotReap(Starter):
+    """A mistake where a worker is seen to its end."""
+
+    async def reap(self, process: BaseProcess) -> int | None:
+        await super().reap(process)
+        raise RuntimeError("a mistake")
+
+
+def test_a_mistake_in_here_holds_up_no_job(
+    loop_kind: LoopKind, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        config = pool_config(retries=0)
+        starter = CannotReap(config, scriptable_child.main)
+        pool = SubprocessWorkerPool(config=config, starter=starter)
+        job = ScriptedJob.make(tmp_path, do="segfault")
+        assert await outcome(job.begin(pool)) == "internal"
+        assert pool.workers() == []
+        await pool.close()
+
+    run_on(loop_kind, work())
+    assert "a worker's supervision failed" in caplog.text
+
+
+def test_an_event_loop_that_ends_waits_for_no_job(loop_kind: LoopKind, tmp_path: Path) -> None:
+    """asyncio cancels everything at once then, whoever sees workers to their end, too."""
+    config = pool_config(prewarm=1, retries=1)
+    starter = Starter(config, scriptable_child.main)
+    pool = SubprocessWorkerPool(config=config, starter=starter)
+    job = ScriptedJob.make(tmp_path, do="hang")
+
+    async def work() -> asyncio.Task[Any]:
+        await pool.prewarm()
+        running = job.begin(pool)
+        await job.introduced.wait()
+        pool.drain()
+        return running
+
+    try:
+        running = run_on(loop_kind, work())
+        assert running.done()
+        assert has_ended(job.pid)
+        assert pool.workers() == []
+    finally:
+        pool.kill_all()
+        starter.close()
 
 
 def test_a_pool_that_was_never_used_closes(loop_kind: LoopKind) -> None:

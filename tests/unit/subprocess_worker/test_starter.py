@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from docling_serve.errors import ShuttingDown
+from docling_serve.guardian import Guardian
+from docling_serve.subprocess_worker.config import StartMethod
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.template import TemplateReport, preload_module
 from tests.helpers import scriptable_child
 from tests.helpers.loops import run
+from tests.helpers.process_ends import has_ended
 from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool, pool_config
 
 FIT = TemplateReport(loaded=True, threads=1, cuda=False)
@@ -58,6 +62,37 @@ def test_an_unfit_template_is_not_used(tmp_path: Path, caplog: pytest.LogCapture
 
     run(work(), within_s=30)
     assert "workers are spawned: its imports failed" in caplog.text
+
+
+class KillsAll(Guardian):
+    """Has everything killed at the moment at which a process has just been started."""
+
+    starter: Starter
+
+    def watch(self, pid: int) -> None:
+        super().watch(pid)
+        self.pid = pid
+        self.starter.kill_all()
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_process_that_starts_while_all_are_killed_is_killed_too(method: StartMethod) -> None:
+    """The interpreter waits at its end for every process that it has started."""
+
+    async def work() -> None:
+        guardian = KillsAll()
+        starter = Starter(pool_config(start_method=method), scriptable_child.main, guardian)
+        guardian.starter = starter
+        with pytest.raises(ShuttingDown):
+            await starter.start(1)
+        assert has_ended(guardian.pid)
+        with pytest.raises(ShuttingDown):
+            await starter.start(2)
+        starter.close()
+        guardian.dismiss()
+
+    run(work())
 
 
 @pytest.mark.usefixtures("nothing_is_left")

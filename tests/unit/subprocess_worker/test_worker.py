@@ -198,8 +198,8 @@ def test_a_worker_whose_imports_do_not_end_is_stopped(loop_kind: LoopKind) -> No
 class CannotStart(Starter):
     """A machine that has no process left to give."""
 
-    async def start(self, number: int) -> Started:
-        del number
+    async def start(self, number: int, *, background: bool = False) -> Started:
+        del number, background
         raise OSError(11, "Resource temporarily unavailable")
 
 
