@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _PREFIX = "docling-serve-"
 _LOCK = "owner.lock"
 _JOURNAL = "journal.sqlite3"
+_TASKS = "tasks"
 _LOOK_AGAIN_S = 0.1
 _LOCK_WAIT_S = 5.0
 
@@ -47,11 +48,12 @@ class Scratch:
         self._lock = _hold(self.path)
         for watcher in filter(None, (guardian, self._own_guardian)):
             watcher.remove_folder(self.path)
+        self.tasks.mkdir(mode=0o700)
 
     @property
     def tasks(self) -> Path:
         """Where the folders of tasks are made."""
-        return self.path
+        return self.path / _TASKS
 
     @property
     def journal(self) -> Path:
@@ -93,7 +95,7 @@ class KeptScratch:
     @property
     def tasks(self) -> Path:
         """Where the folders of tasks are made."""
-        return self.path / "tasks"
+        return self.path / _TASKS
 
     @property
     def journal(self) -> Path:

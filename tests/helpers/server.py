@@ -266,12 +266,13 @@ class RunningServer:
         return "\n".join(["--- end of the server's log:", *self.log().splitlines()[-lines:]])
 
     def scratch_files(self) -> list[str]:
-        """Files in scratch that belong to tasks, relative to the server's own folder there."""
+        """Files in scratch that belong to tasks, relative to where their folders are."""
         own = list(self.scratch.glob("docling-serve-*")) or [self.scratch]  # or a folder it keeps
         assert len(own) == 1, own
+        tasks = own[0] / "tasks"
         # os.walk passes over a folder that is removed meanwhile.
-        files = (Path(folder, name) for folder, _, names in os.walk(own[0]) for name in names)
-        return sorted(str(path.relative_to(own[0])) for path in files if path.parent != own[0])
+        files = (Path(folder, name) for folder, _, names in os.walk(tasks) for name in names)
+        return sorted(str(path.relative_to(tasks)) for path in files)
 
     # ---- what must not be seen ------------------------------------------------------------------
 
