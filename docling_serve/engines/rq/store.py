@@ -110,6 +110,7 @@ class StoredTask:
 
 
 def _moment(text: str | None) -> datetime | None:
+    # Python 3.10 does not read the Z that pydantic writes.
     return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
 
 
@@ -167,7 +168,7 @@ class TaskStore:
             position=await self._position(task_id, str(queue)) if waits else None,
             queue=queue if job_status else None,
             worker=worker or None,
-            ended_at=_ended_at(metadata, ended_at),
+            ended_at=_ended_at(metadata, detail.get(wire.ENDED_AT), ended_at),
             progress=_parsed(JobProgress, detail.get(wire.PROGRESS)),
             result=_parsed(JobResult, detail.get(wire.RESULT)),
             failure=failure,
@@ -181,11 +182,9 @@ class TaskStore:
 
     async def fail(self, task_id: str, failure: Failure) -> bool:
         """End a task for good; False if somebody else has said before why it failed."""
-        key = wire.detail_key(task_id)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hsetnx(key, wire.FAILURE, wire.dump_failure(failure))
-            pipe.expire(key, wire.detail_ttl_s(self._config))
-            first, _ = await pipe.execute()
+            wire.note_failure(pipe, self._config, task_id, failure)
+            first, *_ = await pipe.execute()
         return bool(first)
 
     async def withdraw(self, stored: StoredTask) -> bool:
@@ -302,13 +301,15 @@ def _closed(stored: StoredTask) -> dict[str, Any]:
     }
 
 
-def _ended_at(metadata: dict[str, Any], job_ended_at: str | None) -> datetime | None:
+def _ended_at(
+    metadata: dict[str, Any], noted: bytes | None, job_ended_at: str | None
+) -> datetime | None:
+    if noted is not None:
+        return datetime.fromisoformat(noted.decode())
     if job_ended_at:
         ended: datetime = utcparse(job_ended_at)
         return ended
-    finished_at = metadata.get("finished_at")
-    # Python 3.10 does not read the Z that pydantic writes.
-    return datetime.fromisoformat(finished_at.replace("Z", "+00:00")) if finished_at else None
+    return _moment(metadata.get("finished_at"))
 
 
 def _parsed(model: Any, text: bytes | None) -> Any:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import datetime, timezone
 from typing import Any
 
 from docling_jobkit.orchestrators.rq.orchestrator import (
@@ -26,6 +27,7 @@ from docling_jobkit.orchestrators.rq.orchestrator import (
     _TaskUpdate,
 )
 from pydantic import TypeAdapter
+from redis.asyncio.client import Pipeline
 
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress, JobResult
@@ -35,7 +37,7 @@ JOB_FUNCTION = "docling_jobkit.orchestrators.rq.worker.docling_task"
 CLEAR_FUNCTION = "docling_jobkit.orchestrators.rq.worker.clear_cache_task"
 
 #: Fields of a task's details.
-FAILURE, PROGRESS, RESULT = "failure", "progress", "result"
+FAILURE, PROGRESS, RESULT, ENDED_AT = "failure", "progress", "result", "ended_at"
 #: The same, set by a gateway: the result was fetched, the task is to be forgotten.
 FETCHED, DELETED = "fetched", "deleted"
 
@@ -94,19 +96,31 @@ def dump_failure(failure: Failure) -> str:
     return json.dumps(dataclasses.asdict(failure))
 
 
+def note_failure(
+    pipe: Pipeline, config: RQOrchestratorConfig, task_id: str, failure: Failure
+) -> None:
+    """Have ``pipe`` end a task for good; its first answer is whether nobody had done so before."""
+    pipe.hsetnx(detail_key(task_id), FAILURE, dump_failure(failure))
+    _note_end(pipe, config, task_id)
+
+
 def load_failure(text: bytes | str) -> Failure:
     """The failure that :func:`dump_failure` wrote."""
     return _FAILURES.validate_json(text)
 
 
-def dump_counts(result: JobResult) -> str:
-    """What a finished job did, as JSON."""
-    return result.model_dump_json()
+def note_counts(
+    pipe: Pipeline, config: RQOrchestratorConfig, task_id: str, result: JobResult
+) -> None:
+    """Have ``pipe`` write what a finished job did."""
+    pipe.hset(detail_key(task_id), RESULT, result.model_dump_json())
+    _note_end(pipe, config, task_id)
 
 
-def load_counts(text: bytes | str) -> JobResult:
-    """What :func:`dump_counts` wrote."""
-    return JobResult.model_validate_json(text)
+def _note_end(pipe: Pipeline, config: RQOrchestratorConfig, task_id: str) -> None:
+    """RQ knows the moment a little later, and metadata have it only for tasks that were closed."""
+    pipe.hsetnx(detail_key(task_id), ENDED_AT, datetime.now(timezone.utc).isoformat())
+    pipe.expire(detail_key(task_id), detail_ttl_s(config))
 
 
 def orchestrator_config(settings: DoclingServeSettings) -> RQOrchestratorConfig:

@@ -192,11 +192,9 @@ class TaskRunner:
     async def _succeed(self, task_id: str, result: JobResult, packed: bytes) -> str:
         config = self._setup.config
         key = wire.result_key(config, task_id)
-        detail = wire.detail_key(task_id)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(key, packed, ex=config.results_ttl)
-            pipe.hset(detail, wire.RESULT, wire.dump_counts(result))
-            pipe.expire(detail, wire.detail_ttl_s(config))
+            wire.note_counts(pipe, config, task_id, result)
             await pipe.execute()
         await self._publish(
             wire.TaskUpdate(task_id=task_id, task_status=TaskStatus.SUCCESS, result_key=key)
@@ -204,10 +202,8 @@ class TaskRunner:
         return key
 
     async def _fail(self, task_id: str, failure: Failure) -> None:
-        key = wire.detail_key(task_id)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hsetnx(key, wire.FAILURE, wire.dump_failure(failure))
-            pipe.expire(key, wire.detail_ttl_s(self._setup.config))
+            wire.note_failure(pipe, self._setup.config, task_id, failure)
             await pipe.execute()
         await self._publish(
             wire.TaskUpdate(

@@ -65,7 +65,7 @@ def test_a_result_is_stored_unread_and_told(redis_url: str, tmp_path: Path) -> N
             assert await at.redis.get(key) == b"packed"
             assert 0 < await at.redis.ttl(key) <= at.setup.config.results_ttl
             counts = await at.redis.hget(wire.detail_key("t"), wire.RESULT)
-            assert wire.load_counts(counts) == RESULT
+            assert JobResult.model_validate_json(counts) == RESULT
             assert await at.statuses(2) == ["started", "success"]
 
     run(scenario())
