@@ -374,4 +374,8 @@ $("cancel").onclick = async () => {
 
 $("key").value = sessionStorage.getItem(KEY) || "";
 $("key").onchange = () => sessionStorage.setItem(KEY, $("key").value);
-readCapabilities().then(watchWorkers);
+// Before that, the form has no formats to choose from.
+readCapabilities().then(() => {
+  working(false);
+  watchWorkers();
+});

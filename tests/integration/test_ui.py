@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.conftest import KEEP_WORKERS, StartServer
 from tests.helpers.api import DOCUMENTS, missing_phrases
@@ -90,6 +90,18 @@ def test_a_document_is_converted_looked_at_and_downloaded(page: Page) -> None:
 
     expect(page.get_by_role("heading", name="Workers and memory")).to_be_visible()
     expect(page.locator("#worker-rows tr").first).to_be_visible()
+
+
+def test_the_form_waits_for_what_the_server_offers(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/v1/capabilities", lambda route: held.append(route))  # noqa: PLW0108 - a builtin cannot be one
+    page.reload()
+    expect(page.get_by_role("button", name="Convert")).to_be_disabled()
+
+    held[0].continue_()
+    page.get_by_label("API key").fill(KEY)
+    convert(page, "notes.md")
+    status(page, "Done in")
 
 
 def test_several_documents_come_as_an_archive(page: Page) -> None:
