@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import MODES, StartServer
-from tests.contract.receiver import Receiver, receiver
+from tests.helpers.receiver import Receiver, receiver
 from tests.helpers.server import RunningServer
 
 #: As the recordings were made; the limits are those of recording 14, the delay of recording 04.

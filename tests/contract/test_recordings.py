@@ -14,9 +14,9 @@ import pytest
 
 from tests.contract.documented import is_documented
 from tests.contract.listed import LISTED, expected
-from tests.contract.receiver import Receiver
 from tests.contract.recordings import Exchange, Replay, exchanges, recording, unlike, unlike_json
 from tests.helpers.eventually import eventually
+from tests.helpers.receiver import Receiver
 from tests.helpers.rest_server import rest_server
 from tests.helpers.server import RunningServer
 

@@ -12,9 +12,10 @@ import pytest
 from tests.conftest import StartServer
 from tests.helpers.api import base64_source, missing_phrases, upload
 from tests.helpers.eventually import eventually
+from tests.helpers.otlp_receiver import OtlpReceiver, otlp_receiver
 from tests.helpers.ray_engines import require_ray
 from tests.helpers.redis_server import RedisServer
-from tests.helpers.server import RunningServer
+from tests.helpers.server import ORPHAN_LIMIT_S, RunningServer
 
 #: A cluster on a busy machine: its own processes, three actors, docling in two of them.
 _READY_WITHIN_S = 240.0
@@ -30,8 +31,17 @@ def ray_folder() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def receiver() -> Iterator[OtlpReceiver]:
+    with otlp_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
 def gateway(
-    serve: StartServer, tmp_path_factory: pytest.TempPathFactory, ray_folder: str
+    serve: StartServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    ray_folder: str,
+    receiver: OtlpReceiver,
 ) -> Iterator[RunningServer]:
     require_ray()
     with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
@@ -42,9 +52,11 @@ def gateway(
             "DOCLING_SERVE_ENG_RAY_MAX_ACTORS": "1",
             "DOCLING_SERVE_ENG_RAY_CONVERTER_ACTOR_NUM_CPUS": "0.25",
             "DOCLING_SERVE_ENG_RAY_OBJECT_STORE_MEMORY": "100MB",
+            "DOCLING_SERVE_ENG_RAY_TENANT_METRICS_REFRESH_INTERVAL": "0.2",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_TMPDIR": ray_folder,
             "TMPDIR": ray_folder,
+            **receiver.settings,
         }
         with serve(env, probe="/health") as running:
             eventually(
@@ -85,6 +97,22 @@ def test_a_tenant_has_its_own_tasks(gateway: RunningServer) -> None:
 
     assert polled.json()["task_status"] == "success"
     assert gateway.api.get(f"/v1/status/poll/{task}").status_code == 404
+    counted = 'docling_ray_tenant_tasks_succeeded_total{tenant_id="acme"} 1.0'
+    eventually(
+        lambda: counted in gateway.api.get("/metrics").text,
+        within_s=ORPHAN_LIMIT_S,
+        what="it is counted",
+    )
+
+
+def test_requests_are_traced(gateway: RunningServer, receiver: OtlpReceiver) -> None:
+    assert gateway.api.convert(upload("notes.md")).status_code == 200
+
+    eventually(
+        lambda: "POST /v1/convert/file" in [span.name for span in receiver.spans],
+        within_s=ORPHAN_LIMIT_S,
+        what="the span is told",
+    )
 
 
 def test_a_failed_task_says_so(gateway: RunningServer) -> None:
