@@ -251,14 +251,19 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
             await engine.finish_running(0 if shutdown.hurried else settings.shutdown_grace)
             await engine.close()
             queue.cancel()
-            set_current_engine(None)
-            if runtime.has_pool:
-                await close_worker_pool()
-            runtime.converters.close()
+            await _close_converters(runtime)
             await callbacks.close(within_s=0 if shutdown.hurried else settings.shutdown_grace)
             await journal.close()
             scratch.release()
             runtime.guardian.dismiss()
+
+
+async def _close_converters(runtime: Runtime) -> None:
+    """Nothing converts any more, in whatever process."""
+    set_current_engine(None)
+    if runtime.has_pool:
+        await close_worker_pool()
+    runtime.converters.close()
 
 
 def _scratch(runtime: Runtime) -> Scratch | KeptScratch:
