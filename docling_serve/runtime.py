@@ -119,7 +119,17 @@ def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
             threads=threads_per_worker(settings.subprocess_max_workers),
             nice=settings.subprocess_nice,
             pass_env=tuple(settings.subprocess_pass_env or ()),
+            keep_freed_memory=not _host_memory_is_limited(settings),
         ),
+    )
+
+
+def _host_memory_is_limited(settings: DoclingServeSettings) -> bool:
+    """Whether a worker is judged by the memory it has, which is to be what it needs then."""
+    return (
+        settings.subprocess_max_rss > 0
+        or settings.subprocess_max_growth > 0
+        or settings.subprocess_memory_limit > 0
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from multiprocessing import connection
 
 from docling_serve.subprocess_worker.messages import (
     HEADER,
@@ -81,6 +82,10 @@ class WorkerChannel:
             return None
         body = self._read(body_length(header))
         return None if body is None else decode(body)
+
+    def has_message(self, within_s: float) -> bool:
+        """Whether :meth:`receive` would return at once, now or within so many seconds."""
+        return bool(connection.wait([self._socket], within_s))
 
     def send(self, message: Message) -> None:
         """Send ``message``; a server that is gone is noticed by the parent watch instead."""

@@ -23,6 +23,10 @@ from typing import TYPE_CHECKING, Any
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobProgress, TaskFolder
 from docling_serve.observability.logging import configure_logging
+from docling_serve.subprocess_worker.allocator import (
+    give_back_freed_memory,
+    keep_freed_memory,
+)
 from docling_serve.subprocess_worker.channel import WorkerChannel
 from docling_serve.subprocess_worker.config import WorkerConfig
 from docling_serve.subprocess_worker.containment import (
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _FLUSH_LIMIT_S = 2.0
+_AT_REST_AFTER_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,9 @@ def main(arguments: ChildArguments) -> None:
     slow teardown (seconds, once torch is loaded), after flushing what must be flushed."""
     redirect_output(arguments.output)
     faulthandler.enable()
+    kept = keep_freed_memory(os.environ) if arguments.config.keep_freed_memory else NOT_ASKED_FOR
     contained = contain(parent_pid=arguments.parent_pid, nice=arguments.config.nice)
+    contained["freed_memory_kept"] = kept
     scrub_environment(os.environ, arguments.config.pass_env)
     contained["initial_environment_blank"] = forget_initial_environment(os.environ)
     limit_threads(os.environ, arguments.config.threads)
@@ -124,12 +131,16 @@ class _Worker:
 
     def serve(self) -> None:
         """Answer messages until Stop or end-of-file."""
+        worked = False
         while True:
+            if worked and not self._channel.has_message(within_s=_AT_REST_AFTER_S):
+                give_back_freed_memory()
             message = self._channel.receive()
             if message is None or isinstance(message, Stop):
                 return
             if isinstance(message, Run):
                 self._run(message)
+                worked = True
 
     def _run(self, run: Run) -> None:
         if run.device is not None:

@@ -22,6 +22,8 @@ class WorkerConfig:
     nice: int = 0
     #: Environment variables a worker keeps besides the usual ones, by exact name.
     pass_env: tuple[str, ...] = ()
+    #: Whether it keeps, while it works, the memory that conversions free.
+    keep_freed_memory: bool = True
 
 
 @dataclass(frozen=True)

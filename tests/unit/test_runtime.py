@@ -65,6 +65,13 @@ def test_a_process_without_conversions_does_without_torch(
     assert runtime.has_pool is (on and runs_tasks)
 
 
+@pytest.mark.parametrize("limit", ["max_rss", "max_growth", "memory_limit"])
+def test_workers_that_are_judged_by_their_memory_keep_none(limit: str) -> None:
+    assert pool_config(settings()).worker.keep_freed_memory
+    limited = settings(**{f"subprocess_{limit}": "4GB"})
+    assert not pool_config(limited).worker.keep_freed_memory
+
+
 @pytest.mark.parametrize(
     ("on", "frees", "expected"),
     [

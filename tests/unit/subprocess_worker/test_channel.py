@@ -48,6 +48,20 @@ def _with_channel(
     run_on(loop_kind, opened())
 
 
+def test_a_worker_sees_whether_there_is_something_to_read(loop_kind: LoopKind) -> None:
+    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+        worker = WorkerChannel(theirs)
+        assert not worker.has_message(within_s=0)
+        server.send(Stop())
+        assert await asyncio.to_thread(worker.has_message, 20)
+        assert await asyncio.to_thread(worker.receive) == Stop()
+        assert not worker.has_message(within_s=0)
+        server.close()
+        assert await asyncio.to_thread(worker.has_message, 20), "the end is something to read"
+
+    _with_channel(loop_kind, work)
+
+
 def test_messages_arrive_in_order(loop_kind: LoopKind) -> None:
     async def work(server: ServerChannel, theirs: socket.socket) -> None:
         worker = WorkerChannel(theirs)
