@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from docling_serve.subprocess_worker.admission import Grant, Waiting
@@ -17,23 +16,13 @@ from tests.helpers.stand_in_nvml import (
     StandInGpu,
     StandInNvml,
 )
+from tests.unit.vram.neighbour_settings import Settings
 from tests.unit.vram.stepped_time import SteppedTime
 
 RESERVE = DEFAULT_RESERVE_BYTES
 
 
 PID = 41
-
-
-@dataclass
-class Settings:
-    unload_ollama_base_url: str | None = None
-    unload_ollama_model: str | None = None
-    unload_llama_swap_base_url: str | None = None
-    unload_llama_cpp_base_url: str | None = None
-    unload_vllm_base_url: str | None = None
-    unload_lm_studio_base_url: str | None = None
-    unload_external_model_timeout: float = 30.0
 
 
 class Pool:

@@ -19,7 +19,8 @@ from tests.helpers.stand_in_nvml import (
     StandInNvml,
     StandInNvmlError,
 )
-from tests.unit.vram.admission_play import PID, RESERVE, Pool, Settings, play
+from tests.unit.vram.admission_play import PID, RESERVE, Pool, play
+from tests.unit.vram.neighbour_settings import Settings
 from tests.unit.vram.stand_in_neighbours import (
     StandInNeighbour,
     stand_in_ollama,

@@ -7,7 +7,8 @@ from tests.helpers.stand_in_nvml import (
     GIB,
     StandInGpu,
 )
-from tests.unit.vram.admission_play import Pool, Settings, play
+from tests.unit.vram.admission_play import Pool, play
+from tests.unit.vram.neighbour_settings import Settings
 from tests.unit.vram.stand_in_neighbours import (
     StandInNeighbour,
     stand_in_llama_swap,

@@ -5,12 +5,12 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import httpx
 import pytest
 
 from docling_serve.vram.neighbours import UnloadOutcome, UnloadReport, unload_external_models
+from tests.unit.vram.neighbour_settings import Settings
 from tests.unit.vram.stand_in_neighbours import (
     StandInNeighbour,
     stand_in_llama_cpp,
@@ -19,17 +19,6 @@ from tests.unit.vram.stand_in_neighbours import (
     stand_in_ollama,
     stand_in_vllm,
 )
-
-
-@dataclass
-class Settings:
-    unload_ollama_base_url: str | None = None
-    unload_ollama_model: str | None = None
-    unload_llama_swap_base_url: str | None = None
-    unload_llama_cpp_base_url: str | None = None
-    unload_vllm_base_url: str | None = None
-    unload_lm_studio_base_url: str | None = None
-    unload_external_model_timeout: float = 30.0
 
 
 class Time:
