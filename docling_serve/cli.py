@@ -15,7 +15,11 @@ from rich.console import Console
 import docling_serve.settings as shared
 from docling_serve import client_commands
 from docling_serve.errors import DoclingServeError
-from docling_serve.orchestrator_factory import EngineUnavailable, require_engine
+from docling_serve.orchestrator_factory import (
+    EngineUnavailable,
+    require_engine,
+    require_one_process,
+)
 from docling_serve.settings import (
     AsyncEngine,
     DoclingServeSettings,
@@ -257,12 +261,7 @@ def _require_scratch(settings: DoclingServeSettings, workers: int | None) -> Non
         return
     from docling_serve.engines.local.journal import require_usable  # noqa: PLC0415 - not for --help
 
-    if (workers or 1) > 1:
-        raise EngineUnavailable(
-            f"{workers} server processes cannot share one scratch_path: each has its own tasks."
-            " Use one process (subprocess_max_workers makes it convert in parallel), eng_kind=rq,"
-            " or no scratch_path."
-        )
+    require_one_process(settings, workers)
     require_free(settings.scratch_path)
     require_usable(journal_in(settings.scratch_path))
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from docling_serve.orchestrator_factory import EngineUnavailable, require_one_process
 from docling_serve.settings import (
     GROUPS,
     DoclingServeSettings,
@@ -42,6 +43,7 @@ def check_config(out: Console, err: Console, *, show_all: bool = False) -> int:
     settings: Any = made.get(DoclingServeSettings)
     if settings is not None:
         errors += _refused_by_policy(settings)
+        errors += _refused_for_its_processes(settings, made.get(UvicornSettings))
     effective = {cls: effective_settings(settings) for cls, settings in made.items()}
     _print_settings(out, effective, show_all)
     warnings = list(_warnings(made, effective))
@@ -63,6 +65,13 @@ def _refused_by_policy(settings: DoclingServeSettings) -> Iterator[str]:
         name, colon, rest = str(exc).partition(":")
         known = colon and name in DoclingServeSettings.model_fields
         yield f"{env_names(name)[0]} (config file: {name}):{rest}" if known else str(exc)
+
+
+def _refused_for_its_processes(settings: DoclingServeSettings, uvicorn: Any) -> Iterator[str]:
+    try:
+        require_one_process(settings, uvicorn.workers if uvicorn is not None else None)
+    except EngineUnavailable as exc:
+        yield str(exc)
 
 
 def _print_settings(

@@ -67,6 +67,21 @@ def require_engine(settings: DoclingServeSettings) -> None:
     require_redis(settings.eng_ray_redis_url, "DOCLING_SERVE_ENG_RAY_REDIS_URL")
 
 
+def require_one_process(settings: DoclingServeSettings, workers: int | None) -> None:
+    """Find out at the start whether so many server processes can work with the chosen engine.
+
+    Raises:
+        EngineUnavailable: its tasks are kept in a folder, which belongs to one of them.
+    """
+    kept = settings.scratch_path is not None and settings.eng_kind is AsyncEngine.LOCAL
+    if kept and (workers or 1) > 1:
+        raise EngineUnavailable(
+            f"{workers} server processes cannot share one scratch_path: each has its own tasks."
+            " Use one process (subprocess_max_workers makes it convert in parallel), eng_kind=rq,"
+            " or no scratch_path."
+        )
+
+
 def make_engine(settings: DoclingServeSettings, parts: Callable[[], LocalParts]) -> Engine:
     """The engine for ``settings``; ``parts`` is called if it is the local one."""
     if settings.eng_kind is AsyncEngine.RQ:

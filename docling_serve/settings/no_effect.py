@@ -110,10 +110,9 @@ _RULES = (
     ),
     _Rule(
         {"metrics_port"},
-        lambda s: not s.otel_enable_prometheus,
-        "otel_enable_prometheus is off.",
+        lambda s: not s.otel_enable_metrics,
+        "otel_enable_metrics is off.",
     ),
-    _Rule({"static_path"}, lambda s: not s.enable_api_docs, "enable_api_docs is off."),
 )
 
 

@@ -112,6 +112,18 @@ def test_what_a_server_would_not_start_with_is_an_error(
     assert "its default" not in told.table
 
 
+def test_more_processes_than_a_folder_can_have_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCLING_SERVE_SCRATCH_PATH", str(tmp_path))
+    monkeypatch.setenv("UVICORN_WORKERS", "2")
+
+    told = check()
+
+    assert told.code == 1
+    assert any("2 server processes cannot share one scratch_path" in line for line in told.said)
+
+
 def test_all_errors_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCLING_SERVE_MAX_NUM_PAGES", "many")
     monkeypatch.setenv("DOCLING_SERVE_ENABLE_UI", "perhaps")

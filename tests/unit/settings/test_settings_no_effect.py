@@ -37,8 +37,7 @@ CASES: list[tuple[dict[str, Any], set[str]]] = [
     ({**S3, "artifact_storage_bucket": "b"}, set()),
     ({**S3, "artifact_storage_azure_blob_prefix": "p"}, {"artifact_storage_azure_blob_prefix"}),
     ({"single_use_results": False, "result_removal_delay": 3}, {"result_removal_delay"}),
-    ({"otel_enable_prometheus": False, "metrics_port": 9}, {"metrics_port"}),
-    ({"enable_api_docs": False, "static_path": "/srv"}, {"static_path"}),
+    ({"otel_enable_metrics": False, "metrics_port": 9}, {"metrics_port"}),
 ]
 
 
