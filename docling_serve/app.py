@@ -232,6 +232,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     shutdown = Shutdown(
         begin=lambda: _begin_shutdown(runtime, engine, services),
         at_once=runtime.pool.kill_all if runtime.has_pool else lambda: None,
+        hurry=engine.cancel_running,
     )
     with shutdown.listening():
         queue = asyncio.create_task(_supervise_queue(engine, services.readiness))
@@ -247,7 +248,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         else:
             _begin_shutdown(runtime, engine, services)
             starting.cancel()
-            # Told twice to end, it waits for nothing.
+            # Told twice to end, it waits for nothing; whoever is told now cancels what still runs.
             await engine.finish_running(0 if shutdown.hurried else settings.shutdown_grace)
             await engine.close()
             queue.cancel()
@@ -299,7 +300,10 @@ async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
     if not runtime.runs_tasks:
         return
     if runtime.subprocess_mode:
-        await asyncio.gather(ensure_models_loaded(runtime), runtime.pool.start())
+        try:
+            await asyncio.gather(ensure_models_loaded(runtime), runtime.pool.start())
+        except Exception:  # noqa: BLE001 - the log must have it now, not when the server ends
+            _log.exception("no worker is ready before the first task")
     elif runtime.settings.load_models_at_boot and not runtime.frees_vram_on_idle:
         readiness.models_pending = True
         try:

@@ -19,11 +19,18 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Shutdown:
-    """Calls ``begin`` on the event loop at the first signal, and ``at_once`` at the second or at
-    interpreter exit. ``at_once`` must not wait for anything."""
+    """Calls ``begin`` on the event loop at the first signal. At the second it calls ``hurry``
+    there, and ``at_once`` right away, which it also does at interpreter exit. ``at_once`` must not
+    wait for anything."""
 
-    def __init__(self, begin: Callable[[], None], at_once: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        begin: Callable[[], None],
+        at_once: Callable[[], None],
+        hurry: Callable[[], None] = lambda: None,
+    ) -> None:
         self._begin = begin
+        self._hurry = hurry
         self.at_once = at_once
         self._signals = 0
 
@@ -50,6 +57,8 @@ class Shutdown:
             if self._signals == 1:
                 loop.call_soon_threadsafe(self._begin)
             else:
+                # First in line on the loop: it is to know why workers end before it sees them end.
+                loop.call_soon_threadsafe(self._hurry)
                 self.at_once()
             handler = previous[number]
             if callable(handler):
@@ -61,5 +70,7 @@ class Shutdown:
             yield
         finally:
             for number, handler in previous.items():
-                signal.signal(number, handler)
+                # Told twice to end, uvicorn has put back what was there before it already.
+                if signal.getsignal(number) is handle:
+                    signal.signal(number, handler)
             atexit.unregister(self.at_once)

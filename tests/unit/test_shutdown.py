@@ -29,7 +29,9 @@ async def serve():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, frame: say(f"previous {number}"))
     loop.add_reader(0, lambda: (sys.stdin.readline(), ended.set()))
-    shutdown = Shutdown(begin=lambda: say("begin"), at_once=lambda: say("at once"))
+    shutdown = Shutdown(
+        begin=lambda: say("begin"), at_once=lambda: say("at once"), hurry=lambda: say("hurry")
+    )
     with shutdown.listening():
         say("listening")
         await ended.wait()
@@ -101,7 +103,8 @@ def test_the_second_signal_ends_it_at_once(first: int, second: int) -> None:
         assert {server.says(), server.says()} == {"begin", f"previous {first}"}
         for _ in range(2):
             server.signal(second)
-            assert [server.says(), server.says()] == ["at once", f"previous {second}"]
+            said = [server.says() for _ in range(3)]
+            assert said == ["at once", f"previous {second}", "hurry"]
         assert server.close() == ["closed"]
 
 
@@ -148,6 +151,21 @@ async def main():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     await listen()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+asyncio.run(main())
+"""
+    subprocess.run(python("-c", script), cwd=ROOT, check=True, timeout=30)
+
+
+def test_handlers_that_were_put_back_meanwhile_stay() -> None:
+    """uvicorn does that when it is told twice, before the lifespan ends."""
+    script = """
+import asyncio, signal
+from docling_serve.shutdown import Shutdown
+async def main():
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with Shutdown(lambda: None, lambda: None).listening():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 asyncio.run(main())
 """
     subprocess.run(python("-c", script), cwd=ROOT, check=True, timeout=30)
