@@ -6,6 +6,7 @@ Category and phase values are those of docling's ``FailureCategory`` and ``Failu
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 
 # Values of ``details["reason"]``, where a category alone says too little.
@@ -42,6 +43,12 @@ SHUT_DOWN = Failure(
     retryable=True,
     details={"reason": BY_SHUTDOWN},
 )
+DISK_FULL = Failure("capacity", "The server's scratch disk is full.", retryable=True)
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether ``error`` says that there is no room to write, or no more allowed."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class DoclingServeError(Exception):

@@ -190,7 +190,7 @@ class TaskFolder:
     ======================  ==========================================================
     ``job.json``            the :class:`JobSpec`, written by the server
     ``input/<n>``           staged documents, named by position, never by a client's name
-    ``parts/<n>/``          a folder like this one for each slice of a long PDF
+    ``parts/<name>/``       a folder like this one for each job that a long PDF is cut into
     ``work/``               scratch of the conversion, the worker's alone
     ``temp/``               temporary files of libraries and programs, the worker's alone
     ``result.body``         the reply, written aside and renamed, so it is whole or absent
@@ -214,6 +214,10 @@ class TaskFolder:
     @property
     def job_file(self) -> Path:
         return self.root / "job.json"
+
+    @property
+    def parts(self) -> Path:
+        return self.root / "parts"
 
     @property
     def work(self) -> Path:
@@ -276,9 +280,8 @@ class TaskFolder:
 
     def drop_inputs(self) -> None:
         """Remove everything but the reply: uploads are not needed once a task has ended."""
-        shutil.rmtree(self.inputs, ignore_errors=True)
-        shutil.rmtree(self.work, ignore_errors=True)
-        shutil.rmtree(self.temp, ignore_errors=True)
+        for folder in (self.inputs, self.parts, self.work, self.temp):
+            shutil.rmtree(folder, ignore_errors=True)
         self.job_file.unlink(missing_ok=True)
 
     def remove(self) -> None:

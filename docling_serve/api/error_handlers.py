@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from typing import Any
 
@@ -19,6 +18,7 @@ from fastapi.responses import JSONResponse
 from docling_serve.errors import (
     BY_CANCEL,
     BY_SHUTDOWN,
+    DISK_FULL,
     TOO_LARGE,
     UNSUPPORTED_FORMAT,
     Failure,
@@ -26,6 +26,7 @@ from docling_serve.errors import (
     QueueFull,
     ShuttingDown,
     TaskFailed,
+    disk_is_full,
 )
 from docling_serve.rendering import public_failure
 
@@ -120,6 +121,6 @@ async def _task_failed(_: Request, exc: Exception) -> JSONResponse:
 async def _no_room(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, OSError)
     _log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return JSONResponse({"detail": "The server's scratch disk is full."}, 507)
+    if disk_is_full(exc):
+        return JSONResponse({"detail": DISK_FULL.message}, 507)
     return JSONResponse({"detail": "The server could not store the request."}, 500)

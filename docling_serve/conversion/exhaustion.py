@@ -6,13 +6,12 @@ document's fault, and the process it happened in is not to be trusted with anoth
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterable
 
 from docling.datamodel.base_models import DoclingComponentType, ErrorItem
 
-from docling_serve.errors import CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY, Failure
+from docling_serve.errors import CUDA_OUT_OF_MEMORY, DISK_FULL, OUT_OF_MEMORY, Failure, disk_is_full
 
 #: What torch, cuBLAS and ONNX Runtime say when the GPU is full.
 _GPU_FULL = re.compile(r"(?:CUDA|HIP|XPU).*out of memory|CUBLAS_STATUS_ALLOC_FAILED", re.I | re.S)
@@ -50,8 +49,8 @@ def exhausted(chain: Iterable[BaseException]) -> Failure | None:
     for exc in chain:
         if isinstance(exc, MemoryRanOut):
             return exc.failure
-        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            return Failure("capacity", "The server's scratch disk is full.", retryable=True)
+        if disk_is_full(exc):
+            return DISK_FULL
         failure = out_of_memory(f"{type(exc).__name__}: {exc}")
         if failure is not None:
             return failure

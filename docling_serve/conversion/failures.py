@@ -98,7 +98,7 @@ def describe_failure(exc: BaseException, *, debug: bool = False) -> Failure:
     failure = _classify(exc)
     if debug:
         trace = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
-        failure.details["trace"] = trace[-_DETAIL_LIMIT:]
+        failure = replace(failure, details={**failure.details, "trace": trace[-_DETAIL_LIMIT:]})
     return failure
 
 

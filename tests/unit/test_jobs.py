@@ -211,6 +211,7 @@ def test_after_the_end_only_the_reply_is_kept(folder: TaskFolder) -> None:
     folder.input(0).write_bytes(b"document")
     folder.work.mkdir()
     (folder.work / "page.png").touch()
+    TaskFolder.create(folder.parts, "0").write_job(JobSpec.from_task_dict(TASK))
     folder.body.write_bytes(b"reply")
 
     folder.drop_inputs()

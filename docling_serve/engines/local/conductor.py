@@ -16,7 +16,7 @@ from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 
 from docling_serve.engines.base import TaskView
-from docling_serve.engines.local.journal import Journal
+from docling_serve.engines.local.journal import IllegalMove, Journal
 from docling_serve.engines.local.lines import Line, Lines
 from docling_serve.engines.local.outcomes import Outcomes, outcome_of
 from docling_serve.engines.local.task_record import TaskRecord
@@ -25,6 +25,8 @@ from docling_serve.jobs import JobResult
 from docling_serve.rendering import public_failure
 
 _log = logging.getLogger(__name__)
+
+NOT_WRITTEN = Failure("internal", "The server could not write how the task ended.", retryable=True)
 
 
 class Conductor:
@@ -161,7 +163,11 @@ class Conductor:
         if isinstance(outcome, Failure) and self._goes_on_later(record, outcome):
             await self._park(record, counts=outcome.details.get("reason") != BY_SHUTDOWN)
             return
-        record.failure = await self._outcomes.write(record, outcome)
+        try:
+            record.failure = await self._outcomes.write(record, outcome)
+        except Exception:  # noqa: BLE001 - a mistake in there; nobody may wait for ever
+            _log.exception("task %s: its end is not in the journal", record.task.task_id)
+            record.failure = NOT_WRITTEN
         self._lines.left(record)
         # Finished tasks may be kept for days; nobody asks for their options again.
         record.spec = record.task.convert_options = None
@@ -177,7 +183,8 @@ class Conductor:
         if record.task.task_status is TaskStatus.STARTED:
             try:
                 await self._journal.requeued(record.task.task_id, counts=counts)
-            except OSError as exc:  # then the next server takes it for one that was cut off
+            except (OSError, IllegalMove) as exc:
+                # Then the next server takes it for one that was cut off, or never began.
                 _log.warning("task %s: %s", record.task.task_id, exc)
         self._lines.left(record)
         record.parked = True

@@ -122,7 +122,7 @@ class LocalEngine(JobkitInterface):
         self._acceptance = Acceptance(
             self._journal, disk, folders, self._lines, deployment, is_light
         )
-        self._restorer = Restorer(folders, disk, deployment, is_light, max_attempts)
+        self._restorer = Restorer(folders, deployment, is_light, max_attempts)
 
     # ---- what the API asks ------------------------------------------------------------------
 

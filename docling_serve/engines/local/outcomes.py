@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import time
 
 from docling_serve.engines.local.disk import Disk
-from docling_serve.engines.local.journal import Journal
+from docling_serve.engines.local.journal import IllegalMove, Journal
 from docling_serve.engines.local.task_record import TaskRecord
-from docling_serve.errors import SHUT_DOWN, Failure, TaskFailed
+from docling_serve.errors import (
+    DISK_FULL,
+    SHUT_DOWN,
+    Failure,
+    ShuttingDown,
+    TaskFailed,
+    disk_is_full,
+)
 from docling_serve.jobs import JobResult
 
 _log = logging.getLogger(__name__)
@@ -25,12 +31,18 @@ def outcome_of(record: TaskRecord) -> JobResult | Failure:
     error = runner.exception()
     if error is None:
         return runner.result()
-    if record.cancelled_with is not None:
-        return record.cancelled_with
+    return record.cancelled_with or _failure_of(record.task.task_id, error)
+
+
+def _failure_of(task_id: str, error: BaseException) -> Failure:
     if isinstance(error, TaskFailed):
         return error.failure
+    if isinstance(error, ShuttingDown):
+        return SHUT_DOWN
+    if disk_is_full(error):
+        return DISK_FULL
     # The runner's own fault must end this task and nothing else.
-    _log.error("task %s: the server failed to run it", record.task.task_id, exc_info=error)
+    _log.error("task %s: the server failed to run it", task_id, exc_info=error)
     return Failure("internal", f"The server failed to run the task ({type(error).__name__}).")
 
 
@@ -43,6 +55,7 @@ class Outcomes:
         #: Failures that clients know of and the journal does not, since the disk was full; None
         #: for a task that was deleted.
         self._unwritten: dict[str, Failure | None] = {}
+        self._writing_again = asyncio.Lock()
 
     async def write(self, record: TaskRecord, outcome: JobResult | Failure) -> Failure | None:
         """Keep ``outcome``; returns the failure that it came to, None for a success.
@@ -63,16 +76,19 @@ class Outcomes:
 
     async def write_again(self) -> None:
         """Try once more to write what could not be written."""
-        for task_id, failure in list(self._unwritten.items()):
-            try:
-                if failure is None:
-                    await self._journal.forget(task_id)
-                else:
-                    await self._journal.failed(task_id, failure, time.time())
-            except OSError:
-                return
-            if self._unwritten.get(task_id) is failure:
-                del self._unwritten[task_id]
+        async with self._writing_again:
+            for task_id, failure in list(self._unwritten.items()):
+                try:
+                    if failure is None:
+                        await self._journal.forget(task_id)
+                    else:
+                        await self._journal.failed(task_id, failure, time.time())
+                except OSError:
+                    return
+                except IllegalMove:  # deleted meanwhile: there is nothing to write any more
+                    pass
+                if self._unwritten.get(task_id) is failure:
+                    del self._unwritten[task_id]
 
     async def forget(self, task_id: str) -> None:
         """Have the journal forget a task, now or as soon as it can be written."""
@@ -109,6 +125,6 @@ class Outcomes:
 
 
 def _not_kept(exc: OSError) -> Failure:
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure("capacity", "The server's scratch disk is full.", retryable=True)
+    if disk_is_full(exc):
+        return DISK_FULL
     return Failure("internal", "The server could not keep the result.", retryable=True)

@@ -28,7 +28,6 @@ from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from pydantic import ValidationError
 
-from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.journal import JournaledTask, TaskState
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.engines.staging import Deployment
@@ -84,13 +83,11 @@ class Restorer:
     def __init__(
         self,
         folders: Path,
-        disk: Disk,
         deployment: Deployment,
         is_light: Callable[[JobSpec], bool],
         max_attempts: int,
     ) -> None:
         self._folders = folders
-        self._disk = disk
         self._deployment = deployment
         self._is_light = is_light
         self._max_attempts = max_attempts
@@ -129,12 +126,10 @@ class Restorer:
         return Recovered(record, running)
 
     def _spec(self, folder: TaskFolder) -> JobSpec:
-        """The job as it was accepted, for this server: its configuration may be another one."""
-        accepted = folder.read_job()
-        spec = accepted.model_copy(update=self._deployment.as_job_fields())
-        if spec != accepted:
-            self._disk.write_text(folder.job_file, spec.model_dump_json())
-        return spec
+        """The job as it was accepted, for this server: its configuration may be another one, and
+        the part of the work that was under way is not the task."""
+        changes = {**self._deployment.as_job_fields(), "part": None}
+        return folder.read_job().model_copy(update=changes)
 
 
 def _is_abandoned(row: JournaledTask) -> bool:

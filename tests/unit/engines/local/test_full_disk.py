@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import sqlite3
 from pathlib import Path
@@ -13,10 +14,11 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_serve.engines.base import DEFAULT_TENANT
 from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.engine import LocalEngine
-from docling_serve.engines.local.journal import Journal
+from docling_serve.engines.local.journal import Journal, TaskState
 from docling_serve.engines.local.journal.journal import connect
+from docling_serve.errors import Failure, TaskFailed
 from tests.helpers.loops import run
-from tests.unit.engines.hand_runner import HandRunner, finished, left_in, submission
+from tests.unit.engines.hand_runner import HandRunner, finished, left_in, submission, submit
 from tests.unit.engines.kept_server import JOURNAL, assert_sound, image, kept_server
 
 #: More than a life has writes; that the last turn meets a disk that is never full says so.
@@ -96,6 +98,41 @@ async def life(engine: LocalEngine, runner: HandRunner) -> str | None:
         assert "disk is full" in view.failure.message
     await engine.on_result_fetched(view.task_id)
     return view.task_id
+
+
+def test_what_could_not_be_written_is_written_once_whoever_tries_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        folder = tmp_path / "scratch"
+        (folder / "tasks").mkdir(parents=True)
+        room = Room(10**9)
+        connection: Any = FullDatabase(connect(folder / JOURNAL, durable=True), room)
+        journal = Journal(connection)
+        runner = HandRunner()
+        async with kept_server(folder, runner, journal=journal, hand_over=2) as engine:
+            tasks = await submit(engine, 2)
+            await engine._journal.tasks()
+            room.left = 0
+            for task in tasks:
+                runner.end(task, TaskFailed(Failure("policy", "No.")))
+            ended = [await finished(engine, task) for task in tasks]
+            assert [view.failure.message for view in ended if view.failure] == ["No."] * 2
+
+            room.free()
+            await asyncio.gather(*(engine._outcomes.write_again() for _ in range(3)))
+            rows = await engine._journal.tasks()
+            assert [row.state for row in rows] == [TaskState.FAILURE] * 2
+
+    run(work())
+
+
+def test_a_task_that_was_deleted_meanwhile_is_not_in_the_way(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with kept_server(tmp_path / "scratch", HandRunner()) as engine:
+            engine._outcomes._unwritten["gone"] = Failure("policy", "No.")
+            await engine._outcomes.write_again()
+            assert (await engine.submit(submission())).status is TaskStatus.PENDING
+
+    run(work())
 
 
 @pytest.mark.parametrize("writes", range(WRITES))

@@ -16,6 +16,7 @@ from docling_serve.engines.base import DEFAULT_TENANT, TaskView
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.recovery import FILES_GONE, LOST
 from docling_serve.errors import SHUT_DOWN, Failure, ShuttingDown, TaskFailed
+from docling_serve.jobs import JobSpec
 from tests.helpers.loops import run, turns, until
 from tests.unit.engines.hand_runner import REPLY, HandRunner, finished, left_in, submission, submit
 from tests.unit.engines.kept_server import assert_sound, image, kept_server
@@ -169,6 +170,21 @@ def test_a_folder_without_a_row_was_never_accepted(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_task_that_was_in_parts_runs_from_its_beginning(tmp_path: Path) -> None:
+    async def work() -> None:
+        folder = tmp_path / "scratch"
+        async with kept_server(folder, HandRunner()) as engine:
+            (task,) = await submit(engine, 1)
+            whole = engine.task_dict(await engine.get_raw_task(task))
+            merging = JobSpec.from_task_dict({**whole, "part": {"kind": "merge", "files": ["x"]}})
+            engine.folder(await engine.get_raw_task(task)).write_job(merging)
+            folder = image(folder)
+        async with kept_server(folder, HandRunner()) as engine:
+            assert engine.task_dict(await engine.get_raw_task(task)) == whole
+
+    run(work())
+
+
 @pytest.mark.parametrize("gone", ["job.json", "."])
 def test_a_row_without_its_files_fails_and_says_so(tmp_path: Path, gone: str) -> None:
     async def work() -> None:
@@ -232,9 +248,6 @@ def test_the_next_server_runs_tasks_with_its_own_configuration(tmp_path: Path) -
         async with kept_server(folder, HandRunner(), converter_config={"a": 2}) as engine:
             spec = engine.task_dict(await engine.get_raw_task(task))
             assert spec["converter_config"] == {"a": 2}
-            assert engine.folder(await engine.get_raw_task(task)).read_job().converter_config == {
-                "a": 2
-            }
 
     run(work())
 
@@ -370,6 +383,24 @@ def test_whoever_waits_is_told_that_the_task_goes_on(tmp_path: Path) -> None:
                 assert [view.status async for view in watch] == [TaskStatus.PENDING]
             with pytest.raises(ShuttingDown, match="goes on"):
                 await waiting
+
+    run(work())
+
+
+def test_a_task_whose_runner_is_closed_under_it_is_left_for_the_next_server(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        folder = tmp_path / "scratch"
+        runner = HandRunner()
+        async with kept_server(folder, runner) as engine:
+            (task,) = await submit(engine, 1)
+            engine.drain()
+            runner.end(task, ShuttingDown("the pool is closed"))
+            await engine.finish_running(5)
+            assert (await engine.view(task)).failure is None
+        async with kept_server(folder, HandRunner()) as engine:
+            await started(engine, task)
 
     run(work())
 
