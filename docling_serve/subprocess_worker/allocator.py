@@ -21,7 +21,7 @@ _OPERATORS_OWN = ("MALLOC_", "GLIBC_TUNABLES")
 def keep_freed_memory(environ: Mapping[str, str]) -> str:
     """Have this process keep what it frees, from now on. To be called before it starts threads.
 
-    Returns ``"on"``, or why not: an allocator that the operator has tuned is left alone.
+    Returns ``"on"``, or why not: what the operator has tuned stays as it is.
     """
     for name in environ:
         if name.startswith(_OPERATORS_OWN):

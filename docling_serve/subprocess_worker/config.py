@@ -54,7 +54,7 @@ class WorkerPoolConfig:
     retries: int = 1
     #: How long a running job may show no progress.
     stall_timeout_s: float = 0.0
-    #: How long a start may take, imports included.
+    #: How long a start may take, imports included (not those of the fork template).
     start_timeout_s: float = 120.0
     #: How long a worker may take to end after being asked.
     stop_grace_s: float = 5.0

@@ -32,6 +32,10 @@ class ForkServer:
         guardian.remove_folder(self.folder)
         guardian.watch(self.pid)
 
+    def take_back_from(self, guardian: Guardian) -> None:
+        """It has ended: another process may have its number by now."""
+        guardian.forget(self.pid)
+
 
 def running() -> ForkServer:
     """The fork server; started, without waiting for its imports, if there is none."""

@@ -39,8 +39,8 @@ class Job:
     """One task in the pool, from hand-over to its future's end; a retry is a new attempt of it.
 
     ``light`` says that it needs no models, ``kind`` is the same for jobs that need the same ones.
-    ``stall_s`` limits the time between two signs of
-    progress, 0 for no limit.
+    ``stall_s`` limits the time between two signs of progress, 0 for no limit. One that ``goes_on``
+    with a task that has begun is no new work.
     """
 
     number: int
@@ -52,6 +52,7 @@ class Job:
     kind: str
     future: asyncio.Future[JobResult]
     listeners: Listeners
+    goes_on: bool = False
     submitted: float = field(default_factory=time.monotonic)
     attempts: int = 0
     worker: int | None = None

@@ -24,6 +24,9 @@ class DeviceMemory(Protocol):
     async def wait_after(self, pid: int) -> None:
         """Worker ``pid`` has exited; return when its device memory is back, or after a bound."""
 
+    def forget(self, pid: int) -> None:
+        """Worker ``pid`` is gone, and nobody waits for its memory."""
+
 
 class NoDevice:
     """Where there is no device to watch, a worker's exit is all there is to wait for."""
@@ -33,6 +36,9 @@ class NoDevice:
 
     async def wait_after(self, pid: int) -> None:
         """Nothing to wait for."""
+
+    def forget(self, pid: int) -> None:
+        """Nothing was noted."""
 
 
 def tree_rss(pid: int) -> int:

@@ -11,10 +11,11 @@ from docling_serve.subprocess_worker.messages import ConverterCounts
 
 @dataclass
 class SubprocessMetrics:
-    """Sums over all finished tasks.
+    """Sums over all tasks that ended with a result.
 
-    ``task_seconds`` runs from hand-over to answer; ``overhead_seconds`` is the part of it that was
-    not conversion: waiting for a process to start and import, hand-over, and the way back.
+    ``task_seconds`` runs from hand-over to the pool to the answer; ``overhead_seconds`` is the part
+    of it that was not conversion: the wait for a worker, its start and imports, hand-over, and the
+    way back. Where all workers are busy that wait includes the task before.
     """
 
     tasks: int = 0

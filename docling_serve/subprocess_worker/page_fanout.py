@@ -22,6 +22,7 @@ from docling_serve.jobs import (
     CountPages,
     JobProgress,
     JobResult,
+    JobSource,
     JobSpec,
     MergeSlices,
     PageSlice,
@@ -47,6 +48,7 @@ class RunJob(Protocol):
         *,
         light: bool,
         kind: str,
+        goes_on: bool,
         listeners: Listeners,
     ) -> Awaitable[JobResult]: ...
 
@@ -113,9 +115,12 @@ class PageFanOut:
         return await self._run(self.folder, merge, self._merging)
 
     async def _page_counts(self) -> list[int | None]:
-        counting = self.spec.model_copy(update={"part": CountPages(), "callbacks": []})
-        result = await self._run(self.folder, counting, UNHEARD.on_progress)
-        counts: list[int | None] = json.loads(self.folder.result_file(result).read_bytes())
+        # Not in the task's own folder: what lies there is the task, for the next server too.
+        folder, sources = await asyncio.to_thread(self._stage, "count", self.spec.sources)
+        counting = {"part": CountPages(), "sources": sources, "callbacks": []}
+        counted = self.spec.model_copy(update=counting)
+        result = await self._run(folder, counted, UNHEARD.on_progress)
+        counts: list[int | None] = json.loads(folder.result_file(result).read_bytes())
         return counts
 
     async def _convert_slices(self, slices: Sequence[Slice]) -> list[str]:
@@ -135,7 +140,17 @@ class PageFanOut:
             await asyncio.gather(*jobs, return_exceptions=True)
 
     async def _convert_slice(self, number: int, part: Slice) -> str:
-        folder, spec = await asyncio.to_thread(self._stage, number, part)
+        document = self.spec.sources[part.source]
+        folder, sources = await asyncio.to_thread(self._stage, str(number), [document])
+        spec = self.spec.model_copy(
+            update={
+                "task_id": f"{self.spec.task_id}.p{part.first}-{part.last}",
+                "sources": sources,
+                "options": self._options(),
+                "callbacks": [],
+                "part": PageSlice(first=part.first, last=part.last),
+            }
+        )
 
         def on_progress(progress: JobProgress) -> None:
             self._done[part] = max(self._done[part], progress.completed_pages)
@@ -145,22 +160,15 @@ class PageFanOut:
         self._done[part] = part.last - part.first + 1
         return str(folder.result_file(result).relative_to(self.folder.root))
 
-    def _stage(self, number: int, part: Slice) -> tuple[TaskFolder, JobSpec]:
-        source = self.spec.sources[part.source]
-        assert isinstance(source, StagedFile)
-        document = StagedFile(
-            path=str(self.folder.source(source).absolute()), filename=source.filename
-        )
-        spec = self.spec.model_copy(
-            update={
-                "task_id": f"{self.spec.task_id}.p{part.first}-{part.last}",
-                "sources": [document],
-                "options": self._options(),
-                "callbacks": [],
-                "part": PageSlice(first=part.first, last=part.last),
-            }
-        )
-        return TaskFolder.create(self.folder.root / "parts", str(number)), spec
+    def _stage(self, name: str, sources: Sequence[JobSource]) -> tuple[TaskFolder, list[JobSource]]:
+        """A folder for a part, and the task's documents as they are reached from there."""
+        folder = TaskFolder.create(self.folder.parts, name)
+        return folder, [self._from_anywhere(source) for source in sources]
+
+    def _from_anywhere(self, source: JobSource) -> JobSource:
+        if not isinstance(source, StagedFile):
+            return source
+        return StagedFile(path=str(self.folder.source(source).absolute()), filename=source.filename)
 
     def _options(self) -> dict[str, Any]:
         """Those of the task, with what is left of the time for a document."""
@@ -181,6 +189,7 @@ class PageFanOut:
                 left,
                 light=isinstance(spec.part, CountPages),
                 kind=model_kind(self.spec),
+                goes_on=self._started is not None,
                 listeners=Listeners(self._begin, on_progress, self.listeners.on_callback),
             )
         except TaskTimedOut as exc:

@@ -92,6 +92,7 @@ class SubprocessWorkerPool:
         *,
         light: bool = False,
         kind: str = "",
+        goes_on: bool = False,
         listeners: Listeners = UNHEARD,
     ) -> JobResult:
         """Run the job whose ``job.json`` lies in ``folder``; wait for a worker if need be.
@@ -99,14 +100,15 @@ class SubprocessWorkerPool:
         Cancelling the call takes the job out of the queue, or stops its worker. The time limit
         counts from the hand-over to a worker, time in the queue apart, and anew for a second
         attempt. A ``light`` job needs no models and may run beside the others; ``kind`` is the same
-        for jobs that need the same models.
+        for jobs that need the same models. One that ``goes_on`` with a task under way, inside
+        :meth:`more_coming`, is taken while the pool drains.
 
         Raises:
             TaskFailed: the job ended without a reply; the failure says why.
             TaskTimedOut: it was stopped at ``timeout_s``.
             ShuttingDown: the pool is closed.
         """
-        supervisor = self._live()
+        supervisor = self._live(goes_on=goes_on)
         poison = supervisor.losses.poison
         if bool(poison) and await asyncio.to_thread(poison.matches, folder):
             raise TaskFailed(REFUSED)
@@ -118,6 +120,7 @@ class SubprocessWorkerPool:
             stall_s=self.config.stall_timeout_s,
             light=light and self.config.light_workers > 0,
             kind=kind,
+            goes_on=goes_on,
             future=asyncio.get_running_loop().create_future(),
             listeners=listeners,
         )
@@ -164,7 +167,7 @@ class SubprocessWorkerPool:
         }
 
     def drain(self) -> None:
-        """Refuse new jobs and start no more workers; running jobs go on."""
+        """Refuse new tasks; those that run go on, whatever jobs they are cut into."""
         self._closed = True
         if self._supervisor is not None:
             self._supervisor.drain()
@@ -185,8 +188,8 @@ class SubprocessWorkerPool:
         """SIGKILL every worker and what it started, without waiting; none starts after that."""
         self._starter.kill_all()
 
-    def _live(self) -> Supervisor:
-        if self._closed:
+    def _live(self, *, goes_on: bool = False) -> Supervisor:
+        if self._closed and not goes_on:
             raise ShuttingDown("the server is shutting down")
         if self._supervisor is None:
             self._supervisor = Supervisor(
@@ -246,6 +249,8 @@ async def process_in_subprocess(
     Raises:
         TaskNotTransferable: ``task_dict`` cannot be handed over; names the field.
         TaskTimedOut: the task was stopped at ``timeout`` seconds.
+        ShuttingDown: the pool is closed.
+        OSError: the job could not be written; the disk is full.
     """
     spec = JobSpec.from_task_dict(task_dict)
     own = folder is None

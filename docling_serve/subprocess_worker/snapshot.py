@@ -41,7 +41,8 @@ class WorkerSnapshot:
     exit_code: int | None
     #: Sets of models it keeps loaded.
     model_sets: int
-    #: What it did to contain itself: ``on``, ``not asked for``, or ``off`` and why.
+    #: What it did to itself: ``on``, ``not asked for``, ``left to`` a variable of the operator, or
+    #: ``off`` and why.
     measures: dict[str, str]
     #: What it printed last, once it has ended.
     last_output: list[str]

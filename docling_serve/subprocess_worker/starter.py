@@ -119,13 +119,13 @@ class Starter:
         resource_tracker.ensure_running()
         if self.start_method != "forkserver" or self._prepared:
             return
-        self._prepared = True
         plugins = bool(self._config.worker.converter_config.get("allow_external_plugins"))
         multiprocessing.get_context("forkserver").set_forkserver_preload(
             [template.preload_module(plugins)]
         )
         self._entrust_fork_server()
         unfit = self._examine_template()
+        self._prepared = True
         if unfit is not None:
             _log.warning("the fork template is not used, workers are spawned: %s", unfit)
             self.start_method = "spawn"
@@ -134,6 +134,8 @@ class Starter:
         """There is one for all pools of this process, and any of them may have ended it."""
         current = fork_server.running()
         if current != self._fork_server:
+            if self._fork_server is not None:
+                self._fork_server.take_back_from(self.guardian)
             self._fork_server = current
             current.entrust_to(self.guardian)
 

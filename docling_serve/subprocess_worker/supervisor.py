@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from docling_serve.errors import CUDA_OUT_OF_MEMORY, ShuttingDown, TaskFailed
+from docling_serve.errors import CUDA_OUT_OF_MEMORY, SHUT_DOWN, ShuttingDown, TaskFailed
 from docling_serve.jobs import JobResult
 from docling_serve.subprocess_worker import messages, scheduling
 from docling_serve.subprocess_worker.admission import Admission, Waiting
@@ -56,10 +56,11 @@ class Supervisor:
         self._bookings = Bookings(admission, self._granted, self._refused, self._waits)
         self._lines: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by job.light
         self._running: dict[int, Job] = {}
-        self._lives: set[asyncio.Task[None]] = set()
+        self._lives: dict[asyncio.Task[None], Worker] = {}
         self.tasks_in_parts = 0
         self._numbers = 0
         self._draining = False
+        self._closing = False
         self._backoff = StartBackoff()
         self._memory = MemoryWatch(self._busy, config.memory_limit_bytes, self._over_memory)
         self._step_due = False
@@ -73,7 +74,7 @@ class Supervisor:
         Raises:
             ShuttingDown: no job is taken any more.
         """
-        if self._draining:
+        if not self._takes(job):
             raise ShuttingDown("the server is shutting down")
         self._lines[job.light].append(job)
         self.wake()
@@ -99,14 +100,15 @@ class Supervisor:
         self.wake()
 
     def drain(self) -> None:
-        """Start nothing more; jobs that run may finish."""
+        """Begin no task any more; those that run may finish."""
         self._draining = True
         self._fail_waiting(StopReason.SHUTDOWN)
         self.wake()
 
     def stop_all(self, reason: StopReason) -> None:
         """Stop every worker: an idle one is asked, a busy one is not."""
-        self._draining = True
+        self._draining = self._closing = True
+        self._fail_waiting(StopReason.SHUTDOWN)
         busy = self._jobs_by_worker()
         for worker in list(self.workers.values()):
             worker.stop(reason, ask=worker.number not in busy)
@@ -124,9 +126,10 @@ class Supervisor:
             await self._changed.wait()
 
     async def all_gone(self) -> None:
-        """Wait until no worker is left."""
-        while self._lives:
-            await asyncio.wait(self._lives)
+        """Wait until no worker is left but those that even SIGKILL does not end."""
+        while any(worker.state is not WorkerState.LOST for worker in self._lives.values()):
+            self._changed.clear()
+            await self._changed.wait()
 
     def snapshot(self, start_method: str) -> PoolSnapshot:
         """The pool as it is now."""
@@ -215,7 +218,7 @@ class Supervisor:
                 worker.view(worker.number in busy, self._bookings.use(worker).now_bytes)
                 for worker in self.workers.values()
             ],
-            draining=self._draining,
+            draining=self._closing or (self._draining and self.tasks_in_parts == 0),
             more_coming=self.tasks_in_parts > 0,
             no_start_before=self._backoff.no_start_before,
         )
@@ -233,11 +236,12 @@ class Supervisor:
         self.metrics.workers_started += 1
         self.metrics.count_move(worker.state.value)
         life = asyncio.create_task(worker.live())
-        self._lives.add(life)
+        self._lives[life] = worker
         life.add_done_callback(self._life_over)
 
     def _life_over(self, life: asyncio.Task[None]) -> None:
-        self._lives.discard(life)
+        del self._lives[life]
+        self._changed.set()
         if not life.cancelled() and (error := life.exception()) is not None:
             _log.error("a worker's supervision failed", exc_info=error)
 
@@ -252,7 +256,10 @@ class Supervisor:
 
     def _refused(self, worker: Worker, job: Job) -> None:
         """The warm worker has no room for what this job needs besides."""
-        self._back_in_line(job)
+        if self._takes(job):
+            self._back_in_line(job)
+        else:
+            self._settle(job, TaskFailed(SHUT_DOWN))
         worker.unbook()
         worker.stop(StopReason.MAKE_ROOM)
 
@@ -315,10 +322,11 @@ class Supervisor:
         self._bookings.finished(worker, completed=False, out_of_memory=no_gpu_memory)
         if no_memory:
             worker.give_up = StopReason.OUT_OF_MEMORY
-        if no_memory and self.losses.tries_again(job, failure):
+        stays = job.verdict is None and self._takes(job)
+        if no_memory and stays and self.losses.tries_again(job, failure):
             self._back_in_line(job)
         else:
-            self._settle(job, TaskFailed(failure))
+            self._settle(job, job.verdict or TaskFailed(failure))
         self._freed(worker, message)
 
     def _freed(self, worker: Worker, message: messages.Done | messages.Failed) -> None:
@@ -353,12 +361,13 @@ class Supervisor:
             return
         failure = ending.failure()
         self.losses.count(ending)
-        if self._draining:
+        if not self._takes(job):
             self._settle(job, TaskFailed(failure))
         elif self.losses.tries_again(job, failure):
             self._back_in_line(job)
         else:
             del self._running[job.number]
+            job.end_attempt()
             self.losses.give_up(job, failure)
 
     def _back_in_line(self, job: Job) -> None:
@@ -383,10 +392,17 @@ class Supervisor:
         self._running.pop(job.number, None)
         job.settle(outcome)
 
+    def _takes(self, job: Job) -> bool:
+        """Whether ``job`` may wait for a worker: towards the end only if its task has begun."""
+        return not self._closing and (job.goes_on or not self._draining)
+
     def _fail_waiting(self, reason: StopReason) -> None:
+        """Tell those who wait; at a shutdown not those that still may."""
         for line in self._lines.values():
-            while line:
-                line.popleft().settle(TaskFailed(Ending(None, reason).failure()))
+            for job in list(line):
+                if reason is not StopReason.SHUTDOWN or not self._takes(job):
+                    line.remove(job)
+                    job.settle(TaskFailed(Ending(None, reason).failure()))
 
     def _start_failed(self) -> None:
         """Back off, and after several failures in a row tell those who wait."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import time
 from multiprocessing.process import BaseProcess
 from typing import Protocol
@@ -29,7 +30,7 @@ from docling_serve.subprocess_worker.states import (
     StopReason,
     WorkerState,
 )
-from docling_serve.subprocess_worker.stopping import Ladder, kill_group, stop
+from docling_serve.subprocess_worker.stopping import Ladder, kill_group, signal_group, stop
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +108,10 @@ class Worker:
             self._abandon(StopReason.SHUTDOWN)
             raise
         except Exception:  # a mistake in here; whoever waits for the job must not do so for ever
-            self._abandon(StopReason.CRASHED)
+            starting = self.state is WorkerState.STARTING
+            self._abandon(StopReason.START_FAILED if starting else StopReason.CRASHED)
+            if self._process is not None:
+                await self._starter.reap(self._process)
             raise
 
     async def _live(self) -> None:
@@ -127,9 +131,13 @@ class Worker:
             await self._bury()
         if self.reason is None:
             self.reason = StopReason.CRASHED
+        self._count_half_loaded_models()
         self._move(WorkerState.RELEASING)
-        if self.holds_models and self.pid is not None:
-            await self._device.wait_after(self.pid)
+        if self.pid is not None:
+            if self.holds_models:
+                await self._device.wait_after(self.pid)
+            else:
+                self._device.forget(self.pid)
         self._move(WorkerState.STOPPED)
 
     def book(self, task_id: str) -> None:
@@ -213,9 +221,7 @@ class Worker:
         """Begin to end the worker; ``ask=False`` for one that will not listen."""
         if self.state in ENDING or self.state is WorkerState.STOPPED:
             return
-        # While a pipeline is being built there is no telling how much of it already sits on the
-        # device, so its memory is waited for.
-        self.holds_models = self.holds_models or self.state is WorkerState.LOADING
+        self._count_half_loaded_models()
         self.reason = reason
         ask = ask and self.state is not WorkerState.STARTING  # it does not listen yet
         self._move(WorkerState.STOPPING)
@@ -228,11 +234,20 @@ class Worker:
             self._stopping = asyncio.create_task(self._climb(ladder))
 
     def kill_now(self) -> None:
-        """End the process group without waiting: the way out when nothing may wait."""
+        """End process and group without waiting: the way out when nothing may wait."""
         if self.pid is not None and not self._exited.is_set():
-            kill_group(self.pid)
+            signal_group(self.pid, signal.SIGKILL)
+
+    def _count_half_loaded_models(self) -> None:
+        """While a pipeline is being built there is no telling how much of it already sits on the
+        device, so its memory is waited for."""
+        self.holds_models = self.holds_models or self.state is WorkerState.LOADING
 
     def _abandon(self, reason: StopReason) -> None:
+        if self.pid is not None:
+            self._device.forget(self.pid)
+        if self._channel is not None:
+            self._channel.close()
         self.kill_now()
         self.reason = self.reason or reason
         if self.state is not WorkerState.RELEASING:

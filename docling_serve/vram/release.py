@@ -75,9 +75,8 @@ class ReleaseWatch:
 
     async def wait_after(self, pid: int) -> None:
         """Worker ``pid`` has exited: wait until its device memory is back, within the bound."""
-        self._noting.discard(pid)
-        watched = self._watched.pop(pid, None)
-        self._sampler.unfollow((ReleaseWatch, pid))
+        watched = self._watched.get(pid)
+        self.forget(pid)
         if watched is None or not watched.baseline.used_bytes:
             return
         report = await wait_until_released(
@@ -91,6 +90,12 @@ class ReleaseWatch:
         )
         level = logging.WARNING if report.released is False else logging.INFO
         _log.log(level, "worker pid %d: %s after %.1f s", pid, report.reason, report.waited_s)
+
+    def forget(self, pid: int) -> None:
+        """Worker ``pid`` has exited: look for it no more."""
+        self._noting.discard(pid)
+        self._watched.pop(pid, None)
+        self._sampler.unfollow((ReleaseWatch, pid))
 
     def _look(self, reading: GpuReading, _began_at: float) -> None:
         listed = reading.listed_pids(self._watched)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +79,32 @@ def test_a_lost_slice_costs_one_more_try(
     assert log.count(f"{task}.p2-3: given to worker") == 2
     assert log.count(f"{task}.p1-1: given to worker") == 1
     assert "\nTraceback" not in log
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_server_that_ends_meanwhile_loses_nothing(
+    start_server: StartServer,
+    tmp_path: Path,
+    scan: tuple[str, tuple[str, bytes]],
+    end: signal.Signals,
+) -> None:
+    """Told to end, it finishes what runs; killed, it leaves the task for the next one."""
+    kept = {
+        "DOCLING_SERVE_SCRATCH_PATH": str(tmp_path / "kept"),
+        "DOCLING_SERVE_SHUTDOWN_GRACE": str(START_LIMIT_S),
+    }
+    first = start_server(SUBPROCESS_MODE | FORKED | IN_SLICES | kept)
+    task = first.api.submit(scan)
+    eventually(lambda: first.handed_over(f"{task}.p2-3"), within_s=START_LIMIT_S, what="it is cut")
+    first.signal(end)
+    first.wait(START_LIMIT_S)
+    first.assert_nothing_left()
+    assert (f"task {task}: success" in first.log()) == (end is signal.SIGTERM)
+
+    second = start_server(SUBPROCESS_MODE | FORKED | IN_SLICES | kept)
+    text = second.api.succeed(task)["document"]["md_content"]
+
+    assert [f"Page {n}" in text for n in range(1, PAGES + 1)] == [True] * PAGES
 
 
 def test_a_page_range_beyond_the_end_is_answered_as_ever(

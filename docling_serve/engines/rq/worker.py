@@ -194,7 +194,7 @@ class RqWorkerProcess:
             callbacks,
             TaskSetup(
                 config=self._config,
-                folders=scratch.path,
+                folders=scratch.tasks,
                 converter_config=converter_config(self._settings),
                 presigned_config=presigned_config(self._settings),
                 liveness=self._parts.liveness or default,

@@ -40,4 +40,6 @@ def nothing_is_left(fork_server: None) -> Iterator[None]:
         thread.join(timeout=5)
     assert not alive, f"processes left: {alive}"
     assert not [thread for thread in threads if thread.is_alive()]
+    for child in multiprocessing.active_children():
+        child.join(timeout=5)  # a fork server tells a moment later that one has ended
     assert not multiprocessing.active_children()

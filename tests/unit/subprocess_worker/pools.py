@@ -17,6 +17,7 @@ from docling_serve.subprocess_worker import SubprocessWorkerPool, WorkerPoolConf
 from docling_serve.subprocess_worker.job import Listeners
 from docling_serve.subprocess_worker.memory import DeviceMemory
 from docling_serve.subprocess_worker.starter import ChildMain, Starter
+from docling_serve.subprocess_worker.stopping import Rung
 from tests.helpers import scriptable_child
 from tests.helpers.loops import until
 from tests.helpers.process_ends import has_ended
@@ -82,12 +83,15 @@ class ScriptedJob:
         """The worker that has the job."""
         return self.facts["pid"]
 
-    async def run(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> JobResult:
+    async def run(
+        self, pool: SubprocessWorkerPool, timeout_s: float = 20.0, *, goes_on: bool = False
+    ) -> JobResult:
         """Give it to ``pool`` and wait for its end."""
         return await pool.run(
             self.folder,
             self.folder.root.name,
             timeout_s,
+            goes_on=goes_on,
             listeners=Listeners(self.started.set, self._note, self._introduce),
         )
 
@@ -114,6 +118,11 @@ class ScriptedJob:
     def _introduce(self, facts: dict[str, Any]) -> None:
         self.facts = facts
         self.introduced.set()
+
+
+async def climbed_in_vain(*_: object, **__: object) -> Rung:
+    """A ladder that ends at a process asleep in a driver, which no test can make."""
+    return Rung.SURVIVED
 
 
 KEPT: dict[str, Any] = {"idle_timeout_s": 60.0}

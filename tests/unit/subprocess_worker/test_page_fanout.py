@@ -84,6 +84,7 @@ class Notebook:
     act: Callable[[JobSpec, Listeners], Any] = lambda *_: None
     jobs: list[JobSpec] = field(default_factory=list)
     light: list[bool] = field(default_factory=list)
+    goes_on: list[bool] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
     limits: list[float] = field(default_factory=list)
     at_work: int = 0
@@ -98,9 +99,11 @@ class Notebook:
         *,
         light: bool,
         kind: str,
+        goes_on: bool,
         listeners: Listeners,
     ) -> JobResult:
         spec = folder.read_job()
+        self.goes_on.append(goes_on)
         assert spec.task_id == task_id
         self.jobs.append(spec)
         self.light.append(light)
@@ -142,7 +145,9 @@ def convert(
     tmp_path: Path, book: Notebook, spec: JobSpec | None = None, heard: Heard | None = None
 ) -> JobResult:
     config = WorkerPoolConfig(max_workers=2, page_fanout=2)
-    folder = TaskFolder.create(tmp_path, "t")
+    folder = TaskFolder(tmp_path / "t")
+    if not folder.root.exists():
+        TaskFolder.create(tmp_path, "t")
     listeners = (heard or Heard()).listeners()
     work = PageFanOut(spec or task(), folder, 60.0, book.run, config, listeners)
     return asyncio.run(work.convert())
@@ -164,9 +169,26 @@ def test_a_long_pdf_is_counted_converted_in_slices_and_merged(tmp_path: Path) ->
     assert last.files == [f"parts/{n}/result.body" for n in range(3)]
     assert last.elapsed_s > 0
     assert book.light == [True, False, False, False, False]
+    assert book.goes_on == [False, True, True, True, True], "the first begins the task"
     assert len(book.kinds) == 1
     assert book.most_at_work == 2
     assert heard.started == 1
+
+
+def test_what_lies_in_the_folder_is_the_task_until_all_pages_are_there(tmp_path: Path) -> None:
+    """The next server reads it, if this one is killed."""
+    there: list[JobSpec] = []
+    folder = TaskFolder(tmp_path / "t")
+
+    def act(spec: JobSpec, _: Listeners) -> None:
+        if not isinstance(spec.part, MergeSlices):
+            there.append(folder.read_job())
+
+    spec = task(callbacks=[{"url": "https://example.com/"}])
+    TaskFolder.create(tmp_path, "t").write_job(spec)
+    convert(tmp_path, Notebook([4], act), spec)
+
+    assert there == [spec] * 3
 
 
 def test_a_short_pdf_is_converted_whole(tmp_path: Path) -> None:

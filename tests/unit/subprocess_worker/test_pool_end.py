@@ -15,6 +15,7 @@ import pytest
 
 from docling_serve.errors import DoclingServeError, ShuttingDown, TaskFailed
 from docling_serve.subprocess_worker import SubprocessWorkerPool
+from docling_serve.subprocess_worker import worker as worker_module
 from docling_serve.subprocess_worker.starter import Starter
 from tests.helpers import scriptable_child
 from tests.helpers.loops import LOOP_KINDS, PATIENCE_S, LoopKind, run_on, turns, until
@@ -22,10 +23,13 @@ from tests.helpers.process_ends import has_ended
 from tests.unit.subprocess_worker.pools import (
     Gate,
     ScriptedJob,
+    climbed_in_vain,
     gone,
+    no_worker_left,
     open_pool,
     outcome,
     pool_config,
+    states,
 )
 
 pytestmark = [
@@ -94,6 +98,90 @@ def test_draining_lets_running_jobs_go_on(loop_kind: LoopKind, tmp_path: Path) -
             await gate.open()
             assert await outcome(first) == "done"
             await gone(pool, job)
+
+    run_on(loop_kind, work())
+
+
+def test_draining_lets_a_task_in_parts_go_on(loop_kind: LoopKind, tmp_path: Path) -> None:
+    async def work() -> None:
+        gate = Gate(tmp_path)
+        first, second = gate.job(tmp_path), ScriptedJob.make(tmp_path, do="segfault", times=1)
+        async with open_pool() as pool:
+            with pool.more_coming():
+                running = first.begin(pool)
+                await first.introduced.wait()
+                following = asyncio.create_task(second.run(pool, goes_on=True))
+                await turns(3)
+                pool.drain()
+                with pytest.raises(ShuttingDown):
+                    await ScriptedJob.make(tmp_path).run(pool)
+                await gate.open()
+                assert await outcome(running) == "done"
+                assert await outcome(following) == "done", "a lost worker included"
+                await ScriptedJob.make(tmp_path).run(pool, goes_on=True)
+            await no_worker_left(pool)
+            with pytest.raises(ShuttingDown):
+                await pool.prewarm()
+
+    run_on(loop_kind, work())
+
+
+def test_a_task_in_parts_ends_with_the_pool(loop_kind: LoopKind, tmp_path: Path) -> None:
+    async def work() -> None:
+        job, waiting = ScriptedJob.make(tmp_path, do="hang"), ScriptedJob.make(tmp_path)
+        async with open_pool() as pool:
+            with pool.more_coming():
+                running = job.begin(pool)
+                await job.introduced.wait()
+                following = asyncio.create_task(waiting.run(pool, goes_on=True))
+                await turns(3)
+                await pool.close()
+                assert (await outcome(running), await outcome(following)) == ("capacity",) * 2
+                with pytest.raises(ShuttingDown):
+                    await ScriptedJob.make(tmp_path).run(pool, goes_on=True)
+
+    run_on(loop_kind, work())
+
+
+def test_a_job_that_runs_out_of_memory_while_draining_is_answered(
+    loop_kind: LoopKind, tmp_path: Path
+) -> None:
+    async def work() -> None:
+        gate = Gate(tmp_path)
+        job = gate.job(tmp_path, do="fail", reason="out_of_memory")
+        async with open_pool(retries=1) as pool:
+            running = job.begin(pool)
+            await job.introduced.wait()
+            pool.drain()
+            await gate.open()
+            assert await outcome(running) == "policy"  # what the script says
+
+    run_on(loop_kind, work())
+
+
+def test_a_pool_closes_beside_a_worker_that_survives_its_kill(
+    loop_kind: LoopKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sleeps in a driver, say, until the machine is started anew."""
+
+    async def work() -> None:
+        monkeypatch.setattr(worker_module, "stop", climbed_in_vain)
+        config = pool_config(prewarm=1)
+        starter = Starter(config, scriptable_child.main)
+        pool = SubprocessWorkerPool(config=config, starter=starter)
+        await pool.prewarm()
+        (standby,) = pool.workers()
+        closing = asyncio.create_task(pool.close())
+        closed, _ = await asyncio.wait({closing}, timeout=PATIENCE_S)
+        try:
+            assert closed, "it waits for ever"
+            assert states(pool) == ["lost"]
+        finally:
+            starter.kill_all()
+            assert standby.pid is not None
+            assert has_ended(standby.pid)
+            await until(lambda: not pool.workers())
+            closing.cancel()
 
     run_on(loop_kind, work())
 

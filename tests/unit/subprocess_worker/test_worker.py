@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -18,12 +19,11 @@ from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.messages import Done, FromWorker, Run
 from docling_serve.subprocess_worker.starter import ChildMain, Started, Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
-from docling_serve.subprocess_worker.stopping import Rung
 from docling_serve.subprocess_worker.worker import Worker
 from tests.helpers import scriptable_child
 from tests.helpers.loops import LOOP_KINDS, PATIENCE_S, LoopKind, run_on
 from tests.helpers.process_ends import has_ended
-from tests.unit.subprocess_worker.pools import ScriptedJob, pool_config
+from tests.unit.subprocess_worker.pools import ScriptedJob, climbed_in_vain, pool_config
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_is_left"),
@@ -69,6 +69,7 @@ class WatchedDevice:
 
     before: list[int] = field(default_factory=list)
     after: list[int] = field(default_factory=list)
+    forgotten: list[int] = field(default_factory=list)
     back: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
@@ -78,6 +79,9 @@ class WatchedDevice:
     async def wait_after(self, pid: int) -> None:
         self.after.append(pid)
         await self.back.wait()
+
+    def forget(self, pid: int) -> None:
+        self.forgotten.append(pid)
 
 
 def give(worker: Worker, job: ScriptedJob) -> None:
@@ -250,11 +254,6 @@ def test_a_worker_that_does_not_listen_is_killed(loop_kind: LoopKind) -> None:
     run_on(loop_kind, work())
 
 
-async def in_vain(*_: object, **__: object) -> Rung:
-    """A ladder that ends at a process asleep in a driver, which no test can make."""
-    return Rung.SURVIVED
-
-
 def test_a_worker_that_outlives_its_kill_is_lost_until_it_is_gone(
     loop_kind: LoopKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,7 +269,7 @@ def test_a_worker_that_outlives_its_kill_is_lost_until_it_is_gone(
             assert seen.states == [S.STANDBY, S.STOPPING, S.LOST, S.RELEASING, S.STOPPED]
             assert worker.reason is StopReason.SHUTDOWN
 
-    monkeypatch.setattr(worker_module, "stop", in_vain)
+    monkeypatch.setattr(worker_module, "stop", climbed_in_vain)
     run_on(loop_kind, work())
 
 
@@ -326,7 +325,10 @@ def test_memory_of_a_worker_with_models_is_waited_for(loop_kind: LoopKind, tmp_p
     run_on(loop_kind, work())
 
 
-def test_a_worker_that_was_loading_may_hold_memory(loop_kind: LoopKind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["stopped", "crashed"])
+def test_a_worker_that_was_loading_may_hold_memory(
+    loop_kind: LoopKind, tmp_path: Path, end: str
+) -> None:
     async def work() -> None:
         device = WatchedDevice()
         device.back.set()
@@ -337,7 +339,10 @@ def test_a_worker_that_was_loading_may_hold_memory(loop_kind: LoopKind, tmp_path
             await seen.until(lambda: bool(seen.messages) and seen.messages[-1].kind == "progressed")
             worker.loading(holds_models=False)
             assert worker.state is S.LOADING
-            worker.stop(StopReason.TIMED_OUT, ask=False)
+            if end == "stopped":
+                worker.stop(StopReason.TIMED_OUT, ask=False)
+            else:
+                worker.kill_now()
             await life
 
             assert device.after == [worker.pid]
@@ -353,7 +358,29 @@ def test_memory_of_a_standby_worker_is_not_waited_for(loop_kind: LoopKind) -> No
             worker.stop(StopReason.IDLE)
             await life
 
-            assert device.after == []
+            assert (device.after, device.forgotten) == ([], [worker.pid])
+
+    run_on(loop_kind, work())
+
+
+def test_a_start_that_cannot_be_watched_is_a_failed_start(
+    loop_kind: LoopKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox may forbid pidfd_open; whoever waits for a worker is then told."""
+
+    def forbidden(pid: int) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    async def work() -> None:
+        monkeypatch.setattr(os, "pidfd_open", forbidden)
+        async with born() as (worker, seen, life):
+            with pytest.raises(PermissionError):
+                await life
+            monkeypatch.undo()
+            assert seen.states == [S.RELEASING, S.STOPPED]
+            assert worker.reason is StopReason.START_FAILED
+            assert worker.pid is not None
+            assert has_ended(worker.pid)
 
     run_on(loop_kind, work())
 

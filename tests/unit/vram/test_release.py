@@ -137,6 +137,20 @@ def test_a_worker_that_ends_while_it_is_noted_leaves_nothing_behind() -> None:
     run(main())
 
 
+def test_a_worker_that_loaded_nothing_is_looked_for_no_more() -> None:
+    async def main() -> None:
+        watched = Watched(StandInGpu("GPU-a"))
+        await watched.before()
+        assert watched.sampler.running
+        watched.watch.forget(WORKER)
+        watched.watch.forget(WORKER)
+        await watched.sampled(99)
+        assert not watched.sampler.running
+        assert await watched.waited_after() == 0
+
+    run(main())
+
+
 def test_without_a_gpu_nothing_is_followed() -> None:
     async def main() -> None:
         watched = Watched()
