@@ -29,6 +29,7 @@ async def pinned(url: str) -> tuple[httpx.URL, dict[str, str], dict[str, Any]]:
     Raises:
         AddressRefused: an address of the name is not allowed, or the scheme is not.
         OSError: the name cannot be resolved.
+        httpx.InvalidURL: nothing can be sent there.
     """
     asked = httpx.URL(url)
     if asked.scheme not in ("http", "https") or not asked.host:
@@ -44,7 +45,11 @@ async def pinned(url: str) -> tuple[httpx.URL, dict[str, str], dict[str, Any]]:
 
 
 def is_refused(url: str) -> bool:
-    """Whether ``url`` names a refused address itself; a name is only looked up at delivery."""
+    """Whether ``url`` names a refused address itself; a name is only looked up at delivery.
+
+    Raises:
+        httpx.InvalidURL: nothing can be sent there.
+    """
     host = httpx.URL(url).host
     try:
         return not is_allowed(ipaddress.ip_address(host))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from docling.datamodel.service.callbacks import CallbackSpec
 from docling_core.utils.settings import settings as docling_settings
 
+from docling_serve.engines.callback_post import CallbackPost
 from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules, signature
 from docling_serve.engines.local.journal import Journal
 from tests.helpers.loops import run, until
@@ -29,6 +34,12 @@ class Hook:
     headers: list[dict[str, str]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    peers: list[Any] = field(default_factory=list)
+    answer_headers: dict[str, str] = field(default_factory=dict)
+    holds: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.holds.set()
 
     def spec(self, path: str = "/hook", **more: Any) -> CallbackSpec:
         return CallbackSpec(url=self.url + path, **more)
@@ -48,8 +59,12 @@ def hook() -> Iterator[Hook]:
             body = self.rfile.read(length)
             hook.headers.append({name.lower(): value for name, value in self.headers.items()})
             hook.bodies.append(body)
+            hook.peers.append(self.client_address)
             hook.sent.append((self.path, json.loads(body)))
+            hook.holds.wait()
             self.send_response(hook.statuses.pop(0) if hook.statuses else 200)
+            for name, value in hook.answer_headers.items():
+                self.send_header(name, value)
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
@@ -66,6 +81,8 @@ def hook() -> Iterator[Hook]:
 
 #: The receivers of these tests are on this machine.
 HERE = CallbackRules(allow_private=True)
+#: pydantic takes it, httpx does not.
+UNUSABLE = "https://example.com/" + "a" * 70_000
 
 
 def event(number: int) -> dict[str, Any]:
@@ -132,7 +149,9 @@ def test_without_callbacks_nothing_is_sent(hook: Hook) -> None:
     assert hook.sent == []
 
 
-@pytest.mark.parametrize("ca_cert", ["/no/such/file.pem", "-----BEGIN CERTIFICATE-----\nx"])
+@pytest.mark.parametrize(
+    "ca_cert", ["/no/such/file.pem", "-----BEGIN CERTIFICATE-----\nx", "/dev/zero", "/dev/tty", "/"]
+)
 def test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(
     hook: Hook, ca_cert: str
 ) -> None:
@@ -145,6 +164,51 @@ def test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(
 
     run(work())
     assert hook.events() == [event(1), event(2)]
+
+
+def test_an_address_that_httpx_refuses_keeps_no_other_from_its_events(hook: Hook) -> None:
+    async def work() -> None:
+        delivery = CallbackDelivery(HERE)
+        delivery.send("task-1", [CallbackSpec(url=UNUSABLE), hook.spec()], event(1))
+        delivery.send("task-1", [hook.spec()], event(2))
+        await delivery.close(within_s=5)
+
+    run(work())
+    assert hook.events() == [event(1), event(2)]
+
+
+def test_a_pipe_in_place_of_a_certificate_stops_nothing(hook: Hook, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(hook, str(pipe))
+
+
+def test_an_answer_is_not_read_and_not_remembered(hook: Hook) -> None:
+    """It may have no end, and it is of no concern to the next receiver."""
+    hook.answer_headers = {"Content-Length": str(10**12), "Set-Cookie": "a=b; Path=/"}
+
+    async def work() -> None:
+        delivery = CallbackDelivery(HERE)
+        for number in (1, 2):
+            delivery.send("task-1", [hook.spec()], event(number))
+        await delivery.close(within_s=20)
+
+    run(work(), within_s=30)
+    assert hook.events() == [event(1), event(2)]
+    assert [headers.get("cookie") for headers in hook.headers] == [None, None]
+    assert len(set(hook.peers)) == 2, "each has a connection of its own"
+
+
+def test_a_receiver_that_does_not_answer_is_left_after_a_while(hook: Hook) -> None:
+    async def work() -> None:
+        post = CallbackPost(allow_private=True, timeout_s=0.05)
+        hook.holds.clear()
+        with pytest.raises((asyncio.TimeoutError, httpx.TimeoutException)):
+            await post(hook.spec(), b"{}", {})
+        hook.holds.set()
+        await post.close()
+
+    run(work())
 
 
 def test_closing_waits_no_longer_than_it_is_told(hook: Hook) -> None:
