@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,8 +55,12 @@ def convert(
     unknown = [name for name in to if name not in _FIELDS]
     if unknown:
         raise typer.BadParameter(f"unknown format {unknown[0]!r}", param_hint="--to")
-    form = {"to_formats": to, **dict(_pair(text) for text in option)}
+    form: dict[str, list[str]] = {}
+    for name, value in map(_pair, option):
+        form.setdefault(name, []).append(value)
+    form |= {"to_formats": to, "target_type": ["inbody"]}
     failed = False
+    taken: set[Path] = set()
     with _connected(url, api_key) as client, _progress() as progress:
         submitted = [(path, _submit(client, path, form)) for path in files]
         for path, task_id in submitted:
@@ -68,7 +73,7 @@ def convert(
                 failed = True
                 progress.console.print(f"[red]{path}[/]: {problems}", soft_wrap=True)
             if "document" in reply:
-                _save(reply["document"], path, to, output)
+                _save(reply["document"], path, to, output, taken)
     raise typer.Exit(int(failed))
 
 
@@ -124,13 +129,20 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _submit(client: httpx.Client, path: Path, form: dict[str, Any]) -> str:
-    with path.open("rb") as file:
-        reply = client.post(
-            "/v1/convert/file/async", files={"files": (path.name, file)}, data=form
-        ).raise_for_status()
-    task_id: str = reply.json()["task_id"]
-    return task_id
+def _submit(client: httpx.Client, path: Path, form: dict[str, list[str]]) -> str:
+    """The id of the task; a server that has no room now is asked again when it says."""
+    while True:
+        with path.open("rb") as file:
+            reply = client.post(
+                "/v1/convert/file/async", files={"files": (path.name, file)}, data=form
+            )
+        if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and "Retry-After" in reply.headers:
+            pause_s = float(reply.headers["Retry-After"])
+            _console.print(f"{path.name}: the queue is full, trying again in {pause_s:g} s")
+            time.sleep(pause_s)
+            continue
+        task_id: str = reply.raise_for_status().json()["task_id"]
+        return task_id
 
 
 def _follow(client: httpx.Client, task_id: str, progress: Progress, bar: TaskID) -> dict[str, Any]:
@@ -183,10 +195,18 @@ def _problems(status: dict[str, Any], reply: dict[str, Any]) -> str:
         return str(status["error_message"])
     if reply.get("status") in ("success", "partial_success"):
         return ""
-    return "; ".join(error["error_message"] for error in reply.get("errors", []))
+    told = "; ".join(error["error_message"] for error in reply.get("errors", []))
+    return told or f"no document came back ({reply.get('status', 'without a status')})"
 
 
-def _save(document: dict[str, Any], path: Path, formats: list[str], output: Path | None) -> None:
+def _save(
+    document: dict[str, Any],
+    path: Path,
+    formats: list[str],
+    output: Path | None,
+    taken: set[Path],
+) -> None:
+    """Print a document, or write it below ``output``, beside what this command has written."""
     for name in formats:
         content = document[_FIELDS[name]]
         if content is None:
@@ -196,5 +216,15 @@ def _save(document: dict[str, Any], path: Path, formats: list[str], output: Path
             print(text)
         else:
             output.mkdir(parents=True, exist_ok=True)
-            target = output / f"{path.name}.{_SUFFIXES.get(name, name)}"
+            target = _apart(output, path, _SUFFIXES.get(name, name), taken)
             target.write_text(text, encoding="utf-8")
+
+
+def _apart(output: Path, path: Path, suffix: str, taken: set[Path]) -> Path:
+    """A name that no other document of this command has: those of one name get a number."""
+    target, number = output / f"{path.name}.{suffix}", 1
+    while target in taken:
+        number += 1
+        target = output / f"{path.stem}-{number}{path.suffix}.{suffix}"
+    taken.add(target)
+    return target

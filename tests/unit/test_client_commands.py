@@ -41,6 +41,7 @@ class Script:
         default_factory=lambda: {"status": "success", "document": {"md_content": "# T"}}
     )
     submit_status: int = 200
+    refusals: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
@@ -56,6 +57,10 @@ def url(script: Script) -> Iterator[str]:
         def do_POST(self) -> None:
             script.headers.append(dict(self.headers))
             script.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            if script.refusals:
+                script.refusals -= 1
+                self._answer({"detail": "full"}, 429, {"Retry-After": "0"})
+                return
             self._answer({"task_id": "t1", "detail": "no"}, script.submit_status)
 
         def do_GET(self) -> None:
@@ -68,8 +73,12 @@ def url(script: Script) -> Iterator[str]:
             else:
                 self._answer(script.result)
 
-        def _answer(self, content: Any, status: int = 200) -> None:
+        def _answer(
+            self, content: Any, status: int = 200, headers: dict[str, str] | None = None
+        ) -> None:
             self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(json.dumps(content).encode())
 
@@ -103,6 +112,50 @@ def test_a_file_is_converted(url: str, script: Script, document: str, tmp_path: 
     assert (out / "a.md.md").read_text() == "# T"
     assert b'name="force_ocr"' in script.bodies[0]
     assert {headers["X-Api-Key"] for headers in script.headers} == {"k"}
+
+
+def test_options_that_come_again_are_lists_and_the_document_is_asked_for(
+    url: str, script: Script, document: str
+) -> None:
+    words = ["--option", "page_range=1", "--option", "page_range=2"]
+    invoke("convert", document, "--url", url, *words)
+
+    assert script.bodies[0].count(b'name="page_range"') == 2
+    assert b'name="target_type"\r\n\r\ninbody' in script.bodies[0]
+
+
+def test_documents_of_one_name_are_kept_apart(
+    url: str, script: Script, document: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other" / "a.md"
+    other.parent.mkdir()
+    other.write_text("# B")
+    script.streams = [WAITING + DONE, WAITING + DONE]
+    out = tmp_path / "out"
+    ran = invoke("convert", document, str(other), "--url", url, "--output", str(out))
+
+    assert ran.exit_code == 0, ran.output
+    assert sorted(path.name for path in out.iterdir()) == ["a-2.md.md", "a.md.md"]
+
+
+def test_a_full_queue_is_waited_for(url: str, script: Script, document: str) -> None:
+    script.refusals = 2
+    ran = invoke("convert", document, "--url", url)
+
+    assert ran.exit_code == 0, ran.output
+    assert "the queue is full" in ran.output
+    assert len(script.bodies) == 3
+
+
+@pytest.mark.parametrize("result", [{}, {"status": "failure", "errors": []}])
+def test_no_document_is_no_success(
+    url: str, script: Script, document: str, result: dict[str, Any]
+) -> None:
+    script.result = result
+    ran = invoke("convert", document, "--url", url)
+
+    assert ran.exit_code == 1
+    assert "no document came back" in ran.output
 
 
 def test_without_a_folder_the_text_is_printed(url: str, document: str) -> None:
