@@ -99,7 +99,7 @@ async def _run(
                 failure.details.pop("worker_log", None)  # it may name paths of this machine
             raise TaskFailed(failure)
         return JobResult.from_results(answer["results"])
-    if may_need_models(spec):
+    if await asyncio.to_thread(may_need_models, spec, orchestrator.folder(task)):
         await unload_external_models(runtime)
     try:
         return await runtime.converters.run(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import filetype
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from docling_serve.errors import TaskNotTransferable
@@ -296,6 +297,7 @@ _MODEL_FREE = (
     ".epub .nxml .xml .dclg .dclx"
 )
 MODEL_FREE_SUFFIXES = frozenset(_MODEL_FREE.split())
+_HEAD_BYTES = 1024
 
 
 #: Options that decide which models a conversion loads, by the beginning of their names.
@@ -312,11 +314,12 @@ def model_kind(spec: JobSpec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def may_need_models(spec: JobSpec) -> bool:
-    """Whether a model may be loaded for this job, judged by file names alone.
+def may_need_models(spec: JobSpec, folder: TaskFolder) -> bool:
+    """Whether a model may be loaded for this job, judged by names and first bytes. Blocks.
 
     Errs on the side of yes: an unknown ending, a remote source, or an option that looks into
-    pictures counts as needing models.
+    pictures counts as needing models, and so does a PDF or an image under whatever name: docling
+    goes by what is in a file (contract: behaviour E47).
     """
     enriching = ("do_picture_description", "do_picture_classification", "do_chart_extraction")
     if any(spec.options.get(name) for name in enriching):
@@ -324,5 +327,15 @@ def may_need_models(spec: JobSpec) -> bool:
     return not all(
         isinstance(source, StagedFile)
         and Path(source.filename).suffix.lower() in MODEL_FREE_SUFFIXES
+        and not _is_pdf_or_image(folder.source(source))
         for source in spec.sources
     )
+
+
+def _is_pdf_or_image(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False  # there is nothing to convert
+    return b"%PDF-" in head or filetype.is_image(head)

@@ -151,7 +151,7 @@ def _local_engine(settings: DoclingServeSettings, parts: LocalParts) -> LocalEng
         workers=workers,
         hand_over_light=light + 1 if pooled and light else 0,
         workers_light=light,
-        is_light=lambda spec: not may_need_models(spec),
+        is_light=lambda spec, folder: not may_need_models(spec, folder),
         folders=parts.folders,
         journal=parts.journal,
         keep=parts.keep,

@@ -265,11 +265,12 @@ async def process_in_subprocess(
                 result = await parts.convert()
         else:
             task_folder.write_job(spec)
+            heavy = await asyncio.to_thread(may_need_models, spec, task_folder)
             result = await pool.run(
                 task_folder,
                 spec.task_id,
                 timeout,
-                light=not may_need_models(spec),
+                light=not heavy,
                 kind=model_kind(spec),
                 listeners=listeners,
             )

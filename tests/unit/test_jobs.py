@@ -237,31 +237,50 @@ def _job(*names: str, **options: Any) -> JobSpec:
 
 
 @pytest.mark.parametrize("name", ["a.md", "A.DOCX", "b.html", "c.xlsx", "d.csv", "e.adoc"])
-def test_documents_that_need_no_models(name: str) -> None:
-    assert not may_need_models(_job(name))
-    assert not may_need_models(_job("first.md", name))
+def test_documents_that_need_no_models(name: str, folder: TaskFolder) -> None:
+    assert not may_need_models(_job(name), folder)
+    assert not may_need_models(_job("first.md", name), folder)
 
 
 @pytest.mark.parametrize(
     "name", ["a.pdf", "a.PNG", "a.jpeg", "a.tiff", "a.wav", "a.mp3", "a", "a.xyz", ".md"]
 )
-def test_documents_that_may_need_them(name: str) -> None:
-    assert may_need_models(_job(name))
-    assert may_need_models(_job("first.md", name))
+def test_documents_that_may_need_them(name: str, folder: TaskFolder) -> None:
+    assert may_need_models(_job(name), folder)
+    assert may_need_models(_job("first.md", name), folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "may"),
+    [
+        (b"%PDF-1.7 ...", True),
+        (b"\xef\xbb\xbf\n%PDF-1.4", True),
+        (b"\x89PNG\r\n\x1a\n...", True),
+        (b"\xff\xd8\xff\xe0 JFIF", True),
+        (b"# A title", False),
+        (b"PK\x03\x04 docx", False),
+        (b"", False),
+    ],
+)
+def test_what_is_in_a_file_goes_before_its_name(
+    content: bytes, may: bool, folder: TaskFolder
+) -> None:
+    folder.input(0).write_bytes(content)
+    assert may_need_models(_job("a.txt"), folder) is may
 
 
 @pytest.mark.parametrize(
     "option", ["do_picture_description", "do_picture_classification", "do_chart_extraction"]
 )
-def test_looking_into_pictures_may_need_them(option: str) -> None:
-    assert may_need_models(_job("a.docx", **{option: True}))
-    assert not may_need_models(_job("a.docx", **{option: False}))
+def test_looking_into_pictures_may_need_them(option: str, folder: TaskFolder) -> None:
+    assert may_need_models(_job("a.docx", **{option: True}), folder)
+    assert not may_need_models(_job("a.docx", **{option: False}), folder)
 
 
-def test_what_is_fetched_may_need_them() -> None:
+def test_what_is_fetched_may_need_them(folder: TaskFolder) -> None:
     spec = JobSpec(task_id="t", sources=[RemoteUrl(url="https://example.com/a.md")])
 
-    assert may_need_models(spec)
+    assert may_need_models(spec, folder)
 
 
 def test_suffixes_are_written_as_they_are_compared() -> None:

@@ -33,7 +33,7 @@ class Acceptance:
         folders: Path,
         lines: Lines,
         deployment: Deployment,
-        is_light: Callable[[JobSpec], bool],
+        is_light: Callable[[JobSpec, TaskFolder], bool],
     ) -> None:
         self._journal = journal
         self._disk = disk
@@ -87,8 +87,8 @@ class Acceptance:
         task_id = str(uuid.uuid4())
         folder = TaskFolder(self._folders / task_id)
         try:
-            staged = await asyncio.to_thread(self._stage, submission, task_id)
-            record = self._record(submission, folder, staged, size)
+            staged, light = await asyncio.to_thread(self._stage, submission, folder)
+            record = self._record(submission, folder, staged, size, light)
             await self._journal.accept(_as_journaled(record))
         except BaseException:
             self._lines.give_back(submission.tenant, size)
@@ -99,12 +99,15 @@ class Acceptance:
             raise
         return record
 
-    def _stage(self, submission: Submission, task_id: str) -> Staged:
-        folder = TaskFolder.create(self._folders, task_id)
-        return stage(submission, task_id, folder, self._deployment, self._disk)
+    def _stage(self, submission: Submission, folder: TaskFolder) -> tuple[Staged, bool]:
+        """The submission on disk, and whether it is a light one."""
+        task_id = folder.root.name
+        TaskFolder.create(self._folders, task_id)
+        staged = stage(submission, task_id, folder, self._deployment, self._disk)
+        return staged, self._is_light(staged.spec, folder)
 
     def _record(
-        self, submission: Submission, folder: TaskFolder, staged: Staged, size: int
+        self, submission: Submission, folder: TaskFolder, staged: Staged, size: int, light: bool
     ) -> TaskRecord:
         task = Task(
             task_id=staged.spec.task_id,
@@ -121,7 +124,7 @@ class Acceptance:
             staged.spec,
             num_docs=len(staged.spec.sources),
             input_bytes=size,
-            light=self._is_light(staged.spec),
+            light=light,
             attached=submission.attached,
             idempotency_key=submission.idempotency_key,
             fingerprint=fingerprint(submission, staged.digests) if keyed else None,

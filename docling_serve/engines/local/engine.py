@@ -72,7 +72,7 @@ class LocalEngine(JobkitInterface):
         workers: int | None = None,
         hand_over_light: int = 0,
         workers_light: int | None = None,
-        is_light: Callable[[JobSpec], bool] = lambda _: False,
+        is_light: Callable[[JobSpec, TaskFolder], bool] = lambda *_: False,
         folders: Path,
         journal: Journal | None = None,
         disk: Disk | None = None,

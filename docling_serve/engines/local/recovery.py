@@ -84,7 +84,7 @@ class Restorer:
         self,
         folders: Path,
         deployment: Deployment,
-        is_light: Callable[[JobSpec], bool],
+        is_light: Callable[[JobSpec, TaskFolder], bool],
         max_attempts: int,
     ) -> None:
         self._folders = folders
@@ -120,7 +120,7 @@ class Restorer:
             _log.error("task %s: its files cannot be used: %s", row.task_id, exc)
             return Recovered(_record(row, folder, None), running, FILES_GONE)
         record = _record(row, folder, spec)
-        record.light = self._is_light(spec)
+        record.light = self._is_light(spec, folder)
         if running and row.attempts >= self._max_attempts:
             return Recovered(record, running, LOST)
         return Recovered(record, running)

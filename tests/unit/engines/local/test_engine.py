@@ -109,7 +109,10 @@ def test_a_task_counts_as_started_when_the_runner_says_so(tmp_path: Path) -> Non
 def test_light_tasks_have_a_line_of_their_own(tmp_path: Path) -> None:
     async def work() -> None:
         runner = HandRunner(slots=10)
-        light = {"hand_over_light": 1, "is_light": lambda spec: spec.sources[0].filename == "l.md"}
+        light = {
+            "hand_over_light": 1,
+            "is_light": lambda spec, _: spec.sources[0].filename == "l.md",
+        }
         async with opened(tmp_path, runner, **light) as engine:
             heavy = await submit(engine, 2)
             quick = await submit(engine, 2, name="l.md")
@@ -127,7 +130,7 @@ def test_light_tasks_have_a_line_of_their_own(tmp_path: Path) -> None:
 def test_without_a_light_line_all_tasks_wait_in_one(tmp_path: Path) -> None:
     async def work() -> None:
         runner = HandRunner(slots=10)
-        async with opened(tmp_path, runner, is_light=lambda _: True) as engine:
+        async with opened(tmp_path, runner, is_light=lambda *_: True) as engine:
             tasks = await submit(engine, 2)
 
             assert runner.handed == tasks[:1]
