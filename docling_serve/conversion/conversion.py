@@ -6,9 +6,9 @@ worker process, or in a thread of the server when subprocess mode is off; it doe
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from pydantic import TypeAdapter
 
 from docling_serve.conversion.converters import ConverterManager, Converters
 from docling_serve.conversion.documents import converted, exportable, opened
+from docling_serve.conversion.exhaustion import raise_if_memory_ran_out
 from docling_serve.conversion.failures import (
     NOTHING_EXPORTED,
     ChunkerNotReady,
@@ -152,16 +153,24 @@ class Conversion:
         self._require_chunker(task)
         sources = self._sources(spec)
         # Pipelines stay unbuilt until a document needs one, so a Markdown file loads no PDF models.
-        convert = functools.partial(
-            self._converters.converter(options, adaptation(spec, folder)).convert_all,
-            page_range=page_range(spec, options.page_range),
-            max_file_size=config.max_file_size,
-            max_num_pages=config.max_num_pages,
-            raises_on_error=False,  # what fails is reported here, with its place
-            progress_callback=tracker,
-        )
+        converter = self._converters.converter(options, adaptation(spec, folder))
+
+        def convert(
+            sources: list[Any], *, at_most_bytes: int = sys.maxsize
+        ) -> Iterable[ConversionResult]:
+            return converter.convert_all(
+                sources,
+                page_range=page_range(spec, options.page_range),
+                max_file_size=min(config.max_file_size, at_most_bytes),
+                max_num_pages=config.max_num_pages,
+                raises_on_error=False,  # what fails is reported here, with its place
+                progress_callback=tracker,
+            )
+
         if isinstance(spec.part, PageSlice):
-            return _left(folder, dump_slice(_only(convert([opened(sources[0], folder)]))), started)
+            (result,) = convert([opened(sources[0], folder)])
+            raise_if_memory_ran_out(result.errors)
+            return _left(folder, dump_slice(result), started)
         abort = options.abort_on_error
         results = converted(sources, convert, folder, tracker, abort, self._limits)
         documents = exportable(results, spec.target_document_version, _one_archive(spec))
@@ -243,11 +252,6 @@ class Conversion:
 
 def _one_archive(spec: JobSpec) -> bool:
     return spec.task_type == "convert" and spec.targets[0]["kind"] in _ONE_ARCHIVE
-
-
-def _only(results: Iterable[ConversionResult]) -> ConversionResult:
-    (result,) = results
-    return result
 
 
 def _left(folder: TaskFolder, content: bytes, started: float) -> JobResult:

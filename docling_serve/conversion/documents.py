@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Protocol
 
 from docling.datamodel.base_models import DocumentStream, HttpSource, InputFormat
 from docling.datamodel.document import ConversionResult
@@ -18,13 +19,22 @@ from docling_serve.conversion.pdf_access import needs_password
 from docling_serve.conversion.reports import ProgressTracker
 from docling_serve.jobs import RemoteUrl, StagedFile, TaskFolder
 
+
+class ConvertAll(Protocol):
+    """Converts documents that are no larger than ``at_most_bytes``, and than the server allows."""
+
+    def __call__(
+        self, sources: list[Any], *, at_most_bytes: int = sys.maxsize
+    ) -> Iterable[ConversionResult]: ...
+
+
 Located = tuple[ConversionResult, int, str | None]
 """A result, the position of its source, and the address that tells where it came from."""
 
 
 def converted(
     sources: list[Any],
-    convert: Callable[[list[Any]], Iterable[ConversionResult]],
+    convert: ConvertAll,
     folder: TaskFolder,
     tracker: ProgressTracker,
     abort_on_error: bool,
@@ -55,7 +65,7 @@ def converted(
 
 def _results(
     source: StagedFile | RemoteUrl | Any,
-    convert: Callable[[list[Any]], Iterable[ConversionResult]],
+    convert: ConvertAll,
     folder: TaskFolder,
     limits: InputLimits,
 ) -> Iterable[ConversionResult]:
@@ -68,7 +78,9 @@ def _results(
                 check_archive(file, limits)
         except OverLimit as exc:
             return [refused(source.filename, path.stat().st_size, exc)]
-    return convert([opened(source, folder)])
+        return convert([opened(source, folder)])
+    # What is fetched is unpacked on the way, if it is an archive; this is what bounds that.
+    return convert([opened(source, folder)], at_most_bytes=limits.max_unpacked_size)
 
 
 def opened(source: StagedFile | RemoteUrl | Any, folder: TaskFolder) -> Any:

@@ -69,10 +69,10 @@ def check_archive(document: BinaryIO, limits: InputLimits) -> None:
     """Check it if it is a zip (so are office files and EPUB) or a gzip file; see above."""
     head = _head(document)
     try:
-        if head.startswith(b"PK\x03\x04"):
-            _check_zip(document, limits)
-        elif head.startswith(b"\x1f\x8b"):
+        if head.startswith(b"\x1f\x8b"):
             _check_gzip(document, limits)
+        elif b"%PDF-" not in head and zipfile.is_zipfile(document):
+            _check_zip(document, limits)  # whatever stands before it: readers look at its end
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error, struct.error, ValueError):
         pass  # it is broken
     finally:

@@ -30,6 +30,7 @@ LIMITS = InputLimits(
     [
         (oversized.packed_zeros(81), "max_unpacked_size"),
         (oversized.packed_zeros(65), "max_unpack_ratio"),
+        (b"X" + oversized.packed_zeros(65), "max_unpack_ratio"),
         (oversized.many_entries(11), "max_archive_entries"),
         (oversized.long_directory(1), "max_archive_entries"),
         (oversized.gzipped_zeros(65), "max_unpack_ratio"),
