@@ -11,9 +11,11 @@ from docling_jobkit.orchestrators.base_orchestrator import (
     RedisBackpressureError,
     TaskNotFoundError,
 )
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from docling_serve.errors import (
     BY_CANCEL,
@@ -26,6 +28,7 @@ from docling_serve.errors import (
     QueueFull,
     ShuttingDown,
     TaskFailed,
+    TaskNotTransferable,
     disk_is_full,
 )
 from docling_serve.rendering import public_failure
@@ -76,10 +79,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ProgressInvalid, _bad_progress)
     app.add_exception_handler(ShuttingDown, _shutting_down)
     app.add_exception_handler(QueueFull, _queue_full)
-    app.add_exception_handler(KeyReused, _key_reused)
+    app.add_exception_handler(KeyReused, _refused)
+    app.add_exception_handler(TaskNotTransferable, _refused)
     app.add_exception_handler(RedisBackpressureError, _busy)
     app.add_exception_handler(TaskFailed, _task_failed)
     app.add_exception_handler(OSError, _no_room)
+    app.add_exception_handler(HTTPException, _http_error)
 
 
 async def _invalid(_: Request, exc: Exception) -> JSONResponse:
@@ -105,7 +110,7 @@ async def _queue_full(_: Request, exc: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(exc)}, 429, {"Retry-After": str(exc.retry_after_s)})
 
 
-async def _key_reused(_: Request, exc: Exception) -> JSONResponse:
+async def _refused(_: Request, exc: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(exc)}, 422)
 
 
@@ -116,6 +121,14 @@ async def _busy(_: Request, __: Exception) -> JSONResponse:
 async def _task_failed(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, TaskFailed)
     return failure_response(exc.failure, "")
+
+
+async def _http_error(request: Request, exc: Exception) -> Response:
+    """As FastAPI answers, but for a body that was not read for want of room: it says 400 then."""
+    assert isinstance(exc, HTTPException)
+    if isinstance(exc.__cause__, OSError) and disk_is_full(exc.__cause__):
+        return await _no_room(request, exc.__cause__)
+    return await http_exception_handler(request, exc)
 
 
 async def _no_room(request: Request, exc: Exception) -> JSONResponse:

@@ -24,6 +24,7 @@ from docling.datamodel.service.requests import (
 from docling.datamodel.service.targets import InBodyTarget, PresignedUrlTarget, ZipTarget
 from docling.datamodel.service.tasks import TaskType
 from fastapi import UploadFile
+from httpx import InvalidURL
 from pydantic import BaseModel
 
 from docling_serve.api.base64_source import base64_loc, write_base64_source
@@ -167,9 +168,13 @@ async def chunk_sources(
 
 
 def _allowed(services: Services, callbacks: Sequence[CallbackSpec]) -> Sequence[CallbackSpec]:
-    """``callbacks``, unless one names an address that nothing is sent to."""
-    for callback in () if services.settings.callback_allow_private else callbacks:
-        if is_refused(str(callback.url)):
+    """``callbacks``, unless one names an address that nothing is, or can be, sent to."""
+    for callback in callbacks:
+        try:
+            refused = is_refused(str(callback.url))
+        except InvalidURL as exc:
+            raise PolicyViolation(f"Callbacks cannot be sent to this address: {exc}.") from exc
+        if refused and not services.settings.callback_allow_private:
             raise PolicyViolation(f"Callbacks to the address {callback.url.host} are not allowed.")
     return callbacks
 

@@ -175,8 +175,8 @@ async def _give_up(
     if not cancels or submission.idempotency_key is not None:
         return False
     cause = Failure("policy", "The synchronous request ended before the task did.")
-    await services.engine.cancel(view.task_id, submission.tenant, cause)
-    return True
+    ended = await services.engine.cancel(view.task_id, submission.tenant, cause)
+    return ended.failure is not None and ended.failure.message == cause.message
 
 
 async def _client_gone(request: Request) -> None:

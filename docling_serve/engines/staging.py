@@ -13,11 +13,7 @@ from docling.datamodel.service.sources import FileSource, HttpSource
 from docling_serve.engines.base import Source, Submission, Upload, plain
 from docling_serve.engines.local.disk import Disk
 from docling_serve.jobs import (
-    ConnectorSource,
-    JobSource,
     JobSpec,
-    RemoteUrl,
-    StagedFile,
     TaskFolder,
 )
 
@@ -63,6 +59,7 @@ def stage(
     Blocking: call it from a thread. Memory stays flat however large an upload is.
 
     Raises:
+        TaskNotTransferable: a value of the request is no plain data.
         OSError: the disk is full, or the folder is gone.
     """
     digests: list[str] = []
@@ -71,17 +68,19 @@ def stage(
         for index, source in enumerate(submission.sources)
     ]
     chunking = submission.chunking_options
-    spec = JobSpec(
-        task_id=task_id,
-        task_type=submission.task_type.value,
-        sources=sources,
-        options=plain(submission.options),
-        targets=[plain(target) for target in submission.targets],
-        chunking_options=plain(chunking) if chunking else None,
-        include_converted_doc=submission.include_converted_doc,
-        callbacks=[plain(callback) for callback in submission.callbacks],
-        target_document_version=submission.target_document_version,
-        **deployment.as_job_fields(),
+    spec = JobSpec.from_task_dict(
+        {
+            "task_id": task_id,
+            "task_type": submission.task_type.value,
+            "sources": sources,
+            "options": plain(submission.options),
+            "targets": [plain(target) for target in submission.targets],
+            "chunking_options": plain(chunking) if chunking else None,
+            "include_converted_doc": submission.include_converted_doc,
+            "callbacks": [plain(callback) for callback in submission.callbacks],
+            "target_document_version": submission.target_document_version,
+            **deployment.as_job_fields(),
+        }
     )
     disk.sync_folder(folder.inputs)
     disk.write_text(folder.job_file, spec.model_dump_json())
@@ -123,16 +122,16 @@ def _shortened(name: str) -> str:
 
 def _stage_source(
     source: Source, index: int, folder: TaskFolder, disk: Disk, digests: list[str]
-) -> JobSource:
+) -> dict[str, Any]:
+    """The source in the fields of one of :data:`docling_serve.jobs.JobSource`."""
     if isinstance(source, Upload):
         path = folder.input(index)
         digests.append(disk.copy(source.file, path).digest)
         relative = str(path.relative_to(folder.root))
-        return StagedFile(path=relative, filename=display_name(source.name))
+        return {"kind": "file", "path": relative, "filename": display_name(source.name)}
     if isinstance(source, HttpSource):
-        return RemoteUrl(
-            url=str(source.url), headers={k: str(v) for k, v in source.headers.items()}
-        )
+        headers = {k: str(v) for k, v in source.headers.items()}
+        return {"kind": "http", "url": str(source.url), "headers": headers}
     if isinstance(source, FileSource):
         raise TypeError("base64 sources are decoded before they reach an engine")
-    return ConnectorSource(config=plain(source))
+    return {"kind": "connector", "config": plain(source)}

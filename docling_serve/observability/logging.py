@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -13,6 +14,7 @@ from typing import Any
 _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
+_KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*", re.IGNORECASE)
 _PLUGIN_LOADER = "docling.models.factories.base_factory"
 _OWN_PLUGIN = "plugin docling_serve_ocr_only will not be loaded"
 
@@ -57,6 +59,20 @@ def configure_logging(level: str = "INFO", log_format: str = "text") -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.getLogger(_PLUGIN_LOADER).addFilter(_not_our_own_plugin)
+    logging.getLogger("uvicorn.error").addFilter(_without_keys)  # it tells of each websocket
+
+
+def without_key(text: str) -> str:
+    """``text`` without the API key that the query of a websocket's address has."""
+    return _KEY_IN_QUERY.sub(r"\1***", text)
+
+
+def _without_keys(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            without_key(each) if isinstance(each, str) else each for each in record.args
+        )
+    return True
 
 
 def _not_our_own_plugin(record: logging.LogRecord) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span
 
+from docling_serve.observability.logging import without_key
 from docling_serve.observability.metrics import Metrics
 from docling_serve.observability.otlp import otlp_span_exporter
 from docling_serve.settings import DoclingServeSettings
@@ -22,7 +22,6 @@ _EXCLUDED = ",".join(
     f"^https?://[^/]*{path}$"
     for path in ("/health", "/ready", "/readyz", "/livez", "/api", "/metrics")
 )
-_KEY_IN_QUERY = re.compile(r"(api_key=)[^&]*", re.IGNORECASE)
 
 
 class Telemetry:
@@ -65,9 +64,9 @@ class Telemetry:
 def _hide_key(span: Span, scope: dict[str, Any]) -> None:
     """The websocket has its key in the query, which is no business of a trace store."""
     query = scope.get("query_string", b"").decode("latin-1")
-    if not span.is_recording() or not _KEY_IN_QUERY.search(query):
+    if not span.is_recording() or without_key(query) == query:
         return
     attributes = getattr(span, "attributes", None) or {}
     for name in ("http.url", "http.target", "url.query"):
         if name in attributes:
-            span.set_attribute(name, _KEY_IN_QUERY.sub(r"\1***", str(attributes[name])))
+            span.set_attribute(name, without_key(str(attributes[name])))

@@ -198,7 +198,10 @@ class LmStudio:
         found: list[str] = []
         for model in await http.items("/api/v1/models", "models"):
             instances = model.get("loaded_instances") or []
-            found += [str(each["id"]) for each in instances if isinstance(each, dict)]
+            try:
+                found += [str(each["id"]) for each in instances]
+            except (KeyError, TypeError) as exc:
+                raise NeighbourError("GET /api/v1/models did not name what is loaded") from exc
         return found
 
     async def unload(self, http: NeighbourHttp, models: Collection[str], /) -> None:
@@ -209,9 +212,9 @@ class LmStudio:
 _HOLDS_MEMORY = frozenset(("loaded", "loading", "sleeping"))
 
 
-def _status(item: dict[str, Any]) -> object:
+def _status(item: dict[str, Any]) -> str:
     status = item.get("status")
-    return status.get("value") if isinstance(status, dict) else status
+    return str(status.get("value") if isinstance(status, dict) else status)
 
 
 def _with_tag(model: str) -> str:

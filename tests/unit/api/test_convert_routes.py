@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,42 @@ async def test_a_callback_to_a_private_address_is_refused(tmp_path: Path, allowe
     async with rest_server(tmp_path, callback_allow_private=allowed) as server:
         reply = await server.client.post("/v1/convert/file/async", files=UPLOAD, data=data)
     assert reply.status_code == (200 if allowed else 422)
+
+
+async def test_a_callback_to_what_is_no_address_is_refused(tmp_path: Path) -> None:
+    data = {"callbacks": "https://example.com/" + "a" * 70_000}
+    async with rest_server(tmp_path, callback_allow_private=True) as server:
+        reply = await server.client.post("/v1/convert/file/async", files=UPLOAD, data=data)
+    assert reply.status_code == 422
+    assert "cannot be sent" in reply.json()["detail"]
+
+
+async def test_a_header_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    body = (
+        r'{"sources":[{"kind":"http","url":"https://example.com/a.pdf","headers":{"X":"\ud800"}}]}'
+    )
+    async with rest_server(tmp_path) as server:
+        reply = await server.client.post(
+            "/v1/convert/source", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert server.runner.jobs == []
+    assert reply.status_code == 422
+    assert "sources.0.headers.X" in reply.json()["detail"]
+
+
+async def test_an_upload_that_does_not_fit_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FastAPI takes whatever keeps it from reading a body for the client's fault."""
+
+    async def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("starlette.datastructures.UploadFile.write", full)
+    async with rest_server(tmp_path) as server:
+        reply = await server.client.post("/v1/convert/file", files=UPLOAD)
+    assert reply.status_code == 507
+    assert "disk is full" in reply.json()["detail"]
 
 
 async def test_closed_capabilities_are_not_there(tmp_path: Path) -> None:

@@ -117,6 +117,15 @@ def test_a_quiet_library_is_no_louder_than_the_server(output: Output) -> None:
     assert output.lines() == []
 
 
+def test_the_key_of_a_websocket_is_not_logged(output: Output) -> None:
+    configure_logging("INFO", "text")
+    uvicorn = logging.getLogger("uvicorn.error")
+    uvicorn.info('%s - "WebSocket %s" [accepted]', "1.2.3.4:5", "/v1/status/ws/t?api_key=s3&x=1")
+
+    (line,) = output.lines()
+    assert line.endswith('"WebSocket /v1/status/ws/t?api_key=***&x=1" [accepted]')
+
+
 def test_a_record_without_extras_has_none() -> None:
     record = logging.makeLogRecord({"name": "n", "levelname": "INFO", "msg": "m"})
 

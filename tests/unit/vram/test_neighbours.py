@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from docling_serve.vram.neighbour_programs import NeighbourHttp
 from docling_serve.vram.neighbours import UnloadOutcome, UnloadReport, unload_external_models
 from tests.unit.vram.neighbour_settings import Settings
 from tests.unit.vram.stand_in_neighbours import (
@@ -184,6 +185,18 @@ def test_lm_studio_unloads_every_instance_with_its_token() -> None:
         "POST /api/v1/models/unload a",
         "POST /api/v1/models/unload b",
     ]
+
+
+@pytest.mark.parametrize("instances", [[{}], ["a"], 7])
+def test_an_instance_without_a_name_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, instances: object
+) -> None:
+    async def items(*_: object) -> list[dict[str, object]]:
+        return [{"loaded_instances": instances}]
+
+    monkeypatch.setattr(NeighbourHttp, "items", items)
+    [report] = unload(Settings(unload_lm_studio_base_url="http://127.0.0.1:9"))
+    assert report.outcome is UnloadOutcome.FAILED
 
 
 def test_a_promise_is_confirmed_through_the_list(ollama: StandInNeighbour) -> None:
