@@ -27,10 +27,13 @@ from docling_serve.api.forms import (
     IncludeConvertedDocForm,
     TargetTypeForm,
 )
+from docling_serve.api.json_body import JsonRoute
 from docling_serve.api.task_models import TaskStatusResponse
 from docling_serve.engines.base import Submission
 
-router = APIRouter(prefix="/v1/chunk", tags=["chunk"], dependencies=[RequireApiKey])
+router = APIRouter(
+    prefix="/v1/chunk", tags=["chunk"], dependencies=[RequireApiKey], route_class=JsonRoute
+)
 
 _CHUNKED: dict[str, Any] = {
     "response_model": ChunkDocumentResponse,

@@ -22,10 +22,13 @@ from docling_serve.api.dependencies import (
     Tenant,
 )
 from docling_serve.api.forms import CallbacksForm, ConvertOptionsForm, FilesForm, TargetTypeForm
+from docling_serve.api.json_body import JsonRoute
 from docling_serve.api.task_models import TaskStatusResponse
 from docling_serve.engines.base import Submission
 
-router = APIRouter(prefix="/v1/convert", tags=["convert"], dependencies=[RequireApiKey])
+router = APIRouter(
+    prefix="/v1/convert", tags=["convert"], dependencies=[RequireApiKey], route_class=JsonRoute
+)
 
 _CONVERTED: dict[str, Any] = {
     "response_model": ConvertDocumentResponse

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
 from docling_serve.api.error_handlers import failure_response
+from docling_serve.api.json_body import forget_body
 from docling_serve.api.services import Services
 from docling_serve.api.task_models import (
     CapacityResponse,
@@ -73,6 +74,7 @@ async def submit_and_wait(
     attached = key is None and services.settings.sync_cancel_on_disconnect
     submission = replace(submission, idempotency_key=key, attached=attached)
     view = await services.engine.submit(submission)
+    forget_body(request)
     view = await _wait(services, submission, view, request)
     if not view.finished:
         return await _too_long(services, view, submission)

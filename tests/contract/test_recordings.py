@@ -38,8 +38,10 @@ def replay(server: RunningServer, name: str, plan: Replay) -> list[httpx.Respons
     replies = []
     for exchange in exchanges(name):
         request = plan.request(exchange)
-        if exchange.request["path"] == "/v1/status/poll/<task_id>" and not exchange.note:
-            request["url"] += "?wait=100"  # the recorded ones were sent when the task had ended
+        polls = exchange.request["path"].startswith("/v1/status/poll/<task_id>")
+        if polls and exchange.note in ("", "polled after the task had finished"):
+            # The recorded ones were sent when the task had ended.
+            request["url"] = request["url"].partition("?")[0] + "?wait=100"
         reply = server.api.http.request(**request)
         if exchange.note == "after the removal delay":
             reply = _gone(server, request)
