@@ -92,10 +92,15 @@ class RayEngine(TasksInRedis, RayOrchestrator):
             raise RedisBackpressureError(str(exc)) from exc
         finally:
             self.tasks.clear()  # what others tell of a task counts, not what was remembered here
-        return await self.view(accepted.task_id, submission.tenant)
+        view = TaskView(
+            accepted.task_id, task.task_type, TaskStatus.PENDING, num_docs=len(task.sources)
+        )
+        with suppress(RedisBackpressureError, TaskNotFoundError):  # it is queued all the same
+            view = await self.view(accepted.task_id, submission.tenant)
+        return view
 
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
-        return await self._store.view(await self._find(task_id, tenant))
+        return await self._view(await self._find(task_id, tenant))
 
     async def list_tasks(
         self, tenant: str, state: TaskStatus | None = None, limit: int = 100
@@ -125,12 +130,13 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         what comes of it is thrown away."""
         found = await self._find(task_id, tenant)
         if found.status in FINISHED:
-            return await self._store.view(found)
+            return await self._view(found)
         async with self.at_redis(self.config.redis_gate_wait_timeout):
-            if not await self._store.fail(found, failure):
-                return await self.view(task_id, tenant)
+            ended = await self._store.fail(found, failure)
+        if not ended:
+            return await self.view(task_id, tenant)
         _log.info("task %s: cancelled: %s", task_id, failure.message)
-        return failed_view(await self._store.view(found), failure)
+        return failed_view(await self._view(found), failure)
 
     async def delete(self, task_id: str, tenant: str) -> TaskView:
         view = await self.cancel(task_id, tenant, DELETED)
@@ -204,6 +210,10 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         if found is None or found.tenant_id != tenant:
             raise TaskNotFoundError
         return found
+
+    async def _view(self, found: RedisTaskMetadata) -> TaskView:
+        async with self.at_redis(self.config.redis_gate_status_poll_wait_timeout):
+            return await self._store.view(found)
 
     async def _look(self, task_id: str) -> TaskView | None:
         found = await self._store.read(task_id)

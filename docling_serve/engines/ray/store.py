@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 
 from docling.datamodel.service.responses import PublicFailureInfo
@@ -26,6 +25,20 @@ from docling_serve.rendering import public_failure, render
 
 FINISHED = (TaskStatus.SUCCESS, TaskStatus.FAILURE)
 _TASK = "task:"
+
+#: Looks through the queue where it is: its entries hold whole documents. Ids are random, so an
+#: entry that has one is that task's.
+_WITHDRAW = """
+for index = 0, redis.call('LLEN', KEYS[1]) - 1 do
+  local entry = redis.call('LINDEX', KEYS[1], index)
+  if entry and string.find(entry, ARGV[1], 1, true) then
+    redis.call('LREM', KEYS[1], 1, entry)
+    redis.call('HINCRBY', KEYS[2], 'queued_tasks', -1)
+    return 1
+  end
+end
+return 0
+"""
 
 
 class RayTaskStore:
@@ -107,13 +120,9 @@ class RayTaskStore:
         """Take a task out of its tenant's queue, if it is there."""
         if found.status is not TaskStatus.PENDING:
             return
-        redis = self._state._ensure_redis()
-        queue = f"tenant:{found.tenant_id}:tasks"
-        for payload in await redis.lrange(queue, 0, -1):
-            if json.loads(payload).get("task_id") != found.task_id:
-                continue
-            if await redis.lrem(queue, 1, payload):
-                await redis.hincrby(f"tenant:{found.tenant_id}:limits", "queued_tasks", -1)
+        tenant = f"tenant:{found.tenant_id}"
+        withdraw = self._state._ensure_redis().register_script(_WITHDRAW)
+        await withdraw(keys=[f"{tenant}:tasks", f"{tenant}:limits"], args=[found.task_id])
 
 
 def rendered(result: DoclingTaskResult, document_version: str | None) -> Reply:
