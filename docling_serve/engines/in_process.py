@@ -51,18 +51,27 @@ class InProcessConverters:
         loop = asyncio.get_running_loop()
         place = await self._places.get()
         on_started()
+        left = asyncio.Event()
+
+        def unless_left(listener: Callable[[Any], None]) -> Callable[[Any], None]:
+            """The thread goes on when the task has ended, of which nobody is to hear."""
+            return lambda value: None if left.is_set() else listener(value)
 
         def convert() -> JobResult:
             return self._conversion(place).run(
                 spec,
                 folder,
-                on_progress=lambda progress: _post(loop, on_progress, progress),
-                on_callback=lambda payload: _post(loop, on_callback, payload),
+                on_progress=lambda progress: _post(loop, unless_left(on_progress), progress),
+                on_callback=lambda payload: _post(loop, unless_left(on_callback), payload),
             )
 
         work = loop.run_in_executor(self._threads, convert)
         work.add_done_callback(lambda _: self._places.put_nowait(place))
-        return await asyncio.shield(work)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            left.set()
+            raise
 
     async def warm_up(self) -> None:
         """Load the models of a conversion with default options."""

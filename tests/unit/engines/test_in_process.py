@@ -144,6 +144,28 @@ def test_cancelling_returns_at_once_and_the_place_is_free_when_the_thread_is() -
     run(work())
 
 
+def test_nobody_hears_of_a_task_after_it_was_cancelled() -> None:
+    """Its thread goes on, and its callbacks have been told of the end."""
+
+    async def work() -> None:
+        converters, told = Scripted(1), list[Any]()
+        (conversion,) = converters.made
+        running = asyncio.create_task(converters.convert(told))
+        await turns(2)
+        conversion.entered.wait(PATIENCE_S)  # what it says waits for the loop, behind this
+        running.cancel()
+        await asyncio.wait({running})
+        heard = list(told)
+        conversion.go.set()
+        await until(lambda: converters._places.qsize() == 1)
+        await turns(5)
+
+        assert told == heard
+        converters.close()
+
+    run(work())
+
+
 def test_cancelling_who_waits_for_a_place_takes_none() -> None:
     async def work() -> None:
         converters = Scripted(1)
