@@ -133,6 +133,8 @@ class CallbackDelivery:
         self._closing.set()
         if self._senders:
             _, late = await asyncio.wait(self._senders, timeout=within_s)
+            if late and self._ledger is None:
+                _log.warning("callback events to %d receivers are given up", len(late))
             for sender in late:
                 sender.cancel()
             await asyncio.gather(*late, return_exceptions=True)

@@ -63,7 +63,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         self.on_callback: OnCallback = lambda *_: None
         self.share(self._look)
         queues = [Queue(n, connection=self._redis_conn) for n in settings.eng_rq_queue_names]
-        self.collector = RqCollector(self._redis_conn, queues)
+        self.collector = RqCollector(settings.eng_rq_redis_url, settings.eng_rq_queue_names)
         self._jobs = Jobs(self._redis_conn, self._rq_queue, queues, self.config)
         self._store = TaskStore(self._async_redis_conn, self._jobs, self.config)
         self.listener = UpdateListener(
@@ -97,7 +97,12 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             # Whoever hears of the task must find it, so it is known before it is queued.
             await self._store.add(task)
-            await asyncio.to_thread(self._jobs.put, task)
+            try:
+                await asyncio.to_thread(self._jobs.put, task)
+            except BaseException:
+                with suppress(RedisError, OSError):
+                    await self._store.forget_metadata(task.task_id)
+                raise
         _log.info("task %s: queued, %d document(s)", task.task_id, len(task.sources))
         view = TaskView(
             task.task_id, task.task_type, TaskStatus.PENDING, num_docs=len(task.sources)
@@ -192,6 +197,8 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         if stored is not None and stored.status is TaskStatus.SUCCESS:
             status = JobStatus.FINISHED  # it was lost after its work was done
         await asyncio.to_thread(self._jobs.close, task_id, status)
+        if stored is None:  # somebody has deleted the task: nothing of it is to stay
+            await asyncio.to_thread(self._jobs.delete, task_id)
 
     # ---- life -------------------------------------------------------------------------------
 
@@ -203,6 +210,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         """Give the connections back."""
         self.drain()
         self._closing.set()
+        await asyncio.to_thread(self.collector.close)
         await super().close()  # type: ignore[no-untyped-call]
 
     # ---- parts ------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
-from redis import Redis
+from redis import Redis, RedisError
 from rq import Queue, SimpleWorker
 from rq.command import parse_payload
 from rq.job import Job
@@ -18,6 +19,8 @@ from docling_serve.engines.rq import wire
 from docling_serve.errors import Failure
 
 _log = logging.getLogger(__name__)
+
+_ENDLESS_S = 30 * 24 * 3600
 
 
 class JobHost(Protocol):
@@ -42,8 +45,9 @@ class JobHost(Protocol):
         """Run a task to its end; returns the key of its result. Raises ``TaskFailed``."""
         ...
 
-    def stop_task(self, failure: Failure) -> None:
-        """End the task that runs, if there is one. May be called in any thread."""
+    def stop_task(self, failure: Failure, task_id: str | None = None) -> None:
+        """End the task that runs, if there is one and it is ``task_id``; None for any. May be
+        called in any thread."""
         ...
 
     def clear(self) -> None:
@@ -112,14 +116,26 @@ class JobTaker(SimpleWorker):
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """RQ's word for stopping a job, called in the thread that hears commands."""
         del sig
-        self._stopped_job_id = None  # gateways of another make take "stopped" for "waiting"
-        self._host.stop_task(wire.CANCELLED)
+        task_id, self._stopped_job_id = self._stopped_job_id, None
+        # Not RQ's "stopped", which gateways of another make take for "waiting".
+        self._host.stop_task(wire.CANCELLED, task_id)
 
     def handle_payload(self, message: dict[str, Any]) -> None:
         if parse_payload(message).get("command") == wire.CLEAR_COMMAND:
             self._host.clear()
         else:
             super().handle_payload(message)  # type: ignore[no-untyped-call]
+
+    def get_heartbeat_ttl(self, job: Job) -> int:
+        """For how long RQ takes a job for running. A worker like this renews it at no time, so one
+        without a limit needs long; a worker that is lost is found by our own sign of life."""
+        endless = job.timeout is not None and job.timeout < 0
+        return _ENDLESS_S if endless else int(super().get_heartbeat_ttl(job))
+
+    def set_shutdown_requested_date(self) -> None:
+        """For RQ's dashboards only; called in a signal handler, in the middle of a task."""
+        with suppress(RedisError, OSError):
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         self._host.begin_shutdown()

@@ -84,8 +84,10 @@ class Jobs:
         job = self._without_data(task_id)
         if job is not None:
             Result.delete_all(job)
-            with suppress(InvalidJobOperation):  # somebody else has just done the same
+            # Somebody else has just done the same, or its worker has just let go of it.
+            with suppress(InvalidJobOperation, ValueError):
                 job.delete()
+            self._redis.delete(Job.key_for(task_id))
 
     def ask_to_clear(self) -> None:
         """Tell every worker to give back what loaded converters hold."""

@@ -16,13 +16,23 @@ from rq import Queue, Worker
 
 _log = logging.getLogger(__name__)
 
+_WITHIN_S = 5.0
+
 
 class RqCollector(Collector):
-    """Metrics of the workers and jobs of ``queues``; none while Redis does not answer."""
+    """Metrics of the workers and jobs of the queues of these names; none while Redis does not
+    answer."""
 
-    def __init__(self, connection: Redis, queues: Sequence[Queue]) -> None:
-        self._redis = connection
-        self._queues = queues
+    def __init__(self, redis_url: str, queue_names: Sequence[str]) -> None:
+        # Its own: RQ's handles of workers change the time-outs of the connection they are given.
+        self._redis = Redis.from_url(
+            redis_url, socket_timeout=_WITHIN_S, socket_connect_timeout=_WITHIN_S
+        )
+        self._queues = [Queue(name, connection=self._redis) for name in queue_names]
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._redis.close()
 
     def collect(self) -> Iterator[Metric]:
         """Read Redis. Blocking."""

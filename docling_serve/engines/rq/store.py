@@ -140,7 +140,8 @@ class TaskStore:
         has_outcome = bool(has_result) or wire.FAILURE in known
         if raw is None and not has_outcome and fields[0] not in _UNFINISHED:
             return None  # it was fetched and has expired; RQ's own record may stay longer
-        metadata = json.loads(raw) if raw else await self._metadata_of_job(task_id)
+        waits = fields[0] in _UNFINISHED
+        metadata = json.loads(raw) if raw else await self._metadata_of_job(task_id, keep=waits)
         if metadata is None:
             return None
         return await self._stored(task_id, metadata, known, bool(has_result), fields)
@@ -179,6 +180,10 @@ class TaskStore:
         data = task.model_dump(mode="json", serialize_as_any=True, exclude={"sources"})
         data["processing_meta"] = TaskProcessingMeta(num_docs=len(task.sources)).model_dump()
         await self._put_metadata(task.task_id, data)
+
+    async def forget_metadata(self, task_id: str) -> None:
+        """The task did not come to be queued."""
+        await self._redis.delete(wire.metadata_key(task_id))
 
     async def fail(self, task_id: str, failure: Failure) -> bool:
         """End a task for good; False if somebody else has said before why it failed."""
@@ -253,8 +258,9 @@ class TaskStore:
             wire.metadata_key(task_id), json.dumps(data), ex=ttl_s or self._config.results_ttl
         )
 
-    async def _metadata_of_job(self, task_id: str) -> dict[str, Any] | None:
-        """The same from the job itself: metadata expires first when a task waits for long."""
+    async def _metadata_of_job(self, task_id: str, *, keep: bool) -> dict[str, Any] | None:
+        """The same from the job itself: metadata expires first when a task waits for long. It is
+        kept again for one that still does; of others it must not outlive the result."""
         task_data = await asyncio.to_thread(self._jobs.task_data, task_id)
         if task_data is None:
             return None
@@ -264,7 +270,8 @@ class TaskStore:
         data["task_status"] = TaskStatus.PENDING.value
         for secret in ("targets", "target", "callbacks"):
             data.pop(secret, None)  # a job holds them in the clear
-        await self._put_metadata(task_id, data)
+        if keep:
+            await self._put_metadata(task_id, data)
         return data
 
     async def _position(self, task_id: str, queue: str) -> int | None:

@@ -62,7 +62,7 @@ class Watchdog:
             except (RedisError, OSError) as exc:
                 _log.warning("cannot look for lost workers: %s", exc)
                 self._missing_since.clear()
-            except Exception:  # noqa: BLE001 - one task that cannot be ended must not save the rest
+            except Exception:  # noqa: BLE001 - without it no lost worker is found any more
                 _log.exception("the search for lost workers failed; it goes on")
 
     async def look(self) -> None:
@@ -75,7 +75,15 @@ class Watchdog:
         for task_id, first in since.items():
             if now - first >= self._times.missing_for_s:
                 _log.warning("task %s: its worker was lost", task_id)
-                await self._on_lost(task_id)
+                await self._end(task_id)
+
+    async def _end(self, task_id: str) -> None:
+        try:
+            await self._on_lost(task_id)
+        except (RedisError, OSError):
+            raise
+        except Exception:  # noqa: BLE001 - one task that cannot be ended must not save the rest
+            _log.exception("task %s: it cannot be ended", task_id)
 
     def _started(self) -> list[str]:
         # Asking for the ids also lets RQ clean its registry of jobs that are long overdue.

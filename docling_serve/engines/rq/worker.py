@@ -12,6 +12,7 @@ import logging
 import signal
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -151,14 +152,15 @@ class RqWorkerProcess:
                 running.result(_STOP_WITHIN_S)
             raise
 
-    def stop_task(self, failure: Failure) -> None:
-        """End the task that runs, if there is one. May be called in any thread."""
+    def stop_task(self, failure: Failure, task_id: str | None = None) -> None:
+        """End the task that runs, if there is one and it is ``task_id``; None for any. May be
+        called in any thread."""
         if self._runner is not None:
-            self._loop.call(self._runner.stop, failure)
+            self._loop.call(self._runner.stop, failure, task_id)
 
     def clear(self) -> None:
         """Give back what loaded converters hold."""
-        self._loop.begin(self._parts.clear())
+        self._loop.begin(self._parts.clear()).add_done_callback(_tell_why_not_cleared)
 
     def after_job(self, task_id: str) -> None:
         """Remove what RQ's last words have brought back of a task that somebody was done with."""
@@ -223,6 +225,11 @@ class RqWorkerProcess:
         del number, frame
         self._stopping.set()
         raise StopRequested
+
+
+def _tell_why_not_cleared(cleared: Future[None]) -> None:
+    if not cleared.cancelled() and (error := cleared.exception()) is not None:
+        _log.error("converters could not be cleared", exc_info=error)
 
 
 def _interrupted(exc: BaseException, job: Job) -> Failure:

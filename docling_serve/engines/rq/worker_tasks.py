@@ -28,7 +28,7 @@ from docling_serve.engines.callbacks import CallbackDelivery
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.tasks import callbacks_of, ended_event
 from docling_serve.engines.staging import display_name
-from docling_serve.errors import Failure, TaskFailed
+from docling_serve.errors import BY_SHUTDOWN, DISK_FULL, Failure, TaskFailed, disk_is_full
 from docling_serve.jobs import (
     ConnectorSource,
     JobProgress,
@@ -48,7 +48,10 @@ Gate = Callable[[TaskHost, Task], Awaitable[JobResult]]
 """Has one task run. Raises ``TaskFailed``; cancelling it stops the work."""
 
 SHUT_DOWN = Failure(
-    "capacity", "The rq-worker was shut down before the task ended.", retryable=True
+    "capacity",
+    "The rq-worker was shut down before the task ended.",
+    retryable=True,
+    details={"reason": BY_SHUTDOWN},
 )
 _PROGRESS_EVERY_S = 1.0
 _INSIST_S = 60.0
@@ -96,6 +99,7 @@ class TaskRunner:
         self._callbacks = callbacks
         self._setup = setup
         self._running: asyncio.Task[Any] | None = None
+        self._task_id = ""
         self._stopped_with: Failure | None = None
 
     async def run(self, task_id: str, task_data: dict[str, Any]) -> str:
@@ -105,6 +109,7 @@ class TaskRunner:
             TaskFailed: it has none; the failure is in Redis.
         """
         self._running = asyncio.current_task()
+        self._task_id = task_id
         self._stopped_with = None
         beat = asyncio.create_task(self._beat(task_id))
         try:
@@ -118,9 +123,7 @@ class TaskRunner:
         except Exception as exc:  # noqa: BLE001
             # The worker's own fault must end this task and nothing else.
             _log.exception("task %s: the worker failed to run it", task_id)
-            failure = Failure(
-                "internal", f"The worker failed to run the task ({type(exc).__name__})."
-            )
+            failure = _fault(exc)
         finally:
             self._running = None
             beat.cancel()
@@ -128,8 +131,10 @@ class TaskRunner:
         self._call_back(task_id, task_data, failure)
         raise TaskFailed(failure)
 
-    def stop(self, failure: Failure) -> None:
-        """End the task that runs, if there is one, with ``failure``."""
+    def stop(self, failure: Failure, task_id: str | None = None) -> None:
+        """End the task that runs, if there is one and it is ``task_id``, with ``failure``."""
+        if task_id not in (None, self._task_id):
+            return  # that one has just ended
         if self._running is not None and self._stopped_with is None:
             self._stopped_with = failure
             self._running.cancel()
@@ -325,6 +330,12 @@ def _stage_source(source: dict[str, Any], index: int, folder: TaskFolder) -> Job
         headers = {name: str(value) for name, value in (source.get("headers") or {}).items()}
         return RemoteUrl(url=str(source["url"]), headers=headers)
     return ConnectorSource(config=source)
+
+
+def _fault(error: Exception) -> Failure:
+    if disk_is_full(error):
+        return DISK_FULL
+    return Failure("internal", f"The worker failed to run the task ({type(error).__name__}).")
 
 
 async def _insist(act: Callable[[], Awaitable[T]]) -> T:

@@ -11,8 +11,9 @@ import pytest
 import redis
 from docling.datamodel.service.requests import HttpSourceRequest
 from docling.datamodel.service.targets import ZipTarget
-from docling_jobkit.datamodel.task import validate_task
+from docling_jobkit.datamodel.task import Task, validate_task
 from docling_jobkit.orchestrators.base_orchestrator import (
+    RedisBackpressureError,
     TaskNotFoundError,
 )
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestrator
@@ -148,6 +149,23 @@ def test_a_task_whose_metadata_expired_is_read_from_its_job(
             again = worker.redis.get(wire.metadata_key(before.task_id))
             assert isinstance(again, bytes)
             assert "sources" not in json.loads(again)
+
+    run(scenario())
+
+
+def test_a_task_that_could_not_be_queued_is_not_known(
+    redis_url: str, worker: JobkitWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with gateway(redis_url) as engine:
+
+            def full(task: Task) -> None:
+                raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
+
+            monkeypatch.setattr(engine._jobs, "put", full)
+            with pytest.raises((redis.ResponseError, RedisBackpressureError)):
+                await engine.submit(markdown(tenant="acme"))
+            assert await engine.list_tasks("acme") == []
 
     run(scenario())
 

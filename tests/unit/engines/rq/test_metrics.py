@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import redis
 from prometheus_client import CollectorRegistry, generate_latest
 from rq import Queue, SimpleWorker
 
@@ -20,10 +18,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
         yield server
 
 
-def page(client: Any, *names: str) -> list[str]:
+def page(url: str, *names: str) -> list[str]:
     registry = CollectorRegistry()
-    registry.register(RqCollector(client, [Queue(name, connection=client) for name in names]))
+    collector = RqCollector(url, names)
+    registry.register(collector)
     lines = generate_latest(registry).decode().splitlines()
+    collector.close()
     return [line for line in lines if not line.startswith("#")]
 
 
@@ -33,7 +33,7 @@ def test_jobs_are_counted_by_queue_and_state(redis_server: RedisServer) -> None:
         for _ in range(2):
             queue.enqueue("builtins.len", "abc")
 
-        told = page(client, "a", "b")
+        told = page(redis_server.url, "a", "b")
 
         assert 'rq_jobs{queue="a",status="queued"} 2.0' in told
         assert 'rq_jobs{queue="a",status="finished"} 0.0' in told
@@ -49,7 +49,7 @@ def test_workers_are_told_with_what_they_did(redis_server: RedisServer) -> None:
         worker.set_state("idle")
         SimpleWorker([Queue("others", connection=client)], connection=client).register_birth()
 
-        told = [line for line in page(client, "c") if line.startswith("rq_workers")]
+        told = [line for line in page(redis_server.url, "c") if line.startswith("rq_workers")]
 
         assert 'rq_workers{name="w",queues="c",state="idle"} 1.0' in told
         assert 'rq_workers_success_total{name="w",queues="c"} 0.0' in told
@@ -57,5 +57,4 @@ def test_workers_are_told_with_what_they_did(redis_server: RedisServer) -> None:
 
 
 def test_without_redis_there_is_nothing_to_tell() -> None:
-    with redis.Redis.from_url("redis://127.0.0.1:1/") as client:
-        assert page(client, "a") == []
+    assert page("redis://127.0.0.1:1/", "a") == []

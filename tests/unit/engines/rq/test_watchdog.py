@@ -24,6 +24,7 @@ class Case:
         self.queue = Queue("convert", connection=self.worker.redis)
         self.now = 0.0
         self.lost: list[str] = []
+        self.cannot_be_ended = ""
         self._url = url
 
     def begin(self, task_id: str) -> None:
@@ -50,6 +51,8 @@ class Case:
 
     async def _on_lost(self, task_id: str) -> None:
         self.lost.append(task_id)
+        if task_id == self.cannot_be_ended:
+            raise ValueError("its metadata are no JSON")
 
 
 @pytest.fixture
@@ -99,6 +102,19 @@ def test_a_finished_task_needs_no_worker(case: Case) -> None:
         case.now = 100.0
         await watchdog.look()
         assert case.lost == []
+
+    case.run(scenario)
+
+
+def test_a_task_that_cannot_be_ended_saves_no_other(case: Case) -> None:
+    async def scenario(watchdog: Watchdog) -> None:
+        for task_id in ("a", "b"):
+            case.begin(task_id)
+        case.cannot_be_ended = "a"
+        await watchdog.look()
+        case.now += 10
+        await watchdog.look()
+        assert sorted(case.lost) == ["a", "b"]
 
     case.run(scenario)
 

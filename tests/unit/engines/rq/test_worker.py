@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from tests.unit.engines.rq.worker_bench import (
     converts,
     fails,
     hangs,
+    has_no_room,
     task_data,
 )
 
@@ -99,6 +101,7 @@ def test_the_gate_gets_documents_as_files_and_the_rest_as_data(
     [
         (fails, "timeout", "too slow"),
         (breaks, "internal", "The worker failed to run the task (LookupError)."),
+        (has_no_room, "capacity", "The server's scratch disk is full."),
     ],
 )
 def test_a_failure_is_stored_and_told_whole(
@@ -152,7 +155,8 @@ def test_stopping_ends_the_task_with_the_cause(redis_url: str, tmp_path: Path) -
         async with bench(redis_url, tmp_path, hangs) as at:
             running = asyncio.ensure_future(at.runner.run("t", task_data()))
             assert await at.statuses(1) == ["started"]
-            at.runner.stop(wire.CANCELLED)
+            at.runner.stop(SHUT_DOWN, "the one before")
+            at.runner.stop(wire.CANCELLED, "t")
             at.runner.stop(SHUT_DOWN)
             with pytest.raises(TaskFailed):
                 await running
@@ -315,7 +319,7 @@ class ScriptedHost:
         self.queue_names = settings.eng_rq_queue_names
         self.connection = redis.Redis.from_url(url)
         self.ran: list[str] = []
-        self.stopped: list[Failure] = []
+        self.stopped: list[tuple[Failure, str | None]] = []
         self.cleared = 0
         self.after: list[str] = []
         self.failure: Failure | None = None
@@ -327,8 +331,8 @@ class ScriptedHost:
             raise TaskFailed(self.failure)
         return f"docling:results:{job.id}"
 
-    def stop_task(self, failure: Failure) -> None:
-        self.stopped.append(failure)
+    def stop_task(self, failure: Failure, task_id: str | None = None) -> None:
+        self.stopped.append((failure, task_id))
 
     def clear(self) -> None:
         self.cleared += 1
@@ -422,10 +426,27 @@ def test_commands_to_one_worker(host: ScriptedHost) -> None:
     hear(command="stop-job", job_id="another")
     assert host.stopped == []
     hear(command="stop-job", job_id="t")
-    assert host.stopped == [wire.CANCELLED]
+    assert host.stopped == [(wire.CANCELLED, "t")]
     hear(command=wire.CLEAR_COMMAND)
     assert host.cleared == 1
     hear(command="a word of the future")
+
+
+@pytest.mark.parametrize(("limit_s", "runs_on"), [(-1, True), (60, False)])
+def test_a_job_without_a_limit_is_not_taken_for_lost(
+    host: ScriptedHost, limit_s: int, runs_on: bool
+) -> None:
+    """RQ would, after seven minutes in which nobody has renewed it."""
+    jobs = Queue("convert", connection=host.connection)
+    job = jobs.enqueue("any.name", job_id=f"t{limit_s}", job_timeout=limit_s)
+    assert (JobTaker(host).get_heartbeat_ttl(job) > 86_400) is runs_on
+
+
+def test_a_worker_is_told_to_end_while_redis_is_away(host: ScriptedHost) -> None:
+    taker = JobTaker(host)
+    taker.connection = redis.Redis.from_url("redis://127.0.0.1:1/")
+    taker._shutdown_requested_date = datetime.now(timezone.utc)
+    taker.set_shutdown_requested_date()
 
 
 def test_a_gateway_and_a_worker(redis_url: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -72,6 +73,11 @@ async def fails(host: TaskHost, task: Task) -> JobResult:
 async def breaks(host: TaskHost, task: Task) -> JobResult:
     """A gate with a fault of its own."""
     raise LookupError("/secret/path")
+
+
+async def has_no_room(host: TaskHost, task: Task) -> JobResult:
+    """A gate whose disk is full."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 class Messages:
