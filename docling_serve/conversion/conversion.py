@@ -31,7 +31,7 @@ from docling_jobkit.datamodel.task import Task, validate_task
 from pydantic import TypeAdapter
 
 from docling_serve.conversion.converters import ConverterManager, Converters
-from docling_serve.conversion.documents import converted, exportable, opened
+from docling_serve.conversion.documents import ConvertAll, converted, exportable, opened
 from docling_serve.conversion.exhaustion import raise_if_memory_ran_out
 from docling_serve.conversion.failures import (
     NOTHING_EXPORTED,
@@ -153,20 +153,7 @@ class Conversion:
         self._require_chunker(task)
         sources = self._sources(spec)
         # Pipelines stay unbuilt until a document needs one, so a Markdown file loads no PDF models.
-        converter = self._converters.converter(options, adaptation(spec, folder))
-
-        def convert(
-            sources: list[Any], *, at_most_bytes: int = sys.maxsize
-        ) -> Iterable[ConversionResult]:
-            return converter.convert_all(
-                sources,
-                page_range=page_range(spec, options.page_range),
-                max_file_size=min(config.max_file_size, at_most_bytes),
-                max_num_pages=config.max_num_pages,
-                raises_on_error=False,  # what fails is reported here, with its place
-                progress_callback=tracker,
-            )
-
+        convert = self._convert_all(spec, options, folder, tracker)
         if isinstance(spec.part, PageSlice):
             (result,) = convert([opened(sources[0], folder)])
             raise_if_memory_ran_out(result.errors)
@@ -201,6 +188,30 @@ class Conversion:
                 chunking_options=chunking_options,
             )
         return _written(outcome, spec, folder)
+
+    def _convert_all(
+        self,
+        spec: JobSpec,
+        options: ConvertDocumentsOptions,
+        folder: TaskFolder,
+        tracker: ProgressTracker,
+    ) -> ConvertAll:
+        config = self._manager.config
+        converter = self._converters.converter(options, adaptation(spec, folder))
+
+        def convert(
+            sources: list[Any], *, at_most_bytes: int = sys.maxsize
+        ) -> Iterable[ConversionResult]:
+            return converter.convert_all(
+                sources,
+                page_range=page_range(spec, options.page_range),
+                max_file_size=min(config.max_file_size, at_most_bytes),
+                max_num_pages=config.max_num_pages,
+                raises_on_error=False,  # what fails is reported here, with its place
+                progress_callback=tracker,
+            )
+
+        return convert
 
     def _require_chunker(self, task: Task) -> None:
         """Fail before anything is converted if a chunker is asked for that cannot be made: jobkit

@@ -80,7 +80,19 @@ def _results(
             return [refused(source.filename, path.stat().st_size, exc)]
         return convert([opened(source, folder)])
     # What is fetched is unpacked on the way, if it is an archive; this is what bounds that.
-    return convert([opened(source, folder)], at_most_bytes=limits.max_unpacked_size)
+    limit = limits.max_unpacked_size
+    fetched = convert([opened(source, folder)], at_most_bytes=limit)
+    return (_naming_the_limit(result, limit) for result in fetched)
+
+
+def _naming_the_limit(result: ConversionResult, limit: int) -> ConversionResult:
+    """docling calls whatever limit it was given ``max_file_size``."""
+    for error in result.errors:
+        said = f"max_file_size limit of {limit} bytes"
+        error.error_message = error.error_message.replace(
+            said, said.replace("max_file_size", "max_unpacked_size")
+        )
+    return result
 
 
 def opened(source: StagedFile | RemoteUrl | Any, folder: TaskFolder) -> Any:

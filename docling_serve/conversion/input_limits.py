@@ -13,6 +13,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
@@ -28,6 +29,10 @@ _ENTRY_BYTES = 1024
 _HEAD_BYTES = 1024
 #: docling renders pages for OCR at three times 72 dpi.
 _OCR_SCALE = 3.0
+
+#: What docling takes for a PDF whatever it is called, and whatever comes after it.
+_PDF = (b"%PDF", b"\xef\xbb\xbf%PDF")
+_BROKEN = (zipfile.BadZipFile, OSError, EOFError, zlib.error, struct.error, ValueError)
 
 _ZIP_END = struct.Struct("<4s4H2LH")
 _ZIP64_END = struct.Struct("<4sQ2H2L4Q")
@@ -70,11 +75,13 @@ def check_archive(document: BinaryIO, limits: InputLimits) -> None:
     head = _head(document)
     try:
         if head.startswith(b"\x1f\x8b"):
-            _check_gzip(document, limits)
-        elif b"%PDF-" not in head and zipfile.is_zipfile(document):
-            _check_zip(document, limits)  # whatever stands before it: readers look at its end
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, struct.error, ValueError):
-        pass  # it is broken
+            with suppress(*_BROKEN):
+                _check_gzip(document, limits)
+        # Whatever else stands at its beginning: readers of archives look at the end.
+        if not head.startswith(_PDF):
+            with suppress(*_BROKEN):
+                if zipfile.is_zipfile(document):
+                    _check_zip(document, limits)
     finally:
         document.seek(0)
 

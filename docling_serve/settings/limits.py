@@ -52,7 +52,8 @@ class LimitSettings(BaseModel):
     max_unpacked_size: int = Field(
         default=1024**3,
         ge=1,
-        description="Bytes that an archive (office files, EPUB, zip, tar.gz) may unpack to.",
+        description="Bytes that an archive (office files, EPUB, zip, tar.gz) may unpack to, and"
+        " that a document may have which is fetched: it may be one.",
     )
     max_unpack_ratio: int = Field(
         default=200,

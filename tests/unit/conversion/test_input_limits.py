@@ -30,7 +30,10 @@ LIMITS = InputLimits(
     [
         (oversized.packed_zeros(81), "max_unpacked_size"),
         (oversized.packed_zeros(65), "max_unpack_ratio"),
-        (b"X" + oversized.packed_zeros(65), "max_unpack_ratio"),
+        *(
+            (before + oversized.packed_zeros(65), "max_unpack_ratio")
+            for before in (b"X", b"X%PDF-1.7", b"\x1f\x8b", b"\x1f\x8b\x08")
+        ),
         (oversized.many_entries(11), "max_archive_entries"),
         (oversized.long_directory(1), "max_archive_entries"),
         (oversized.gzipped_zeros(65), "max_unpack_ratio"),
