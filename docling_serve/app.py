@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 import docling_serve.settings as shared
 from docling_serve.collector import collector_at_rest
-from docling_serve.errors import Failure, TaskFailed
+from docling_serve.errors import Failure, ShuttingDown, TaskFailed
 from docling_serve.failure_place import with_place
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, may_need_models
 from docling_serve.light_imports import leave_out_torch
@@ -236,12 +236,11 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     )
     with shutdown.listening():
         queue = asyncio.create_task(_supervise_queue(engine, services.readiness))
-        starting = asyncio.create_task(_start_mode(runtime, services.readiness))
+        starting = asyncio.create_task(_get_ready(runtime, services.readiness))
         try:
             yield
         except BaseException:
-            # Told twice to end, uvicorn just leaves, and asyncio cancels whatever is on the loop:
-            # nothing that one could wait for comes any more. The guardian removes the rest.
+            # uvicorn was told twice and left: asyncio cancels all, the guardian removes the rest.
             shutdown.at_once()
             runtime.converters.close()
             raise
@@ -295,15 +294,22 @@ def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> Non
     loop.call_later(grace_s if runtime.runs_tasks else 0, services.stopping.set)
 
 
+async def _get_ready(runtime: Runtime, readiness: Readiness) -> None:
+    """In the background; a server that could not get ready still does what it can at need."""
+    try:
+        await _start_mode(runtime, readiness)
+    except ShuttingDown:
+        _log.info("told to end before it was ready")
+    except Exception:  # noqa: BLE001 - the log must have it now, not when the server ends
+        _log.exception("no worker is ready before the first task")
+
+
 async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
     """Get ready for tasks: standby workers, or models in this process."""
     if not runtime.runs_tasks:
         return
     if runtime.subprocess_mode:
-        try:
-            await asyncio.gather(ensure_models_loaded(runtime), runtime.pool.start())
-        except Exception:  # noqa: BLE001 - the log must have it now, not when the server ends
-            _log.exception("no worker is ready before the first task")
+        await asyncio.gather(ensure_models_loaded(runtime), runtime.pool.start())
     elif runtime.settings.load_models_at_boot and not runtime.frees_vram_on_idle:
         readiness.models_pending = True
         try:

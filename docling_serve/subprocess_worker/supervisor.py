@@ -26,6 +26,7 @@ from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
+from docling_serve.subprocess_worker.waiting import WaitingJobs
 from docling_serve.subprocess_worker.watches import MemoryWatch, StartBackoff
 from docling_serve.subprocess_worker.worker import Worker
 
@@ -54,13 +55,12 @@ class Supervisor:
         self._starter = starter
         self._device = device
         self._bookings = Bookings(admission, self._granted, self._refused, self._waits)
-        self._lines: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by job.light
+        self._waiting = WaitingJobs()
         self._running: dict[int, Job] = {}
         self._lives: dict[asyncio.Task[None], Worker] = {}
         self.tasks_in_parts = 0
         self._numbers = 0
-        self._draining = False
-        self._closing = False
+        self._draining = self._closing = False
         self._backoff = StartBackoff()
         self._memory = MemoryWatch(self._busy, config.memory_limit_bytes, self._over_memory)
         self._step_due = False
@@ -76,7 +76,7 @@ class Supervisor:
         """
         if not self._takes(job):
             raise ShuttingDown("the server is shutting down")
-        self._lines[job.light].append(job)
+        self._waiting.append(job)
         self.wake()
 
     def next_number(self) -> int:
@@ -86,8 +86,7 @@ class Supervisor:
 
     def cancel(self, job: Job) -> None:
         """Take a waiting job out of its line, or stop the worker of a running one."""
-        if job in self._lines[job.light]:
-            self._lines[job.light].remove(job)
+        if self._waiting.remove(job):
             job.settle(TaskFailed(Ending(None, StopReason.CANCELLED).failure()))
         else:
             self._stop_job(job, StopReason.CANCELLED)
@@ -102,13 +101,13 @@ class Supervisor:
     def drain(self) -> None:
         """Begin no task any more; those that run may finish."""
         self._draining = True
-        self._fail_waiting(StopReason.SHUTDOWN)
+        self._waiting.fail(StopReason.SHUTDOWN, self._takes)
         self.wake()
 
     def stop_all(self, reason: StopReason) -> None:
         """Stop every worker: an idle one is asked, a busy one is not."""
         self._draining = self._closing = True
-        self._fail_waiting(StopReason.SHUTDOWN)
+        self._waiting.fail(StopReason.SHUTDOWN)
         busy = self._jobs_by_worker()
         for worker in list(self.workers.values()):
             worker.stop(reason, ask=worker.number not in busy)
@@ -136,8 +135,7 @@ class Supervisor:
         jobs = self._jobs_by_worker()
         return PoolSnapshot(
             start_method=start_method,
-            waiting=len(self._lines[False]),
-            waiting_light=len(self._lines[True]),
+            **self._waiting.counts(),
             workers=[
                 WorkerSnapshot.of(worker, jobs.get(worker.number), self._bookings.use(worker))
                 for worker in self.workers.values()
@@ -197,7 +195,8 @@ class Supervisor:
         wake_at: list[float] = []
         for decision in scheduling.decide(self._view(now), self.config):
             if isinstance(decision, scheduling.Assign):
-                self._assign(self.workers[decision.worker], self._lines[decision.light].popleft())
+                job = self._waiting.take(light=decision.light)
+                self._assign(self.workers[decision.worker], job)
             elif isinstance(decision, scheduling.Start):
                 self._start_worker(decision.background)
             elif isinstance(decision, scheduling.Retire):
@@ -212,8 +211,7 @@ class Supervisor:
         busy = self._jobs_by_worker()
         return scheduling.PoolView(
             now=now,
-            waiting=len(self._lines[False]),
-            waiting_light=len(self._lines[True]),
+            **self._waiting.counts(),
             workers=[
                 worker.view(worker.number in busy, self._bookings.use(worker).now_bytes)
                 for worker in self.workers.values()
@@ -371,10 +369,9 @@ class Supervisor:
             self.losses.give_up(job, failure)
 
     def _back_in_line(self, job: Job) -> None:
-        """To the front: it has waited already."""
         self._running.pop(job.number, None)
         job.end_attempt()
-        self._lines[job.light].appendleft(job)
+        self._waiting.put_first(job)
         self.wake()
 
     def _jobs_by_worker(self) -> dict[int, Job]:
@@ -396,16 +393,8 @@ class Supervisor:
         """Whether ``job`` may wait for a worker: towards the end only if its task has begun."""
         return not self._closing and (job.goes_on or not self._draining)
 
-    def _fail_waiting(self, reason: StopReason) -> None:
-        """Tell those who wait; at a shutdown not those that still may."""
-        for line in self._lines.values():
-            for job in list(line):
-                if reason is not StopReason.SHUTDOWN or not self._takes(job):
-                    line.remove(job)
-                    job.settle(TaskFailed(Ending(None, reason).failure()))
-
     def _start_failed(self) -> None:
         """Back off, and after several failures in a row tell those who wait."""
         self._backoff.failed()
         if self._backoff.failures >= _MAX_START_FAILURES:
-            self._fail_waiting(StopReason.START_FAILED)
+            self._waiting.fail(StopReason.START_FAILED)
