@@ -283,7 +283,8 @@ class TaskFolder:
         """Remove everything but the reply: uploads are not needed once a task has ended."""
         for folder in (self.inputs, self.parts, self.work, self.temp):
             shutil.rmtree(folder, ignore_errors=True)
-        self.job_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # as with the folders
+            self.job_file.unlink()
 
     def remove(self) -> None:
         """Remove the folder and all in it."""

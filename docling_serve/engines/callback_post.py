@@ -1,7 +1,8 @@
 """One event to one receiver over HTTP.
 
 Receivers are chosen by clients, so nothing of one reaches another: no connection is used twice, no
-cookie is kept, no answer is read beyond its status, and none may take all the time or all the room.
+cookie is kept, no answer is read beyond its status, and one name takes neither all the time nor all
+the places.
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ def _trust(ca_cert: str) -> ssl.SSLContext:
     try:
         if not ca_cert.lstrip().startswith("-----BEGIN"):
             ca_cert = _certificate_in(ca_cert)
+        if not ca_cert.strip():  # that would be everybody whom the system trusts
+            raise ValueError("its ca_cert is empty")
         return ssl.create_default_context(cadata=ca_cert)
     except OSError as exc:
         raise ValueError(f"its ca_cert cannot be used: {exc}") from exc
@@ -117,4 +120,4 @@ def _certificate_in(path: str) -> str:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("its ca_cert is no file")
-        return file.read(_CERTIFICATE_BYTES).decode("ascii")
+        return file.read(_CERTIFICATE_BYTES).decode("ascii", "ignore")

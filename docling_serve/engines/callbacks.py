@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 #: After 1 s and 2 s (contract: behaviour I83); then on, doubled up to this.
 _LONGEST_PAUSE_S = 300.0
+_CANCEL_AGAIN_S = 1.0
 
 TIMESTAMP_HEADER = "X-Docling-Timestamp"
 SIGNATURE_HEADER = "X-Docling-Signature"
@@ -135,9 +136,10 @@ class CallbackDelivery:
             _, late = await asyncio.wait(self._senders, timeout=within_s)
             if late and self._ledger is None:
                 _log.warning("callback events to %d receivers are given up", len(late))
-            for sender in late:
-                sender.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            while late:  # one that has its answer in this moment may not hear of it
+                for sender in late:
+                    sender.cancel()
+                _, late = await asyncio.wait(late, timeout=_CANCEL_AGAIN_S)
         await self._post.close()
 
     def _enqueue(self, spec: CallbackSpec, event: _Event) -> None:

@@ -167,7 +167,8 @@ class Conductor:
             record.failure = await self._outcomes.write(record, outcome)
         except Exception:  # noqa: BLE001 - a mistake in there; nobody may wait for ever
             _log.exception("task %s: its end is not in the journal", record.task.task_id)
-            record.failure = NOT_WRITTEN
+            record.result, record.failure = None, NOT_WRITTEN
+            self._outcomes.write_later(record, NOT_WRITTEN)
         self._lines.left(record)
         # Finished tasks may be kept for days; nobody asks for their options again.
         record.spec = record.task.convert_options = None

@@ -74,6 +74,10 @@ class Outcomes:
         await self._write_failure(record, outcome)
         return outcome
 
+    def write_later(self, record: TaskRecord, failure: Failure) -> None:
+        """Clients know of ``failure`` already."""
+        self._unwritten[record.task.task_id] = failure
+
     async def write_again(self) -> None:
         """Try once more to write what could not be written."""
         async with self._writing_again:

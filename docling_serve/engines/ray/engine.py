@@ -133,10 +133,11 @@ class RayEngine(TasksInRedis, RayOrchestrator):
             return await self._view(found)
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             ended = await self._store.fail(found, failure)
+            view = await self._store.view(found)
         if not ended:
             return await self.view(task_id, tenant)
         _log.info("task %s: cancelled: %s", task_id, failure.message)
-        return failed_view(await self._view(found), failure)
+        return failed_view(view, failure)
 
     async def delete(self, task_id: str, tenant: str) -> TaskView:
         view = await self.cancel(task_id, tenant, DELETED)

@@ -21,6 +21,7 @@ from docling_serve.errors import Failure
 _log = logging.getLogger(__name__)
 
 _ENDLESS_S = 30 * 24 * 3600
+_LISTED_S = 24 * 3600
 
 
 class JobHost(Protocol):
@@ -131,6 +132,11 @@ class JobTaker(SimpleWorker):
         without a limit needs long; a worker that is lost is found by our own sign of life."""
         endless = job.timeout is not None and job.timeout < 0
         return _ENDLESS_S if endless else int(super().get_heartbeat_ttl(job))
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """A worker that was lost is not to be listed for as long as its job was allowed."""
+        seconds = min(timeout or self.worker_ttl + 60, _LISTED_S)
+        super().heartbeat(seconds, pipeline=pipeline)
 
     def set_shutdown_requested_date(self) -> None:
         """For RQ's dashboards only; called in a signal handler, in the middle of a task."""

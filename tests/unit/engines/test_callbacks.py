@@ -150,7 +150,7 @@ def test_without_callbacks_nothing_is_sent(hook: Hook) -> None:
 
 
 @pytest.mark.parametrize(
-    "ca_cert", ["/no/such/file.pem", "-----BEGIN CERTIFICATE-----\nx", "/dev/zero", "/dev/tty", "/"]
+    "ca_cert", ["/no/such/file.pem", "-----BEGIN CERTIFICATE-----\nx", "/dev/null", "/dev/tty", "/"]
 )
 def test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(
     hook: Hook, ca_cert: str
@@ -181,6 +181,19 @@ def test_a_pipe_in_place_of_a_certificate_stops_nothing(hook: Hook, tmp_path: Pa
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(hook, str(pipe))
+
+
+def test_an_empty_certificate_does_not_stand_for_the_systems(hook: Hook, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_bytes(b"\n")
+
+    async def work() -> None:
+        post = CallbackPost(allow_private=True)
+        with pytest.raises(ValueError, match="its ca_cert is empty"):
+            await post(hook.spec(ca_cert=str(empty)), b"{}", {})
+        await post.close()
+
+    run(work())
 
 
 def test_an_answer_is_not_read_and_not_remembered(hook: Hook) -> None:
