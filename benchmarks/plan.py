@@ -47,14 +47,14 @@ FULL = Scale(
 )
 QUICK = Scale(
     rounds=1,
-    small=6,
-    office=4,
+    small=5,
+    office=3,
     pages=2,
     scan_pages=2,
     long_pages=6,
     health=100,
     first=1,
-    memory_tasks=10,
+    memory_tasks=6,
     queue_tasks=100,
     pictures=2,
     journal_tasks=50,
