@@ -136,10 +136,10 @@ def _submit(client: httpx.Client, path: Path, form: dict[str, list[str]]) -> str
             reply = client.post(
                 "/v1/convert/file/async", files={"files": (path.name, file)}, data=form
             )
-        if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and "Retry-After" in reply.headers:
-            pause_s = float(reply.headers["Retry-After"])
-            _console.print(f"{path.name}: the queue is full, trying again in {pause_s:g} s")
-            time.sleep(pause_s)
+        pause = reply.headers.get("Retry-After", "")
+        if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and pause.isdecimal():
+            _console.print(f"{path.name}: the queue is full, trying again in {pause} s")
+            time.sleep(int(pause))
             continue
         task_id: str = reply.raise_for_status().json()["task_id"]
         return task_id

@@ -89,7 +89,7 @@ class Outcomes:
                         await self._journal.failed(task_id, failure, time.time())
                 except OSError:
                     return
-                except IllegalMove:  # deleted meanwhile: there is nothing to write any more
+                except IllegalMove:  # deleted, or written, meanwhile
                     pass
                 if self._unwritten.get(task_id) is failure:
                     del self._unwritten[task_id]

@@ -92,12 +92,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
             raise RedisBackpressureError(str(exc)) from exc
         finally:
             self.tasks.clear()  # what others tell of a task counts, not what was remembered here
-        view = TaskView(
-            accepted.task_id, task.task_type, TaskStatus.PENDING, num_docs=len(task.sources)
-        )
-        with suppress(RedisBackpressureError, TaskNotFoundError):  # it is queued all the same
-            view = await self.view(accepted.task_id, submission.tenant)
-        return view
+        return await self.view_of_queued(accepted, submission.tenant)
 
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
         return await self._view(await self._find(task_id, tenant))

@@ -7,13 +7,17 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 
 from docling.datamodel.service.callbacks import ProgressCallbackRequest
+from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators._redis_gate import RedisCallerGate
-from docling_jobkit.orchestrators.base_orchestrator import RedisBackpressureError
+from docling_jobkit.orchestrators.base_orchestrator import (
+    RedisBackpressureError,
+    TaskNotFoundError,
+)
 from redis import RedisError
 
 from docling_serve.engines.base import DEFAULT_TENANT, Capacity, TaskView
@@ -44,6 +48,15 @@ class TasksInRedis(TakesSubmissions):
     @abstractmethod
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
         """The task as it is now."""
+
+    async def view_of_queued(self, task: Task, tenant: str) -> TaskView:
+        """A task that has just been queued: as Redis has it, or as it must be if Redis cannot be
+        asked. An error would make the client send it again."""
+        with suppress(RedisBackpressureError, TaskNotFoundError):
+            return await self.view(task.task_id, tenant)
+        return TaskView(
+            task.task_id, task.task_type, TaskStatus.PENDING, num_docs=len(task.sources)
+        )
 
     async def capacity(self, tenant: str) -> Capacity | None:
         """None: who works on the queue, and how fast, is not known here."""

@@ -17,7 +17,6 @@ from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import (
-    RedisBackpressureError,
     TaskNotFoundError,
 )
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestrator
@@ -104,12 +103,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
                     await self._store.forget_metadata(task.task_id)
                 raise
         _log.info("task %s: queued, %d document(s)", task.task_id, len(task.sources))
-        view = TaskView(
-            task.task_id, task.task_type, TaskStatus.PENDING, num_docs=len(task.sources)
-        )
-        with suppress(RedisBackpressureError, TaskNotFoundError):  # it is queued all the same
-            view = await self.view(task.task_id, submission.tenant)
-        return view
+        return await self.view_of_queued(task, submission.tenant)
 
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
         return (await self._find(task_id, tenant)).view()
