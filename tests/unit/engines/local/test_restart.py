@@ -354,7 +354,8 @@ def test_a_task_that_outlasts_the_end_is_tried_again_and_has_lost_no_attempt(
     run(work())
 
 
-def test_a_worker_that_ends_with_the_server_fails_no_task(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [TaskFailed(WORKER_LOST), ShuttingDown("the pool is closed")])
+def test_a_runner_that_ends_with_the_server_fails_no_task(tmp_path: Path, error: Exception) -> None:
     """Service managers send SIGTERM to workers, too."""
 
     async def work() -> None:
@@ -363,7 +364,7 @@ def test_a_worker_that_ends_with_the_server_fails_no_task(tmp_path: Path) -> Non
         async with kept_server(folder, runner) as engine:
             (task,) = await submit(engine, 1)
             engine.drain()
-            runner.end(task, TaskFailed(WORKER_LOST))
+            runner.end(task, error)
             await engine.finish_running(5)
             assert (await engine.view(task)).failure is None
         async with kept_server(folder, HandRunner()) as engine:
@@ -383,24 +384,6 @@ def test_whoever_waits_is_told_that_the_task_goes_on(tmp_path: Path) -> None:
                 assert [view.status async for view in watch] == [TaskStatus.PENDING]
             with pytest.raises(ShuttingDown, match="goes on"):
                 await waiting
-
-    run(work())
-
-
-def test_a_task_whose_runner_is_closed_under_it_is_left_for_the_next_server(
-    tmp_path: Path,
-) -> None:
-    async def work() -> None:
-        folder = tmp_path / "scratch"
-        runner = HandRunner()
-        async with kept_server(folder, runner) as engine:
-            (task,) = await submit(engine, 1)
-            engine.drain()
-            runner.end(task, ShuttingDown("the pool is closed"))
-            await engine.finish_running(5)
-            assert (await engine.view(task)).failure is None
-        async with kept_server(folder, HandRunner()) as engine:
-            await started(engine, task)
 
     run(work())
 
