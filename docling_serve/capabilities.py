@@ -1,6 +1,6 @@
 """What this server can do, as a document for clients, made from what policy allows.
 
-The models and their names are the contract's (behaviour B14); nothing here decides anything.
+The models and their names are those of docling-serve (upstream B14); nothing here decides anything.
 """
 
 from __future__ import annotations

@@ -320,7 +320,7 @@ def may_need_models(spec: JobSpec, folder: TaskFolder) -> bool:
 
     Errs on the side of yes: an unknown ending, a remote source, or an option that looks into
     pictures counts as needing models, and so does a PDF or an image under whatever name: docling
-    goes by what is in a file (contract: behaviour E47).
+    goes by what is in a file (upstream E47).
     """
     enriching = ("do_picture_description", "do_picture_classification", "do_chart_extraction")
     if any(spec.options.get(name) for name in enriching):

@@ -51,7 +51,7 @@ def require_engine(settings: DoclingServeSettings) -> None:
 
     Raises:
         EngineUnavailable: there is no such engine here.
-        ConnectionError: what it works with cannot be reached (contract: behaviour M105).
+        ConnectionError: what it works with cannot be reached (upstream M105).
     """
     if settings.eng_kind is AsyncEngine.LOCAL:
         return

@@ -32,7 +32,7 @@ from docling_serve.errors import Failure
 JSON = "application/json"
 ZIP = "application/zip"
 MSGPACK = "application/msgpack"
-ZIP_NAME = "converted_docs.zip"  # contract: behaviour F58
+ZIP_NAME = "converted_docs.zip"  # upstream F58
 
 DocumentProjection = Callable[[Any], dict[str, Any] | None]
 """Gives the JSON form of a document in an older schema, or None to keep the native one."""

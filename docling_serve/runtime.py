@@ -134,5 +134,5 @@ def _host_memory_is_limited(settings: DoclingServeSettings) -> bool:
 
 
 def log_level(settings: DoclingServeSettings) -> str:
-    """The configured level, INFO when none is (contract: settings, log_level)."""
+    """The configured level, INFO when none is."""
     return settings.log_level.value if settings.log_level else "INFO"

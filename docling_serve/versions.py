@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-#: Names that clients know (contract: behaviour B13), with the distributions that may bring them.
+#: Names that clients know (upstream B13), with the distributions that may bring them.
 _COMPONENTS = {
     "docling-serve": ("docling-serve",),
     "docling-jobkit": ("docling-jobkit",),

@@ -1,7 +1,7 @@
 """Strict base64 of documents sent in JSON, decoded piece by piece.
 
 Python's default decoder skips what is not base64, so a broken or unusual encoding would become
-a broken or empty document. Here it is a 422 that names the field (contract: behaviour E41).
+a broken or empty document. Here it is a 422 that names the field (upstream E41).
 """
 
 from __future__ import annotations

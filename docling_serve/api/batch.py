@@ -60,7 +60,7 @@ def make_router(policy: ServicePolicy) -> APIRouter:
 
 
 def _request_model(policy: ServicePolicy) -> type[BatchConvertSourcesRequest]:
-    """docling's model, narrowed to the kinds that are open (contract: behaviour G76, G77)."""
+    """docling's model, narrowed to the kinds that are open (upstream G76, G77)."""
     # With none open, all are shown, and policy refuses each with a text that says so.
     kinds = [kind for kind in _SOURCES if kind in policy.source_kinds] or list(_SOURCES)
     union = reduce(or_, (_SOURCES[kind] for kind in kinds))

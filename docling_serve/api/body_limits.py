@@ -44,7 +44,7 @@ class BodyLimits:
         limit, name = self._limit(headers)
         refusal: HTTPException | None = None
         if not self._is_right_key(headers.get("x-api-key")):
-            refusal = HTTPException(401, "Unauthorized", _CLOSE)  # contract: behaviour C20
+            refusal = HTTPException(401, "Unauthorized", _CLOSE)  # upstream C20
         elif limit is not None and _announced(headers) > limit:
             refusal = _too_large(limit, name)
         if refusal is not None:

@@ -1,4 +1,4 @@
-"""Where whoever runs a task may tell this server how it goes (contract: behaviour I86)."""
+"""Where whoever runs a task may tell this server how it goes (upstream I86)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Give back what the server holds: converters, results (contract: behaviour K)."""
+"""Give back what the server holds: converters, results (upstream K93)."""
 
 from __future__ import annotations
 

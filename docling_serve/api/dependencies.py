@@ -30,7 +30,7 @@ def require_api_key(
     """Let the request through if no key is configured, or it brings the right one.
 
     Raises:
-        HTTPException: 401, with the same body for every reason (contract: behaviour C20).
+        HTTPException: 401, with the same body for every reason (upstream C20).
     """
     if not is_right_key(services, key):
         raise HTTPException(401, "Unauthorized")
@@ -51,7 +51,7 @@ def tenant_id(
     services: Annotated[Services, Depends(get_services)],
     _: Annotated[str | None, Header(alias=DEFAULT_TENANT_HEADER)] = None,
 ) -> str:
-    """The tenant named by the configured header (contract: behaviour G74)."""
+    """The tenant named by the configured header (upstream G74)."""
     name = services.settings.eng_ray_tenant_id_header
     return request.headers.get(name) or DEFAULT_TENANT
 

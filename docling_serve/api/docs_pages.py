@@ -1,7 +1,7 @@
 """Pages that show the OpenAPI document: Swagger UI, ReDoc and Scalar, and the icon of all pages.
 
 Their scripts come from public CDNs unless ``static_path`` holds them; then the pages work without
-any other network (contract: behaviour B16).
+any other network (upstream B16).
 """
 
 from __future__ import annotations

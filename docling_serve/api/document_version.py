@@ -22,7 +22,7 @@ def parse_document_version_header(value: str | None) -> str | None:
 
     Raises:
         HTTPException: 422 for anything but three numbers, and for a version older than docling
-            can project to (texts and bounds: contract, behaviour D38).
+            can project to (texts and bounds: upstream D38).
     """
     if value is None:
         return None

@@ -36,7 +36,7 @@ from docling_serve.rendering import public_failure
 _log = logging.getLogger(__name__)
 
 NO_TASK = "Task not found."
-BUSY = "Server is busy, please try again shortly."  # contract: behaviour M105
+BUSY = "Server is busy, please try again shortly."  # upstream M105
 
 #: Status of a synchronous request whose task failed, by the failure's category.
 FAILURE_STATUS: dict[str, int] = {
@@ -55,7 +55,7 @@ REASON_STATUS: dict[str, int] = {
     BY_SHUTDOWN: 503,
 }
 
-_HIDDEN = frozenset({"input", "ctx", "url"})  # contract: behaviour A1
+_HIDDEN = frozenset({"input", "ctx", "url"})  # upstream A1
 
 
 def failure_status(failure: Failure) -> int:

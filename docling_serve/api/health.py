@@ -1,4 +1,4 @@
-"""Probes and versions; none of them needs a key (contract: behaviour B)."""
+"""Probes and versions; none of them needs a key (upstream B10-B13)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def readiness(services: ServicesDep) -> ReadinessResponse:
     except Exception as exc:
         _log.warning("readiness: %s", exc)
         shown = str(exc) if services.settings.debug_error_details else "Readiness check failed"
-        raise HTTPException(503, shown) from exc  # contract: behaviour B11
+        raise HTTPException(503, shown) from exc  # upstream B11
     return ReadinessResponse()
 
 
@@ -74,7 +74,7 @@ async def version_info(services: ServicesDep) -> dict[str, Any]:
     return {
         **component_versions(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "plaform": platform.platform(),  # spelt as clients know it (contract: behaviour B13)
+        "plaform": platform.platform(),  # spelling as upstream B13
     }
 
 

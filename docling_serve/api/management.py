@@ -18,13 +18,13 @@ from docling_serve.api.dependencies import RequireApiKey, ServicesDep
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MIB = 1024 * 1024
-_TOP_TYPES = 20  # contract: behaviour B18
+_TOP_TYPES = 20  # upstream B18
 
 
 def _require_open(services: ServicesDep) -> None:
     if not services.settings.enable_management_endpoints:
         raise HTTPException(
-            403,  # spelt as clients know it (contract: behaviour B18)
+            403,  # spelling as upstream B18
             "Forbidden. The server is configured for not showing internal managament details.",
         )
 

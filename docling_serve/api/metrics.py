@@ -21,7 +21,7 @@ from docling_serve.observability.metrics import CONTENT_TYPE, Metrics
 
 
 def make_router(metrics: Metrics) -> APIRouter:
-    """The page, which needs no key (contract: behaviour C21)."""
+    """The page, which needs no key (upstream C21)."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/metrics")

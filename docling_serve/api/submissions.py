@@ -1,6 +1,6 @@
 """Turn validated requests into submissions, asking policy on the way.
 
-The checks come in the order of contract: behaviour A9. All functions raise ``PolicyViolation``
+The checks come in the order of upstream A9. All functions raise ``PolicyViolation``
 for what the deployment does not allow.
 """
 
@@ -94,7 +94,7 @@ def convert_batch(
     """The submission of a batch request, whose results go to one or several storages.
 
     Without a target it is as if the default target had been asked for, so a source that stands
-    for many documents needs one (better than contract: behaviour G76).
+    for many documents needs one (better than upstream G76).
     """
     policy = services.policy
     if request.target is not None and request.targets:

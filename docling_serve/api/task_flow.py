@@ -88,7 +88,7 @@ async def task_result(services: Services, task_id: str, tenant: str) -> Response
     service client reads.
 
     Raises:
-        HTTPException: 404 while the task has not finished (contract: behaviour G69).
+        HTTPException: 404 while the task has not finished (upstream G69).
     """
     view = await services.engine.view(task_id, tenant)
     if not view.finished:
@@ -159,7 +159,7 @@ async def _wait(
 
 
 async def _too_long(services: Services, view: TaskView, submission: Submission) -> JSONResponse:
-    """504 in the words clients know (contract: behaviour F56), and what became of the task."""
+    """504 in the words clients know (upstream F56), and what became of the task."""
     cancels = services.settings.sync_cancel_on_timeout
     cancelled = await _give_up(services, submission, view, cancels)
     detail = (

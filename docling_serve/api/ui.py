@@ -1,7 +1,7 @@
 """The demonstration page: its files are in ``docling_serve/ui``.
 
 Assets have a hash of their content in their name, so they may be kept for ever, while the page
-itself is asked for each time (contract: behaviour B17).
+itself is asked for each time (upstream B17).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The state of a task over a websocket: every change as it happens, closed at the end.
 
-Messages and their order: contract, behaviour H.
+Messages and their order: upstream H78-H80.
 """
 
 from __future__ import annotations

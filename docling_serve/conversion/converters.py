@@ -67,7 +67,7 @@ class ConverterManager(DoclingConverterManager):
 
     jobkit looks for a default preset of layout, OCR, picture classification and chunking among
     docling's own only, so that a custom one works by its name, but not as the default
-    (contract: behaviour 101).
+    (upstream M101).
     """
 
     def _build_preset_registries(self) -> None:

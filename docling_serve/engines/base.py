@@ -22,7 +22,7 @@ from docling_serve.engines.watch import Watch
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress, JobResult, TaskFolder
 
-DEFAULT_TENANT = "default"  # contract: behaviour G74
+DEFAULT_TENANT = "default"  # upstream G74
 
 
 @dataclass(frozen=True)

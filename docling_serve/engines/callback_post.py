@@ -20,7 +20,7 @@ from docling.datamodel.service.callbacks import CallbackSpec
 
 from docling_serve.callback_address import pinned
 
-TIMEOUT_S = 30.0  # contract: behaviour I83
+TIMEOUT_S = 30.0  # upstream I83
 _AT_ONCE = 32
 _AT_ONCE_PER_HOST = 8
 _CERTIFICATE_BYTES = 1024 * 1024

@@ -26,7 +26,7 @@ from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)
 
-#: After 1 s and 2 s (contract: behaviour I83); then on, doubled up to this.
+#: After 1 s and 2 s (upstream I83); then on, doubled up to this.
 _LONGEST_PAUSE_S = 300.0
 _CANCEL_AGAIN_S = 1.0
 

@@ -102,7 +102,7 @@ def size_of(submission: Submission) -> int:
 
 
 def display_name(name: str) -> str:
-    """The last part of a client's file name; directories are dropped (contract: behaviour E49),
+    """The last part of a client's file name; directories are dropped (upstream E49),
     so are control characters, and what is too long for a name derived from it: results in a zip
     are called after their documents."""
     text = name.encode("utf-8", "replace").decode()  # JSON may carry half a surrogate pair

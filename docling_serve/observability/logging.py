@@ -28,7 +28,7 @@ request_fields: ContextVar[Mapping[str, str]] = ContextVar("request_fields", def
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per line: timestamp, level, logger, message, extra fields and those of the
-    request (contract: behaviour L97)."""
+    request (upstream L97)."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Metrics of the server: requests, tasks, workers, and the process.
 
 Requests are measured by OpenTelemetry's own instrumentation, so names and units are those that
-dashboards of docling-serve know (contract: behaviour L94). What is read at a scrape is read on the
+dashboards of docling-serve know (upstream L94). What is read at a scrape is read on the
 server's event loop, whoever asks for it.
 """
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 #: What a request is told apart by. The Host header is left out: with it, clients would decide how
-#: many series there are (better than contract: behaviour L96).
+#: many series there are (better than upstream L96).
 _REQUEST_LABELS = {
     "http.flavor",
     "http.host",

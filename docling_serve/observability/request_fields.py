@@ -11,7 +11,7 @@ _VALUE_LIMIT = 256
 
 class RequestFields:
     """ASGI middleware: headers that start with ``prefix`` become fields of JSON log lines, named
-    by the rest of the header in lower case (contract: behaviour L97)."""
+    by the rest of the header in lower case (upstream L97)."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self._app = app

@@ -17,7 +17,7 @@ from docling_serve.observability.metrics import Metrics
 from docling_serve.observability.otlp import otlp_span_exporter
 from docling_serve.settings import DoclingServeSettings
 
-#: Probes and scrapes come all the time and tell nothing (contract: behaviour L94).
+#: Probes and scrapes come all the time and tell nothing (upstream L94).
 _EXCLUDED = ",".join(
     f"^https?://[^/]*{path}$"
     for path in ("/health", "/ready", "/readyz", "/livez", "/api", "/metrics")

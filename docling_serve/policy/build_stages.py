@@ -44,7 +44,7 @@ def build_stages(settings: Any, registry: Registry) -> Mapping[str, Stage]:
 
 
 def _ocr_stage(settings: Any, registry: Registry) -> Stage:
-    # "default" is no OCR preset of this API, unlike in the other stages (contract: D32).
+    # "default" is no OCR preset of this API, unlike in the other stages (upstream D32).
     allowed = settings.allowed_ocr_presets
     ids = _kept(registry.ocr, allowed, keep_unknown="ocr" in registry.open_stages)
     presets = [Preset(kind, "docling", kind) for kind in ids]

@@ -106,7 +106,7 @@ class OptionRules:
         if "image_export_mode" not in sent and mode not in self.image_export_modes:
             mode = update["image_export_mode"] = self.image_export_modes[0]
         if mode is ImageRefMode.PLACEHOLDER:
-            # Images that no output would show (contract: D37).
+            # Images that no output would show (upstream D37).
             update["include_images"] = update["include_page_images"] = False
         if self.ocr_default and not {"ocr_preset", "ocr_engine", "ocr_custom_config"} & sent:
             update["ocr_preset"] = self.ocr_default
@@ -161,7 +161,7 @@ class OptionRules:
                     raise PolicyViolation(f"ocr_lang: {message}") from exc
 
     def _check_stages(self, options: ConvertDocumentsOptions) -> None:
-        # These two are refused whatever the pipeline, as docling-serve does (contract: D29).
+        # These two are refused whatever the pipeline, as docling-serve does (upstream D29).
         for name in ("vlm", "chart_extraction"):
             stage = self.stages[name]
             if stage.config_option and getattr(options, stage.config_option):

@@ -84,7 +84,7 @@ class ServicePolicy:
         """Check the kinds of the sources.
 
         The settings narrow the batch endpoint, which takes no ``file``; the others always take
-        ``file`` and ``http``, and nothing else (contract: E40, J77).
+        ``file`` and ``http``, and nothing else (upstream E40, G77).
         """
         allowed: tuple[str, ...] = _DIRECT_SOURCES
         if batch:

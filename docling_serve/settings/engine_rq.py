@@ -68,6 +68,6 @@ class RqEngineSettings(BaseModel):
 
     @property
     def eng_rq_queue_names(self) -> list[str]:
-        """The queues in order, at least one; blanks dropped (contract: settings, derived)."""
+        """The queues in order, at least one; blanks dropped."""
         names = [name.strip() for name in self.eng_rq_queue_name.split(",")]
         return [name for name in names if name] or ["convert"]

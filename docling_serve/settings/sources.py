@@ -1,7 +1,6 @@
 """Where values come from: what is done to each source before the model sees it.
 
-From strong to weak: constructor, process environment, `.env`, config file, secrets directory
-(contract: settings, ``precedence_high_to_low``).
+From strong to weak: constructor, process environment, `.env`, config file, secrets directory.
 """
 
 import json

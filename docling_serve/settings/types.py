@@ -117,7 +117,7 @@ NameList = Annotated[list[str] | None, NoDecode, BeforeValidator(_parse_name_lis
 """Names separated by commas, or a JSON array; null = no restriction."""
 
 JsonList = Annotated[list[str], NoDecode, BeforeValidator(_parse_json_list)]
-"""A JSON array of strings; commas alone are refused (contract: settings ``cors_*``)."""
+"""A JSON array of strings; commas alone are refused, as upstream does."""
 
 JsonObject = Annotated[
     dict[str, Any] | None,

@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.documented import is_documented
 
-#: Contract: behaviour, the items marked as weak.
+#: Labels of the weaknesses, as docs/differences.md has them.
 WEAK = (
     "A8 B12 B15 B19 D33 D34 D35 D36 D39 E41 E44 E45 E50 F54 F55 F57 F60 G66 G68 G69 G71 G72 G73"
     " G75 G76 I84 I85 I86 J90 J91 K93 L96 M99 M100 M101 M102 M103"

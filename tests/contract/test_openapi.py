@@ -1,4 +1,4 @@
-"""Our OpenAPI document says what that of docling-serve 1.38.2 says (contract: openapi)."""
+"""Our OpenAPI document says what that of docling-serve 1.38.2 says."""
 
 from __future__ import annotations
 

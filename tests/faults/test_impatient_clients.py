@@ -17,7 +17,7 @@ MAX_SYNC_WAIT_S = 3
 TOO_LONG = (
     "Conversion is taking too long. The maximum wait time is configure as "
     f"DOCLING_SERVE_MAX_SYNC_WAIT={MAX_SYNC_WAIT_S}."
-)  # contract: behaviour F56, spelling as it is there
+)  # upstream F56, spelling as it is there
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The API key, and the pages a deployment can close (contract: behaviour C, probe 13)."""
+"""The API key, and the pages a deployment can close (upstream C20, C21)."""
 
 from __future__ import annotations
 

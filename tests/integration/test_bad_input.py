@@ -43,7 +43,7 @@ def scratch_check(server: RunningServer) -> Iterator[None]:
 def test_a_document_that_cannot_be_read_is_answered_with_its_cause(
     server: RunningServer, name: str, content: bytes, status: str, category: str, cause: str
 ) -> None:
-    """contract: behaviour E47, E48, E50, F53"""
+    """Upstream E47, E48, E50, F53."""
     reply = server.api.convert(upload(name, content))
 
     assert reply.status_code == 200
@@ -56,7 +56,7 @@ def test_a_document_that_cannot_be_read_is_answered_with_its_cause(
 
 
 def test_an_empty_text_is_an_empty_document(server: RunningServer) -> None:
-    """contract: behaviour E48"""
+    """Upstream E48."""
     body = server.api.convert(upload("empty.md", b"")).json()
 
     assert body["status"] == "success"
@@ -64,7 +64,7 @@ def test_an_empty_text_is_an_empty_document(server: RunningServer) -> None:
 
 
 def test_an_image_named_pdf_is_read_as_what_it_is(server: RunningServer) -> None:
-    """contract: behaviour E47"""
+    """Upstream E47."""
     body = server.api.convert(upload("scan.pdf", document("scan.png"))).json()
 
     assert body["status"] == "success"
@@ -72,7 +72,7 @@ def test_an_image_named_pdf_is_read_as_what_it_is(server: RunningServer) -> None
 
 
 def test_pages_beyond_the_end_are_a_failure_that_tells_the_number(server: RunningServer) -> None:
-    """contract: behaviour E51"""
+    """Upstream E51."""
     body = server.api.convert(upload("scan.pdf"), form={"page_range": ["7", "9"]}).json()
 
     assert body["status"] == "failure"
@@ -81,7 +81,7 @@ def test_pages_beyond_the_end_are_a_failure_that_tells_the_number(server: Runnin
 
 
 def test_an_address_that_does_not_answer_is_a_failure_that_names_it(server: RunningServer) -> None:
-    """contract: behaviour E43"""
+    """Upstream E43."""
     source = {"kind": "http", "url": "http://127.0.0.1:1/x.pdf"}
     body = server.api.convert_source(source).json()
 
@@ -105,7 +105,7 @@ def test_an_address_that_does_not_answer_is_a_failure_that_names_it(server: Runn
 def test_an_unknown_option_value_is_refused(
     server: RunningServer, form: Mapping[str, Any], where: str
 ) -> None:
-    """contract: behaviour D27, D29"""
+    """Upstream D27, D29."""
     reply = server.api.convert(upload("notes.md"), form=form)
 
     assert reply.status_code == 422
@@ -113,7 +113,7 @@ def test_an_unknown_option_value_is_refused(
 
 
 def test_an_unknown_option_is_ignored(server: RunningServer) -> None:
-    """contract: behaviour A7"""
+    """Upstream A7."""
     reply = server.api.convert(upload("notes.md"), form={"no_such_option": "1"})
 
     assert reply.status_code == 200
@@ -130,7 +130,7 @@ def test_what_is_not_base64_is_refused_at_its_place(server: RunningServer, text:
 
 
 def test_too_many_files_are_refused(server: RunningServer) -> None:
-    """contract: behaviour D29"""
+    """Upstream D29."""
     reply = server.api.convert(*[upload(f"{number}.md", b"# Tide") for number in range(4)])
 
     assert reply.status_code == 422
@@ -172,7 +172,7 @@ def test_a_zip_of_nothing_is_a_failure_that_tells_the_cause(server: RunningServe
 
 
 def test_a_task_that_is_not_known_is_not_found(server: RunningServer) -> None:
-    """contract: behaviour G67"""
+    """Upstream G67."""
     for path in ("/v1/status/poll/none", "/v1/result/none"):
         reply = server.api.get(path)
         assert reply.status_code == 404

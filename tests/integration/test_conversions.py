@@ -18,7 +18,7 @@ from tests.helpers.api import DOCUMENTS, EXPECTED, base64_source, missing_phrase
 from tests.helpers.eventually import eventually
 from tests.helpers.server import RunningServer
 
-NOT_FOUND = {"detail": "Task not found."}  # contract: behaviour G67
+NOT_FOUND = {"detail": "Task not found."}  # upstream G67
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -50,7 +50,7 @@ def test_a_task_is_waited_for_in_one_poll_and_its_result_read_twice(server: Runn
 
 
 def test_a_result_is_gone_some_time_after_it_was_fetched(server: RunningServer) -> None:
-    """The setting under test is RESULT_REMOVAL_DELAY (contract: behaviour G70)."""
+    """The setting under test is RESULT_REMOVAL_DELAY (upstream G70)."""
     fetched, kept = (server.api.submit(upload("notes.md")) for _ in range(2))
     for task in (fetched, kept):
         server.api.finish(task)
@@ -123,7 +123,7 @@ def test_several_files_come_back_as_one_zip(server: RunningServer) -> None:
 
 
 def test_documents_of_the_same_name_are_all_in_the_zip(server: RunningServer) -> None:
-    """better than contract: behaviour F60"""
+    """Better than upstream F60."""
     named = [("a.md", b"# first"), ("a.html", b"<h1>second</h1>"), ("a.md", b"# third")]
     texts = unzipped(server.api.convert(*(upload(name, content) for name, content in named)))
 
@@ -134,7 +134,7 @@ def test_documents_of_the_same_name_are_all_in_the_zip(server: RunningServer) ->
 
 
 def test_chunks_that_cannot_be_made_are_a_failure_that_says_why(server: RunningServer) -> None:
-    """better than contract: behaviour J91"""
+    """Better than upstream J91."""
     reply = server.api.http.post("/v1/chunk/hybrid/file", files=[upload("notes.md")])
 
     assert reply.status_code == 500
@@ -190,7 +190,7 @@ def test_only_the_pages_asked_for_are_read(server: RunningServer) -> None:
 def test_the_document_has_the_version_a_client_reads(
     server: RunningServer, asked: str, given: str
 ) -> None:
-    """contract: behaviour D38"""
+    """Upstream D38."""
     form = {"to_formats": "json"}
     now = server.api.convert(upload("notes.md"), form=form, Accept_Docling_Document_Version=asked)
     task = server.api.submit(upload("notes.md"), form=form, Accept_Docling_Document_Version=asked)
@@ -214,7 +214,7 @@ def unzipped(reply: httpx.Response) -> dict[str, str]:
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"] == "application/zip"
     disposition = reply.headers["content-disposition"]
-    assert disposition == 'attachment; filename="converted_docs.zip"'  # contract: behaviour F58
+    assert disposition == 'attachment; filename="converted_docs.zip"'  # upstream F58
     with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
         assert archive.testzip() is None
         return {name: archive.read(name).decode() for name in archive.namelist()}

@@ -72,7 +72,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def test_the_result_is_put_as_one_zip(server: RunningServer, receiver: Receiver) -> None:
-    """contract: behaviour F61"""
+    """Upstream F61."""
     target = {"kind": "put", "url": f"{receiver.url}/results/7"}
     names = ("notes.md", "page.html")
 

@@ -357,7 +357,7 @@ def test_without_redis_nothing_starts(tmp_path: Path, command: list[str]) -> Non
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 1  # contract: behaviour M105
+    assert ended.returncode == 1  # upstream M105
     assert "Redis at 127.0.0.1:1 cannot be reached" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "secret" not in ended.stderr + ended.stdout

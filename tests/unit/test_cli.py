@@ -62,7 +62,7 @@ def invoke(*words: str) -> Any:
     return CliRunner().invoke(app, words)
 
 
-# ---- what there is (contract: cli) ---------------------------------------------------------------
+# ---- what there is -------------------------------------------------------------------------------
 
 SERVING = {
     "--host",
@@ -287,7 +287,7 @@ def test_a_wrong_setting_ends_with_1_and_names_it(
 def test_a_redis_that_is_not_there_ends_with_1(
     monkeypatch: pytest.MonkeyPatch, started: Started
 ) -> None:
-    """contract: behaviour M105"""
+    """Upstream M105."""
     monkeypatch.setenv("DOCLING_SERVE_ENG_KIND", "rq")
     monkeypatch.setenv("DOCLING_SERVE_ENG_RQ_REDIS_URL", "redis://127.0.0.1:1/")
     result = invoke("run")

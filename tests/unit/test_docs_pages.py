@@ -9,10 +9,13 @@ import pytest
 from docling_serve.settings import DoclingServeSettings, UvicornSettings, env_names
 from docling_serve.subprocess_worker.states import TRANSITIONS, StopReason
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("architecture.md", "worker-lifecycle.md", "troubleshooting.md")
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = ("architecture.md", "worker-lifecycle.md", "troubleshooting.md", "upstream-interface.md")
 GROUPED = "alive"
 VARIABLE = re.compile(r"\b(?:DOCLING_SERVE|UVICORN)_[A-Z0-9_]+")
+#: ``upstream B18``, ``upstream E47, E48``, ``upstream H78-H80``: the facts that a comment cites.
+CITATION = re.compile(r"[Uu]pstream ((?:[A-M]\d+(?:, |-)?)+)")
 SETTING = re.compile(r"`((?:subprocess|sync|unload|eng|free_vram|max|use_subprocess)_[a-z_]+)`")
 
 
@@ -74,4 +77,25 @@ def test_links_lead_somewhere(page: str) -> None:
         linked = _text(file or page)
         headings = re.findall(r"^#+ (.*)$", linked, re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
-        assert not anchor or anchor in anchors
+        assert not anchor or anchor in anchors | set(re.findall(r'<a id="(\w+)">', linked))
+
+
+def test_each_fact_of_upstream_has_one_anchor_in_order() -> None:
+    facts = re.findall(r'^- <a id="(\w+)"></a>\*\*(\w+)\*\* ', _text("upstream-interface.md"), re.M)
+    assert [anchor.upper() for anchor, _ in facts] == [label for _, label in facts]
+    labels = [label for _, label in facts]
+    assert labels == sorted(set(labels), key=lambda label: int(label[1:]))
+
+
+def test_comments_cite_facts_that_a_page_has() -> None:
+    on_pages = set(re.findall(r"\*\*([A-M]\d+)\*\* ", _text("upstream-interface.md")))
+    on_pages |= set(re.findall(r"\b[A-M]\d+\b", _text("differences.md")))
+    cited = {
+        label
+        for folder in ("docling_serve", "tests")
+        for file in (ROOT / folder).rglob("*.py")
+        for labels in CITATION.findall(file.read_text(encoding="utf-8"))
+        for label in re.findall(r"[A-M]\d+", labels)
+    }
+    assert len(cited) > 30
+    assert cited <= on_pages

@@ -119,7 +119,7 @@ def test_an_archive_is_an_attachment(name: str | None) -> None:
 
     assert rendered.content == b"PK\x05\x06"
     assert rendered.media_type == "application/zip"
-    assert rendered.download_name == "converted_docs.zip"  # contract: behaviour F58
+    assert rendered.download_name == "converted_docs.zip"  # upstream F58
 
 
 def test_chunks_keep_their_documents() -> None:
@@ -152,7 +152,7 @@ def test_chunks_keep_their_documents() -> None:
         "documents": [
             {
                 "kind": "ExportResult",
-                "content": exported(),  # not "document": contract, behaviour J88
+                "content": exported(),  # not "document": upstream J88
                 "status": "success",
                 "errors": [],
                 "timings": {},

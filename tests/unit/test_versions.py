@@ -4,7 +4,7 @@ import re
 
 from docling_serve.versions import component_versions
 
-#: contract: behaviour B13
+#: upstream B13
 KNOWN = (
     "docling-serve",
     "docling-jobkit",

@@ -1,7 +1,7 @@
 """The forms of the file endpoints, ready to be used as annotations of a route's parameters.
 
 With ``files: FilesForm`` and the aliases below, the body schema of a route has the properties,
-types and defaults of docling-serve 1.38.2 (contract: openapi, ``Body_process_file_*`` and
+types and defaults of docling-serve 1.38.2 (its OpenAPI document: ``Body_process_file_*`` and
 ``Body_Chunk_files_*``).
 """
 
@@ -42,7 +42,7 @@ async def read_callbacks(
     """Each value is a URL or the JSON text of a ``CallbackSpec``; empty values are skipped.
 
     Raises:
-        RequestValidationError: at ``("body", "callbacks")`` (contract: behaviour I81).
+        RequestValidationError: at ``("body", "callbacks")`` (upstream I81).
     """
     return [_callback(value) for value in callbacks if value.strip()]
 

@@ -1,7 +1,7 @@
 """Read a pydantic model from a multipart form, one form field per model field.
 
 FastAPI can take a model as a form, but not objects as JSON text, not a prefix, and not the rule
-that a value equal to the default counts as not sent (contract: behaviour D23-D25, D31).
+that a value equal to the default counts as not sent (upstream D23-D25, D31).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _holds_object(annotation: Any) -> bool:
 
 def _json_text(annotation: Any) -> Any:
     # The form schema of docling-serve shows such a field as text, except where the union has an
-    # annotated member (chart extraction): there the model's own schema shows (contract: openapi).
+    # annotated member (chart extraction): there the model's own schema shows.
     if any(get_origin(member) is Annotated for member in get_args(annotation)):
         return Annotated[annotation, WrapValidator(_parse_object)]
     # Not the model's own type: FastAPI would spread its fields over the form.

@@ -24,4 +24,4 @@ class JobkitInterface(TakesSubmissions):
         """Nothing: the runner decides what is loaded, and when."""
 
     async def check_connection(self) -> None:
-        """Never fails: there is nothing to connect to (contract: behaviour B11)."""
+        """Never fails: there is nothing to connect to (upstream B11)."""

@@ -82,7 +82,7 @@ async def test_broken_base64_is_named(tmp_path: Path) -> None:
     ],
 )
 async def test_first_fault_is_told(tmp_path: Path, fault: dict[str, Any], text: str) -> None:
-    """Later faults are there too (contract: behaviour A9)."""
+    """Later faults are there too (upstream A9)."""
     later = {
         "options": {},
         "target": {"kind": "presigned_url"},

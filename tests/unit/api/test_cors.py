@@ -1,4 +1,4 @@
-"""Which pages elsewhere may call the API (better than contract: behaviour A8)."""
+"""Which pages elsewhere may call the API (better than upstream A8)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def ask(folder: Path, path: str, *, root_path: str = "", **settings: object) -> 
 
 @pytest.mark.parametrize(("path", "to"), [("/", "ui/"), ("/ui", "/ui/")])
 def test_the_ways_to_the_page(tmp_path: Path, path: str, to: str) -> None:
-    """contract: behaviour B17"""
+    """Upstream B17."""
     reply = ask(tmp_path, path, enable_ui=True)
 
     assert (reply.status_code, reply.headers["location"]) == (307, to)

@@ -55,7 +55,7 @@ def test_a_line_of_text_has_level_and_name(output: Output) -> None:
 
 
 def test_a_line_of_json_has_fields(output: Output) -> None:
-    """contract: behaviour L97"""
+    """Upstream L97."""
     configure_logging("INFO", "json")
     logging.getLogger("docling_serve.x").info("ünï %d", 1, extra={"requestid": "r-1"})
 

@@ -17,7 +17,7 @@ from tests.helpers.rest_server import RestServer, rest_server
 pytestmark = pytest.mark.anyio
 
 UPLOAD = [("files", ("a.md", b"# T"))]
-#: Names of docling-serve 1.38.2 (contract: behaviour L94).
+#: Names of docling-serve 1.38.2 (upstream L94).
 PROCESS = {
     "python_gc_objects_collected_total",
     "python_gc_objects_uncollectable_total",
