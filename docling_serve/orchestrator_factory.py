@@ -139,7 +139,7 @@ def _local_engine(settings: DoclingServeSettings, parts: LocalParts) -> LocalEng
     )
     from docling_serve.engines.local.engine import LocalEngine  # noqa: PLC0415
     from docling_serve.engines.local.lines import QueueLimits  # noqa: PLC0415
-    from docling_serve.engines.local.retention import RetentionRules  # noqa: PLC0415
+    from docling_serve.engines.local.upkeep import RetentionRules  # noqa: PLC0415
 
     pooled = parts.subprocess_mode
     workers = settings.subprocess_max_workers if pooled else settings.eng_loc_num_workers

@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from docling_jobkit.datamodel.task import Task
 from docling_jobkit.orchestrators.base_orchestrator import OrchestratorError
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
 
 from docling_serve.api.services import Services
-from docling_serve.engines.base import HasCollector, TellsEnds, TellsQueueAge
+from docling_serve.engines.base import HasCollector, TaskView, TellsEnds, TellsQueueAge
 from docling_serve.observability.load import Isolation, Load
 from docling_serve.observability.metrics import CONTENT_TYPE, Metrics
 
@@ -44,7 +43,7 @@ async def measuring(app: FastAPI, metrics: Metrics) -> AsyncIterator[None]:
         return await _load(services)
 
     if isinstance(services.engine, TellsEnds):
-        services.engine.on_ended = lambda task: _count(metrics, task)
+        services.engine.on_ended = lambda view: _count(metrics, view)
     own = services.engine.collector if isinstance(services.engine, HasCollector) else None
     with metrics.observing(read, own):
         yield
@@ -84,12 +83,13 @@ def _isolation(pool: dict[str, Any]) -> Isolation:
     )
 
 
-def _count(metrics: Metrics, task: Task) -> None:
-    ended = task.finished_at or task.last_update_at
-    started = task.started_at or ended
+def _count(metrics: Metrics, view: TaskView) -> None:
+    assert view.created_at is not None
+    assert view.finished_at is not None
+    started = view.started_at or view.finished_at
     metrics.task_ended(
-        task.task_type.value,
-        task.failure.category.value if task.failure else "success",
-        waited_s=(started - task.created_at).total_seconds(),
-        worked_s=(ended - started).total_seconds(),
+        view.task_type.value,
+        view.failure.category if view.failure else "success",
+        waited_s=(started - view.created_at).total_seconds(),
+        worked_s=(view.finished_at - started).total_seconds(),
     )

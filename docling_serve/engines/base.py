@@ -242,7 +242,7 @@ class HasCollector(Protocol):
 class TellsEnds(Protocol):
     """An engine whose tasks end in this process: it says so."""
 
-    on_ended: Callable[[Task], None]
+    on_ended: Callable[[TaskView], None]
 
 
 def plain(model: BaseModel) -> dict[str, Any]:

@@ -2,17 +2,24 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from docling_serve.engines.local.states import TRANSITIONS as TASK_MOVES
 from docling_serve.settings import DoclingServeSettings, UvicornSettings, env_names
-from docling_serve.subprocess_worker.states import TRANSITIONS, StopReason
+from docling_serve.subprocess_worker.states import TRANSITIONS as WORKER_MOVES
+from docling_serve.subprocess_worker.states import StopReason
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = ("architecture.md", "worker-lifecycle.md", "troubleshooting.md", "upstream-interface.md")
-GROUPED = "alive"
+PAGES = (
+    *("architecture.md", "durability.md", "troubleshooting.md"),
+    *("upstream-interface.md", "worker-lifecycle.md"),
+)
+DRAWN = [("worker-lifecycle.md", WORKER_MOVES), ("durability.md", TASK_MOVES)]
 VARIABLE = re.compile(r"\b(?:DOCLING_SERVE|UVICORN)_[A-Z0-9_]+")
 #: ``upstream B18``, ``upstream E47, E48``, ``upstream H78-H80``: the facts that a comment cites.
 CITATION = re.compile(r"[Uu]pstream ((?:[A-M]\d+(?:, |-)?)+)")
@@ -29,30 +36,38 @@ def _first_column(text: str, heading: str) -> list[str]:
     return re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
 
 
-def _drawn_moves() -> set[tuple[str, str]]:
-    diagram = _text("worker-lifecycle.md").split("```mermaid\n")[1].split("```")[0]
-    grouped = set(re.findall(r"\w+", diagram.split("{")[1].split("}")[0])) & set(_states())
+def _drawn_moves(page: str) -> set[tuple[str, str]]:
+    """The moves of the first diagram of a page; a state with states in braces stands for each of
+    those."""
+    diagram = _text(page).split("```mermaid\n")[1].split("```")[0]
+    groups = {
+        name: {state for move in re.findall(r"(\w+) --> (\w+)", inside) for state in move}
+        for name, inside in re.findall(r"state (\w+) \{(.*?)\}", diagram, re.DOTALL)
+    }
     moves: set[tuple[str, str]] = set()
     for origin, to in re.findall(r"(\S+) --> (\S+)", diagram):
         if "[*]" not in (origin, to):
-            moves |= {(each, to) for each in (grouped if origin == GROUPED else {origin})}
+            moves |= {(each, to) for each in groups.get(origin, {origin})}
     return moves
 
 
-def _states() -> list[str]:
-    return [state.value for state in TRANSITIONS]
+@pytest.mark.parametrize(("page", "table"), DRAWN)
+def test_the_diagram_draws_the_legal_moves_and_no_other(
+    page: str, table: Mapping[Any, frozenset[Any]]
+) -> None:
+    legal = {(state.value, to.value) for state, tos in table.items() for to in tos}
+    assert _drawn_moves(page) == legal
 
 
-def test_the_diagram_draws_the_legal_moves_and_no_other() -> None:
-    legal = {(state.value, to.value) for state, tos in TRANSITIONS.items() for to in tos}
-    assert _drawn_moves() == legal
+@pytest.mark.parametrize(("page", "table"), DRAWN)
+def test_every_state_has_one_row(page: str, table: Mapping[Any, frozenset[Any]]) -> None:
+    rows = Counter(_first_column(_text(page), "States"))
+    assert rows == Counter(state.value for state in table)
 
 
-def test_every_state_and_every_reason_has_one_row() -> None:
-    text = _text("worker-lifecycle.md")
-    assert Counter(_first_column(text, "States")) == Counter(_states())
-    reasons = Counter(reason.value for reason in StopReason)
-    assert Counter(_first_column(text, "Why a worker ends")) == reasons
+def test_every_reason_has_one_row() -> None:
+    rows = Counter(_first_column(_text("worker-lifecycle.md"), "Why a worker ends"))
+    assert rows == Counter(reason.value for reason in StopReason)
 
 
 @pytest.mark.parametrize("page", PAGES)

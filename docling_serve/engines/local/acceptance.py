@@ -1,21 +1,24 @@
 """From a request to a task that is on the disk: room, files, journal, in this order.
 
 A task is accepted once its row is committed; whatever fails before that leaves nothing behind.
+A key is a client's promise that two requests are the same; a fingerprint shows whether they are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from docling_jobkit.datamodel.task import Task
+from pydantic import BaseModel
 
-from docling_serve.engines.base import Submission
-from docling_serve.engines.local.disk import Disk
-from docling_serve.engines.local.idempotency import fingerprint
-from docling_serve.engines.local.journal import Journal, JournaledTask
+from docling_serve.engines.base import Submission, Upload, plain
+from docling_serve.engines.local.disk import Disk, sha256_of
+from docling_serve.engines.local.journal import Journal, TaskRow
 from docling_serve.engines.local.lines import Lines
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.engines.staging import Deployment, Staged, size_of, stage
@@ -71,15 +74,15 @@ class Acceptance:
 
     def remember(self, record: TaskRecord) -> None:
         """The key of a task that was accepted before."""
-        if record.idempotency_key is not None:
+        if record.row.idempotency_key is not None:
             known = asyncio.get_running_loop().create_future()
             known.set_result(record)
-            self._keys[record.tenant, record.idempotency_key] = known
+            self._keys[record.row.tenant, record.row.idempotency_key] = known
 
     def forget(self, record: TaskRecord) -> None:
         """The key of a task that is gone may come again."""
-        if record.idempotency_key is not None:
-            self._keys.pop((record.tenant, record.idempotency_key), None)
+        if record.row.idempotency_key is not None:
+            self._keys.pop((record.row.tenant, record.row.idempotency_key), None)
 
     async def _take_in(self, submission: Submission) -> TaskRecord:
         size = await asyncio.to_thread(size_of, submission)
@@ -88,8 +91,8 @@ class Acceptance:
         folder = TaskFolder(self._folders / task_id)
         try:
             staged, light = await asyncio.to_thread(self._stage, submission, folder)
-            record = self._record(submission, folder, staged, size, light)
-            await self._journal.accept(_as_journaled(record))
+            record = TaskRecord(_row(submission, staged, size, light), folder, staged.spec)
+            await self._journal.accept(record.row)
         except BaseException:
             self._lines.give_back(submission.tenant, size)
             # Behind the row, in case that is on its way; if it cannot be written, neither can that.
@@ -106,48 +109,55 @@ class Acceptance:
         staged = stage(submission, task_id, folder, self._deployment, self._disk)
         return staged, self._is_light(staged.spec, folder)
 
-    def _record(
-        self, submission: Submission, folder: TaskFolder, staged: Staged, size: int, light: bool
-    ) -> TaskRecord:
-        task = Task(
-            task_id=staged.spec.task_id,
-            task_type=submission.task_type,
-            convert_options=submission.options,
-            callbacks=list(submission.callbacks),
-            target_document_version=submission.target_document_version,
-        )
-        keyed = submission.idempotency_key is not None
-        return TaskRecord(
-            task,
-            submission.tenant,
-            folder,
-            staged.spec,
-            num_docs=len(staged.spec.sources),
-            input_bytes=size,
-            light=light,
-            attached=submission.attached,
-            idempotency_key=submission.idempotency_key,
-            fingerprint=fingerprint(submission, staged.digests) if keyed else None,
-        )
-
 
 async def _same_request(record: TaskRecord, submission: Submission) -> TaskRecord:
-    if await asyncio.to_thread(fingerprint, submission) != record.fingerprint:
+    if await asyncio.to_thread(fingerprint, submission) != record.row.fingerprint:
         raise KeyReused("The Idempotency-Key was used before, with another request. Use a new key.")
     return record
 
 
-def _as_journaled(record: TaskRecord) -> JournaledTask:
-    return JournaledTask(
-        task_id=record.task.task_id,
-        tenant=record.tenant,
-        task_type=record.task.task_type.value,
-        num_docs=record.num_docs,
-        created=record.task.created_at.timestamp(),
-        input_bytes=record.input_bytes,
-        attached=record.attached,
-        light=record.light,
-        untold=[spec.model_dump(mode="json") for spec in record.task.callbacks] or None,
-        idempotency_key=record.idempotency_key,
-        fingerprint=record.fingerprint,
+def _row(submission: Submission, staged: Staged, size: int, light: bool) -> TaskRow:
+    spec = staged.spec
+    keyed = submission.idempotency_key is not None
+    return TaskRow(
+        task_id=spec.task_id,
+        tenant=submission.tenant,
+        task_type=submission.task_type.value,
+        num_docs=len(spec.sources),
+        created=time.time(),
+        input_bytes=size,
+        attached=submission.attached,
+        light=light,
+        untold=[callback.model_dump(mode="json") for callback in submission.callbacks] or None,
+        idempotency_key=submission.idempotency_key,
+        fingerprint=fingerprint(submission, staged.digests) if keyed else None,
     )
+
+
+def fingerprint(submission: Submission, digests: Sequence[str] | None = None) -> str:
+    """The same text for the same request, sources and options included.
+
+    ``digests`` are the SHA-256 of the uploads, in order, where they are known; else they are read.
+    Blocks.
+    """
+    known = iter(digests) if digests is not None else None
+    sources: list[object] = []
+    for source in submission.sources:
+        if isinstance(source, Upload):
+            digest = sha256_of(source.file) if known is None else next(known)
+            sources.append(["upload", source.name, digest])
+        else:
+            sources.append(plain(source))
+    chunking = submission.chunking_options
+    said = {
+        "sources": sources,
+        "options": plain(submission.options),
+        "targets": [plain(target) for target in submission.targets],
+        "task_type": submission.task_type.value,
+        "chunking_options": plain(chunking) if isinstance(chunking, BaseModel) else None,
+        "include_converted_doc": submission.include_converted_doc,
+        "callbacks": [plain(callback) for callback in submission.callbacks],
+        "target_document_version": submission.target_document_version,
+    }
+    text = json.dumps(said, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
-from docling_jobkit.datamodel.task import Task
-from docling_jobkit.datamodel.task_meta import TaskStatus
+from docling.datamodel.service.tasks import TaskType
 
 from docling_serve.engines.base import TaskView
-from docling_serve.engines.local.journal import IllegalMove, Journal
+from docling_serve.engines.local.journal import IllegalMove, Journal, TaskRow
 from docling_serve.engines.local.lines import Line, Lines
-from docling_serve.engines.local.outcomes import Outcomes, outcome_of
-from docling_serve.engines.local.task_record import TaskRecord
+from docling_serve.engines.local.outcomes import Outcomes, failed_row, outcome_of
+from docling_serve.engines.local.states import SETTLED, TRANSITIONS, TaskState
+from docling_serve.engines.local.task_record import TaskRecord, moment
 from docling_serve.errors import BY_SHUTDOWN, SHUT_DOWN, Failure
 from docling_serve.jobs import JobResult
-from docling_serve.rendering import public_failure
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ NOT_WRITTEN = Failure("internal", "The server could not write how the task ended
 
 
 class Conductor:
-    """The only one that changes a task once it was accepted.
+    """Moves every task that was accepted from state to state.
 
     ``run`` runs one task to its end; cancelling it stops the work. With ``keep`` the tasks that
     this process does not end are left, *parked*, for the next one.
@@ -38,7 +38,7 @@ class Conductor:
 
     def __init__(
         self,
-        run: Callable[[Task], Awaitable[JobResult]],
+        run: Callable[[TaskRecord], Coroutine[Any, Any, JobResult]],
         lines: Lines,
         journal: Journal,
         outcomes: Outcomes,
@@ -66,28 +66,36 @@ class Conductor:
         if not self.accepting:  # the end came meanwhile
             self.cancel(record, SHUT_DOWN)
 
+    async def take_over(self, record: TaskRecord) -> None:
+        """Queue a task of a server before this one, which has its room in the lines."""
+        if record.state is TaskState.STARTED:
+            await self._journal.requeued(record.task_id, counts=True)
+            self._move(record, replace(record.row, state=TaskState.QUEUED, started=None))
+        self.enter(record)
+
     def started(self, record: TaskRecord) -> None:
         """The runner says that the work on a task begins."""
-        if record.task.task_status is not TaskStatus.PENDING:
+        if record.state is not TaskState.HANDED_OVER:  # it has begun before, or was told to stop
             return
-        record.attempts += 1
         record.started_clock = time.monotonic()
-        self._lines.started(record)
-        # Not waited for: should this be lost with the server, the attempt does not count.
-        self.background(self._journal.started(record.task.task_id, time.time()))
-        self._move(record, TaskStatus.STARTED)
+        row = record.row
+        begun = replace(
+            row, state=TaskState.STARTED, started=time.time(), attempts=row.attempts + 1
+        )
+        self._move(record, begun)
 
     def cancel(self, record: TaskRecord, failure: Failure) -> None:
-        """End a task that has not ended, with ``failure`` as its cause."""
-        if record.finished or record.ending:
+        """End a task that has not ended, with ``failure`` as its cause; the first cause counts."""
+        if record.state is TaskState.ENDING or record.state in SETTLED:
             return
-        record.cancelled_with = failure
-        if record.runner is not None:
-            record.runner.cancel()
-        else:
-            record.ending = True
-            self._lines.left(record)
+        if record.runner is None:
+            self._move(record, replace(record.row, state=TaskState.ENDING))
             self.background(self._end(record, failure))
+            return
+        if record.state is not TaskState.STOPPING:
+            record.stopped_with = failure
+            self._move(record, replace(record.row, state=TaskState.STOPPING))
+        record.runner.cancel()
 
     def drain(self) -> None:
         """Take in nothing more; what waits is given up, or parked. What runs may finish."""
@@ -115,20 +123,19 @@ class Conductor:
 
     def view(self, record: TaskRecord) -> TaskView:
         """The task as it is now."""
-        task = record.task
-        waits = task.task_status is TaskStatus.PENDING
+        row = record.row
         return TaskView(
-            task_id=task.task_id,
-            task_type=task.task_type,
-            status=task.task_status,
-            position=self._lines.position(record) if waits else None,
-            num_docs=record.num_docs,
+            task_id=row.task_id,
+            task_type=TaskType(row.task_type),
+            status=record.status,
+            position=self._lines.position(record),
+            num_docs=row.num_docs,
             progress=record.progress,
-            result=record.result,
-            failure=record.failure,
-            created_at=task.created_at,
-            started_at=task.started_at,
-            finished_at=task.finished_at,
+            result=row.result,
+            failure=row.failure,
+            created_at=moment(row.created),
+            started_at=moment(row.started),
+            finished_at=moment(row.finished),
         )
 
     def background(self, work: Any) -> asyncio.Future[Any]:
@@ -142,7 +149,8 @@ class Conductor:
         while True:
             await line.hands.acquire()
             record = await line.take()
-            record.runner = asyncio.ensure_future(self._run(record.task))
+            self._move(record, replace(record.row, state=TaskState.HANDED_OVER))
+            record.runner = asyncio.ensure_future(self._run(record))
             conducted = self.background(self._conduct(line, record, record.runner))
             self._handed_over.add(conducted)
             conducted.add_done_callback(self._handed_over.discard)
@@ -154,67 +162,68 @@ class Conductor:
         await asyncio.wait({runner})
         if record.started_clock is not None and not runner.cancelled():
             line.times.ended(time.monotonic() - record.started_clock)
+        self._move(record, replace(record.row, state=TaskState.ENDING))
         line.hands.release()
         await self._end(record, outcome_of(record))
 
     async def _end(self, record: TaskRecord, outcome: JobResult | Failure) -> None:
-        """Write how a task ended, then tell it."""
-        record.ending = True
+        """Write how a task in ``ENDING`` ended, then tell it."""
         if isinstance(outcome, Failure) and self._goes_on_later(record, outcome):
             await self._park(record, counts=outcome.details.get("reason") != BY_SHUTDOWN)
             return
         try:
-            record.failure = await self._outcomes.write(record, outcome)
+            ended = await self._outcomes.write(record, outcome)
         except Exception:  # noqa: BLE001 - a mistake in there; nobody may wait for ever
-            _log.exception("task %s: its end is not in the journal", record.task.task_id)
-            record.result, record.failure = None, NOT_WRITTEN
+            _log.exception("task %s: its end is not in the journal", record.task_id)
+            ended = failed_row(record.row, NOT_WRITTEN, time.time())
             self._outcomes.write_later(record, NOT_WRITTEN)
-        self._lines.left(record)
         # Finished tasks may be kept for days; nobody asks for their options again.
-        record.spec = record.task.convert_options = None
-        self._move(record, TaskStatus.FAILURE if record.failure else TaskStatus.SUCCESS)
+        record.spec = None
+        self._move(record, ended)
 
     def _goes_on_later(self, record: TaskRecord, failure: Failure) -> bool:
         """Whether the task is for the next server: this one ends, and did not come to know of any
         fault in the task itself."""
-        asked_for_again = record.idempotency_key is not None or not record.attached
+        asked_for_again = record.row.idempotency_key is not None or not record.row.attached
         return self._keep and not self.accepting and failure.retryable and asked_for_again
 
     async def _park(self, record: TaskRecord, *, counts: bool) -> None:
-        if record.task.task_status is TaskStatus.STARTED:
+        if record.row.started is not None:
             try:
-                await self._journal.requeued(record.task.task_id, counts=counts)
+                await self._journal.requeued(record.task_id, counts=counts)
             except (OSError, IllegalMove) as exc:
                 # Then the next server takes it for one that was cut off, or never began.
-                _log.warning("task %s: %s", record.task.task_id, exc)
-        self._lines.left(record)
-        record.parked = True
-        _log.info("task %s: left for the next start", record.task.task_id)
-        record.changed()
-        for watch in record.watches:
-            watch.close()
+                _log.warning("task %s: %s", record.task_id, exc)
+        self._move(record, replace(record.row, state=TaskState.PARKED, started=None))
 
-    def _move(self, record: TaskRecord, status: TaskStatus) -> None:
-        """The one place where a task's state changes."""
-        task = record.task
-        if record.finished or task.task_status is status:
-            return
-        waited = task.task_status is TaskStatus.PENDING
-        task.set_status(status)
-        if record.failure is not None:
-            task.error_message = record.failure.message
-            task.failure = public_failure(record.failure)
-        _log.info(
-            "task %s: %s%s",
-            task.task_id,
-            status.value,
-            f" ({record.failure.category}: {record.failure.message})" if record.failure else "",
-        )
-        self.tell(record)
-        if record.finished:
+    def _move(self, record: TaskRecord, row: TaskRow) -> None:
+        """The one place where a task's state changes: ``row`` is what it comes to.
+
+        A start is written behind. What else the journal has to know was written before.
+        """
+        before, to = record.row, row.state
+        if to not in TRANSITIONS[before.state]:
+            raise AssertionError(f"task {row.task_id}: {before.state.value} to {to.value}")
+        record.row = row
+        _log_move(before, row)
+        moves_up = before.started is None and to in (TaskState.STARTED, TaskState.ENDING)
+        if to is TaskState.STARTED:
+            self._lines.started(record)
+            assert row.started is not None
+            # Not waited for: should this be lost with the server, the attempt does not count.
+            self.background(self._journal.started(row.task_id, row.started))
+        elif to is TaskState.ENDING:
+            self._lines.left(record)
+        if to is TaskState.STARTED or to.finished:
+            self.tell(record)
+        elif to is TaskState.PARKED:
+            record.changed()
+            for watch in record.watches:
+                watch.close()
+        if to.finished:
             self._on_ended(record)
-        if waited:
-            for other in self._lines.of(record).waiting():  # whoever waited behind it moves up
+        if moves_up:
+            for other in self._lines.of(record).waiting():
                 self.tell(other)
 
     def _settled(self, task: asyncio.Future[Any]) -> None:
@@ -224,3 +233,17 @@ class Conductor:
                 _log.warning("something could not be written: %s", error)
             else:
                 _log.error("an engine's work failed", exc_info=error)
+
+
+def _log_move(before: TaskRow, row: TaskRow) -> None:
+    """The end is for operators, who have one line for it with all there is to know."""
+    _log.debug("task %s: %s -> %s", row.task_id, before.state.value, row.state.value)
+    if row.finished is None:
+        return
+    begun = row.finished if row.started is None else row.started
+    _log.info(
+        "task %s: %s after %.3f s (waited %.3f s, ran %.3f s)%s",
+        *(row.task_id, row.state.value, row.finished - row.created),
+        *(begun - row.created, row.finished - begun),
+        f": {row.failure.category}: {row.failure.message}" if row.failure else "",
+    )

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from docling.datamodel.service.callbacks import ProgressTaskCompleted
 from docling_jobkit.datamodel.task import Task
@@ -37,13 +37,14 @@ from docling_serve.engines.local.journal import Journal
 from docling_serve.engines.local.lines import Line, Lines, QueueLimits
 from docling_serve.engines.local.outcomes import Outcomes
 from docling_serve.engines.local.recovery import Recovered, Restorer
-from docling_serve.engines.local.retention import RetentionRules
+from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
-from docling_serve.engines.local.upkeep import Upkeep
+from docling_serve.engines.local.upkeep import RetentionRules, Upkeep
 from docling_serve.engines.staging import Deployment
 from docling_serve.engines.watch import Watch
 from docling_serve.errors import CANCELLED, SHUT_DOWN, Failure, ShuttingDown
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.rendering import public_failure
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +96,8 @@ class LocalEngine(JobkitInterface):
         self._on_callback = on_callback
         self._clear_converters = clear_converters
         self._records: dict[str, TaskRecord] = {}
-        self.on_ended: Callable[[Task], None] = lambda _: None
+        self._runner = runner
+        self.on_ended: Callable[[TaskView], None] = lambda _: None
 
         self._journal = journal or Journal.in_memory()
         disk = disk or Disk(sync=keep)
@@ -103,7 +105,7 @@ class LocalEngine(JobkitInterface):
         self._lines = Lines(Line(hand_over, workers or hand_over), light, limits or QueueLimits())
         self._outcomes = Outcomes(self._journal, disk)
         self._conductor = Conductor(
-            lambda task: runner(self, task),
+            self._run,
             self._lines,
             self._journal,
             self._outcomes,
@@ -142,11 +144,12 @@ class LocalEngine(JobkitInterface):
         if is_new:
             _log.info(
                 "task %s: accepted, %d document(s), %d waiting",
-                record.task.task_id,
-                record.num_docs,
+                record.task_id,
+                record.row.num_docs,
                 len(self._lines) + 1,
             )
-            await self._enter(record)
+            self._records[record.task_id] = record
+            self._conductor.enter(record)
         return self._conductor.view(record)
 
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
@@ -154,8 +157,8 @@ class LocalEngine(JobkitInterface):
 
     async def wait_finished(self, task_id: str, tenant: str, wait_s: float) -> TaskView:
         record = self._find(task_id, tenant)
-        await record.wait_finished(wait_s)
-        if record.parked and wait_s > 0:
+        await record.wait_settled(wait_s)
+        if record.state is TaskState.PARKED and wait_s > 0:
             raise ShuttingDown("the server is shutting down; the task goes on when it is back")
         return self._conductor.view(record)
 
@@ -163,7 +166,7 @@ class LocalEngine(JobkitInterface):
     async def watch(self, task_id: str, tenant: str = DEFAULT_TENANT) -> AsyncIterator[Watch]:
         record = self._find(task_id, tenant)
         watch = Watch(self._conductor.view(record))
-        if record.parked:
+        if record.state is TaskState.PARKED:
             watch.close()
         record.watches.add(watch)
         try:
@@ -173,33 +176,34 @@ class LocalEngine(JobkitInterface):
 
     async def reply(self, task_id: str, tenant: str = DEFAULT_TENANT) -> Reply | None:
         record = self._find(task_id, tenant)
-        if record.result is None:
+        result = record.row.result
+        if result is None:
             return None
         return Reply(
-            path=record.folder.root / record.result.body,
-            media_type=record.result.media_type,
-            download_name=record.result.download_name,
+            path=record.folder.root / result.body,
+            media_type=result.media_type,
+            download_name=result.download_name,
         )
 
     async def cancel(self, task_id: str, tenant: str, failure: Failure) -> TaskView:
         record = self._find(task_id, tenant)
         self._conductor.cancel(record, failure)
-        await record.wait_finished(None)
+        await record.wait_settled(None)
         return self._conductor.view(record)
 
     async def delete(self, task_id: str, tenant: str) -> TaskView:
         record = self._find(task_id, tenant)
         self._conductor.cancel(record, CANCELLED)
-        await record.wait_finished(None)
+        await record.wait_settled(None)
         await self.delete_task(task_id)
         return self._conductor.view(record)
 
     async def on_result_fetched(self, task_id: str) -> None:
         record = self._records.get(task_id)
-        if record is None or record.fetched is not None:
+        if record is None or record.row.fetched is not None:
             return
-        record.fetched = time.time()
-        self._conductor.background(self._journal.fetched(task_id, record.fetched))
+        record.note(fetched=(now := time.time()))
+        self._conductor.background(self._journal.fetched(task_id, now))
         self._remove_later(record)
 
     async def delete_task(self, task_id: str) -> None:
@@ -208,7 +212,7 @@ class LocalEngine(JobkitInterface):
         if record is None:
             return
         self._conductor.cancel(record, Failure("policy", "The task was deleted."))
-        await record.wait_finished(None)
+        await record.wait_settled(None)
         if self._records.pop(task_id, None) is None:
             return  # somebody else was faster
         self._acceptance.forget(record)
@@ -216,13 +220,18 @@ class LocalEngine(JobkitInterface):
             record.removal.cancel()
         await self._outcomes.forget(task_id)
         await asyncio.to_thread(record.folder.remove)
-        await super().delete_task(task_id)
+
+    async def clear_results(self, older_than: float = 0.0) -> None:
+        before = time.time() - older_than
+        for task_id, record in list(self._records.items()):
+            if record.row.finished is not None and record.row.finished < before:
+                await self.delete_task(task_id)
 
     async def list_tasks(
         self, tenant: str, state: TaskStatus | None = None, limit: int = 100
     ) -> list[TaskView]:
-        own = (r for r in reversed(self._records.values()) if r.tenant == tenant)
-        asked = (r for r in own if state in (None, r.task.task_status))
+        own = (r for r in reversed(self._records.values()) if r.row.tenant == tenant)
+        asked = (r for r in own if state in (None, r.status))
         return [self._conductor.view(record) for record in itertools.islice(asked, limit)]
 
     async def capacity(self, tenant: str) -> Capacity | None:
@@ -254,9 +263,7 @@ class LocalEngine(JobkitInterface):
 
     @property
     def waiting_since(self) -> float | None:
-        created = (record.task.created_at for record in self._lines.waiting())
-        oldest = min(created, default=None)
-        return None if oldest is None else oldest.timestamp()
+        return min((record.row.created for record in self._lines.waiting()), default=None)
 
     def mark_started(self, task: Task) -> None:
         """The work on a task begins."""
@@ -271,7 +278,9 @@ class LocalEngine(JobkitInterface):
 
     def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
         """The client's callbacks are due an event."""
-        self._on_callback(task.task_id, task.callbacks, payload)
+        record = self._records.get(task.task_id)
+        if record is not None and (callbacks := record.callbacks):
+            self._on_callback(record.task_id, callbacks, payload)
 
     # ---- life -------------------------------------------------------------------------------
 
@@ -317,56 +326,54 @@ class LocalEngine(JobkitInterface):
 
     # ---- parts ------------------------------------------------------------------------------
 
-    async def _enter(self, record: TaskRecord) -> None:
-        self._records[record.task.task_id] = record
-        await self.init_task_tracking(record.task)
-        self._conductor.enter(record)
+    async def _run(self, record: TaskRecord) -> JobResult:
+        return await self._runner(self, record.as_task())
 
     async def _take_over(self, recovered: Recovered) -> None:
         record = recovered.record
-        task_id = record.task.task_id
         self._acceptance.remember(record)
-        if record.finished:
-            self._records[task_id] = record
-            await self.init_task_tracking(record.task)
+        self._records[record.task_id] = record
+        if record.state.finished:
             self._lines.learn(record)
             self._tell_callbacks(record)
             self._remove_later(record)
-            return
-        if recovered.was_running and recovered.ends_with is None:
-            await self._journal.requeued(task_id, counts=True)
-        self._lines.keep(record.tenant, record.input_bytes)
-        await self._enter(record)
-        if recovered.ends_with is not None:
+        elif recovered.ends_with is not None:
             self._conductor.cancel(record, recovered.ends_with)
+        else:
+            self._lines.keep(record.row.tenant, record.row.input_bytes)
+            await self._conductor.take_over(record)
 
     def _on_end(self, record: TaskRecord) -> None:
         """The task's callbacks hear of its end, however it came about."""
-        self.on_ended(record.task)
+        self.on_ended(self._conductor.view(record))
         self._tell_callbacks(record)
 
     def _tell_callbacks(self, record: TaskRecord) -> None:
-        if not record.task.callbacks:
+        callbacks, failure = record.callbacks, record.row.failure
+        if not callbacks:
             return
-        status: Literal["success", "failure"] = "failure" if record.failure else "success"
-        ended = ProgressTaskCompleted(task_status=status, failure=record.task.failure)
-        self.relay_callback(record.task, ended.model_dump(mode="json"))
+        ended = ProgressTaskCompleted(
+            task_status="failure" if failure else "success",
+            failure=public_failure(failure) if failure else None,
+        )
+        self._on_callback(record.task_id, callbacks, ended.model_dump(mode="json"))
+        record.note(untold=None)
         # Killed before this is written, the next server tells it again rather than never.
-        self._journal.told(record.task.task_id).add_done_callback(_told_twice_perhaps)
+        self._journal.told(record.task_id).add_done_callback(_told_twice_perhaps)
 
     def _remove_later(self, record: TaskRecord) -> None:
         """A single-use result goes some time after it was read."""
-        if not self._single_use_results or record.fetched is None:
+        fetched, task_id = record.row.fetched, record.task_id
+        if not self._single_use_results or fetched is None:
             return
-        left_s = max(0.0, record.fetched + self._result_removal_delay_s - time.time())
-        task_id = record.task.task_id
+        left_s = max(0.0, fetched + self._result_removal_delay_s - time.time())
         record.removal = asyncio.get_running_loop().call_later(
             left_s, lambda: self._conductor.background(self.delete_task(task_id))
         )
 
     def _find(self, task_id: str, tenant: str) -> TaskRecord:
         record = self._records.get(task_id)
-        if record is None or record.tenant != tenant:
+        if record is None or record.row.tenant != tenant:
             raise TaskNotFoundError
         return record
 
@@ -374,10 +381,15 @@ class LocalEngine(JobkitInterface):
         record = self._records.get(task_id)
         return self._conductor.view(record).position if record else None
 
+    async def get_raw_task(self, task_id: str) -> Task:
+        if task_id not in self._records:
+            raise TaskNotFoundError
+        return self._records[task_id].as_task()
+
     async def task_status(self, task_id: str, wait: float = 0.0) -> Task:
-        task = await self.get_raw_task(task_id)
-        await self._records[task_id].wait_finished(wait)
-        return task
+        if task_id in self._records:
+            await self._records[task_id].wait_settled(wait)
+        return await self.get_raw_task(task_id)
 
 
 def _told_twice_perhaps(written: asyncio.Future[None]) -> None:

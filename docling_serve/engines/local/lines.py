@@ -25,12 +25,12 @@ class Line:
         self.times = ServiceTimes(workers)
         self._queue: FairQueue[TaskRecord] = FairQueue()
         self._handed: list[TaskRecord] = []
-        self._running = 0
+        self._running: set[TaskRecord] = set()
         self._arrived = asyncio.Event()
 
     def put(self, record: TaskRecord) -> None:
         """Line up a task; a document is the measure of a tenant's share."""
-        self._queue.put(record, record.tenant, float(max(1, record.num_docs)))
+        self._queue.put(record, record.row.tenant, float(max(1, record.row.num_docs)))
         self._arrived.set()
 
     async def take(self) -> TaskRecord:
@@ -43,19 +43,17 @@ class Line:
         return record
 
     def started(self, record: TaskRecord) -> None:
-        """The runner has begun with it."""
-        if record in self._handed:
-            self._handed.remove(record)
-            self._running += 1
-            record.runs = True
+        """The runner has begun with it, which it was handed."""
+        self._handed.remove(record)
+        self._running.add(record)
 
-    def left(self, record: TaskRecord) -> None:
-        """It does not wait or run any more."""
+    def left(self, record: TaskRecord) -> bool:
+        """It does not wait or run any more; whether it waited until now."""
         if record in self._handed:
             self._handed.remove(record)
-        elif not self._queue.discard(record) and record.runs:
-            self._running -= 1
-            record.runs = False
+            return True
+        self._running.discard(record)
+        return self._queue.discard(record)
 
     def position(self, record: TaskRecord) -> int | None:
         """From 1; None for a task that does not wait here."""
@@ -75,11 +73,11 @@ class Line:
 
     def capacity(self, tenant: str) -> LineCapacity:
         """As a next task of ``tenant`` would find it."""
-        idle = max(0, self.times.workers - self._running)
+        idle = max(0, self.times.workers - len(self._running))
         before = len(self._handed) + self._queue.position_of_next(tenant) - idle
         return LineCapacity(
             queued=len(self),
-            running=self._running,
+            running=len(self._running),
             workers=self.times.workers,
             expected_wait_s=round(self.times.wait_s(max(0, before)), 1),
         )
@@ -111,7 +109,7 @@ class Lines:
 
     def of(self, record: TaskRecord) -> Line:
         """Where a task belongs."""
-        return self._heavy if self._light is None or not record.light else self._light
+        return self._heavy if self._light is None or not record.row.light else self._light
 
     def reserve(self, tenant: str, size: int) -> None:
         """Take room for a task of ``size`` bytes that is about to come.
@@ -144,24 +142,23 @@ class Lines:
 
     def put(self, record: TaskRecord) -> None:
         """Line up a task that has its room."""
-        record.has_room = True
         self.of(record).put(record)
 
     def started(self, record: TaskRecord) -> None:
         """The runner has begun with it; its room is free."""
         self.of(record).started(record)
-        self._free(record)
+        self.give_back(record.row.tenant, record.row.input_bytes)
 
     def left(self, record: TaskRecord) -> None:
         """It does not wait or run any more."""
-        self.of(record).left(record)
-        self._free(record)
+        if self.of(record).left(record):
+            self.give_back(record.row.tenant, record.row.input_bytes)
 
     def learn(self, record: TaskRecord) -> None:
         """How long a task took that an earlier server ran: what is expected until one has ended."""
-        task = record.task
-        if record.failure is None and task.started_at and task.finished_at:
-            self.of(record).times.ended((task.finished_at - task.started_at).total_seconds())
+        row = record.row
+        if row.failure is None and row.started and row.finished:
+            self.of(record).times.ended(row.finished - row.started)
 
     def position(self, record: TaskRecord) -> int | None:
         """From 1; None for a task that does not wait."""
@@ -183,11 +180,6 @@ class Lines:
             light=light.capacity(tenant) if light is not None else None,
             room=max(0, limit - self._tasks.total()) if limit else None,
         )
-
-    def _free(self, record: TaskRecord) -> None:
-        if record.has_room:
-            record.has_room = False
-            self.give_back(record.tenant, record.input_bytes)
 
     def _full(self, why: str, places: int) -> QueueFull:
         # The line that empties first makes room first.

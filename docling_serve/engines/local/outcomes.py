@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 
 from docling_serve.engines.local.disk import Disk
-from docling_serve.engines.local.journal import IllegalMove, Journal
+from docling_serve.engines.local.journal import IllegalMove, Journal, TaskRow
+from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import (
     DISK_FULL,
@@ -27,11 +29,11 @@ def outcome_of(record: TaskRecord) -> JobResult | Failure:
     runner = record.runner
     assert runner is not None
     if runner.cancelled():
-        return record.cancelled_with or SHUT_DOWN
+        return record.stopped_with or SHUT_DOWN
     error = runner.exception()
     if error is None:
         return runner.result()
-    return record.cancelled_with or _failure_of(record.task.task_id, error)
+    return record.stopped_with or _failure_of(record.task_id, error)
 
 
 def _failure_of(task_id: str, error: BaseException) -> Failure:
@@ -57,26 +59,25 @@ class Outcomes:
         self._unwritten: dict[str, Failure | None] = {}
         self._writing_again = asyncio.Lock()
 
-    async def write(self, record: TaskRecord, outcome: JobResult | Failure) -> Failure | None:
-        """Keep ``outcome``; returns the failure that it came to, None for a success.
+    async def write(self, record: TaskRecord, outcome: JobResult | Failure) -> TaskRow:
+        """Keep ``outcome``; returns the row that the task comes to.
 
         A result that cannot be kept is a failure; its files go, which makes room for saying so.
         """
         if isinstance(outcome, JobResult):
             try:
-                await self._keep_result(record, outcome)
+                ended = await self._keep_result(record, outcome)
             except OSError as exc:
-                _log.error("task %s: its result cannot be kept: %s", record.task.task_id, exc)
+                _log.error("task %s: its result cannot be kept: %s", record.task_id, exc)
                 outcome = _not_kept(exc)
             else:
                 await asyncio.to_thread(record.folder.drop_inputs)
-                return None
-        await self._write_failure(record, outcome)
-        return outcome
+                return ended
+        return await self._write_failure(record, outcome)
 
     def write_later(self, record: TaskRecord, failure: Failure) -> None:
         """Clients know of ``failure`` already."""
-        self._unwritten[record.task.task_id] = failure
+        self._unwritten[record.task_id] = failure
 
     async def write_again(self) -> None:
         """Try once more to write what could not be written."""
@@ -104,7 +105,7 @@ class Outcomes:
         else:
             self._unwritten.pop(task_id, None)
 
-    async def _keep_result(self, record: TaskRecord, result: JobResult) -> None:
+    async def _keep_result(self, record: TaskRecord, result: JobResult) -> TaskRow:
         body = record.folder.root / result.body
 
         def sync() -> int:
@@ -113,19 +114,29 @@ class Outcomes:
             return body.stat().st_size
 
         size = await asyncio.to_thread(sync)
-        await self._journal.succeeded(record.task.task_id, result, size, time.time())
-        record.result, record.result_bytes = result, size
+        now = time.time()
+        await self._journal.succeeded(record.task_id, result, size, now)
+        return replace(
+            record.row, state=TaskState.SUCCESS, finished=now, result=result, result_bytes=size
+        )
 
-    async def _write_failure(self, record: TaskRecord, failure: Failure) -> None:
-        task_id = record.task.task_id
+    async def _write_failure(self, record: TaskRecord, failure: Failure) -> TaskRow:
+        task_id = record.task_id
+        ended = failed_row(record.row, failure, now := time.time())
         try:
-            await self._journal.failed(task_id, failure, time.time())
+            await self._journal.failed(task_id, failure, now)
         except OSError as exc:
             _log.warning("task %s: its failure is not in the journal yet: %s", task_id, exc)
             self._unwritten[task_id] = failure
         await asyncio.to_thread(record.folder.remove)
         if task_id in self._unwritten:
             await self.write_again()
+        return ended
+
+
+def failed_row(row: TaskRow, failure: Failure, at: float) -> TaskRow:
+    """``row`` once its task has ended with ``failure``, ``at`` in seconds of the epoch."""
+    return replace(row, state=TaskState.FAILURE, finished=at, failure=failure)
 
 
 def _not_kept(exc: OSError) -> Failure:

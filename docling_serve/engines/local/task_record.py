@@ -1,69 +1,100 @@
-"""One task of the local engine, and the event its waiters wait on."""
+"""One task of the local engine: its row, and what this process has beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
 
+from docling.datamodel.service.callbacks import CallbackSpec
+from docling.datamodel.service.options import ConvertDocumentsOptions
+from docling.datamodel.service.tasks import TaskType
 from docling_jobkit.datamodel.task import Task
+from docling_jobkit.datamodel.task_meta import TaskStatus
 
+from docling_serve.engines.local.journal import TaskRow
+from docling_serve.engines.local.states import SETTLED, TaskState
 from docling_serve.engines.watch import Watch
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.rendering import public_failure
+
+_STATUS_AT_END = {TaskState.SUCCESS: TaskStatus.SUCCESS, TaskState.FAILURE: TaskStatus.FAILURE}
 
 
 @dataclass(eq=False)
 class TaskRecord:
-    """Everything the engine knows of a task. Only the engine writes it.
+    """Everything the engine knows of a task. Its state changes in the conductor alone.
 
-    ``spec`` is there until the task has finished. ``attached`` says that the client waits on its
-    connection. A ``parked`` task does not go on in this process, but in the next one that works
-    with the folder.
+    ``spec`` is there until the task has ended. ``stopped_with`` says why the runner was told to
+    stop.
     """
 
-    task: Task
-    tenant: str
+    row: TaskRow
     folder: TaskFolder
-    spec: JobSpec | None
-    num_docs: int = 0
-    input_bytes: int = 0
-    light: bool = False
-    attached: bool = False
-    idempotency_key: str | None = None
-    fingerprint: str | None = None
-    attempts: int = 0
-    has_room: bool = False
-    runs: bool = False
-    parked: bool = False
-    ending: bool = False
+    spec: JobSpec | None = None
     progress: JobProgress | None = None
-    result: JobResult | None = None
-    result_bytes: int = 0
-    fetched: float | None = None
-    failure: Failure | None = None
-    cancelled_with: Failure | None = None
     runner: asyncio.Future[JobResult] | None = None
+    stopped_with: Failure | None = None
     started_clock: float | None = None
     removal: asyncio.TimerHandle | None = None
     watches: set[Watch] = field(default_factory=set)
     _change: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def finished(self) -> bool:
-        """Whether the task has come to its end."""
-        return self.task.is_completed()
+    def task_id(self) -> str:
+        return self.row.task_id
+
+    @property
+    def state(self) -> TaskState:
+        """Where the task stands."""
+        return self.row.state
+
+    @property
+    def status(self) -> TaskStatus:
+        """The state in the words of docling-jobkit, which knows only what clients see."""
+        running = TaskStatus.PENDING if self.row.started is None else TaskStatus.STARTED
+        return _STATUS_AT_END.get(self.state, running)
+
+    @property
+    def callbacks(self) -> list[CallbackSpec]:
+        """Those that have not been told of the end."""
+        return [CallbackSpec.model_validate(callback) for callback in self.row.untold or ()]
+
+    def note(self, **changes: Any) -> None:
+        """Change fields of the row other than its state."""
+        self.row = replace(self.row, **changes)
+
+    def as_task(self) -> Task:
+        """The task as docling-jobkit's users know it, at this moment."""
+        row, spec = self.row, self.spec
+        options = ConvertDocumentsOptions.model_validate(spec.options) if spec else None
+        return Task(
+            task_id=row.task_id,
+            task_type=TaskType(row.task_type),
+            task_status=self.status,
+            convert_options=options,
+            callbacks=self.callbacks,
+            target_document_version=spec.target_document_version if spec else None,
+            error_message=row.failure.message if row.failure else None,
+            failure=public_failure(row.failure) if row.failure else None,
+            created_at=moment(row.created),
+            started_at=moment(row.started),
+            finished_at=moment(row.finished),
+        )
 
     def changed(self) -> None:
         """Wake everybody who waits for the next change."""
         self._change.set()
         self._change = asyncio.Event()
 
-    async def wait_finished(self, wait_s: float | None) -> None:
-        """Wait until the task has finished or is parked; at most ``wait_s`` seconds, None for no
+    async def wait_settled(self, wait_s: float | None) -> None:
+        """Wait until the task has ended or is parked; at most ``wait_s`` seconds, None for no
         limit."""
         deadline = None if wait_s is None else time.monotonic() + wait_s
-        while not self.finished and not self.parked:
+        while self.state not in SETTLED:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
@@ -73,3 +104,8 @@ class TaskRecord:
                 await asyncio.wait_for(self._change.wait(), left)
             except asyncio.TimeoutError:
                 return
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Seconds of the epoch as a date with a time zone."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)

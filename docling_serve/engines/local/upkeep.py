@@ -6,16 +6,47 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 
+from docling_serve.engines.local.journal import TaskRow
 from docling_serve.engines.local.lines import Lines
 from docling_serve.engines.local.outcomes import Outcomes
-from docling_serve.engines.local.retention import FinishedTask, RetentionRules
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import Failure
 
 _log = logging.getLogger(__name__)
 
 _ROUND_S = 5.0
+
+
+@dataclass(frozen=True)
+class RetentionRules:
+    """0 means no limit. ``max_age_s`` counts from the end of a task, read or not."""
+
+    max_age_s: float = 0.0
+    max_bytes: int = 0
+
+    def to_remove(self, tasks: Iterable[TaskRow], now: float) -> list[TaskRow]:
+        """Of finished tasks those that are too old; then, until the rest fits, results that a
+        client has read, then those that none has, the oldest first."""
+        oldest_first = sorted(tasks, key=_finished)
+        oldest_kept = now - self.max_age_s if self.max_age_s else float("-inf")
+        gone = [task for task in oldest_first if _finished(task) < oldest_kept]
+        kept = oldest_first[len(gone) :]
+        excess = sum(task.result_bytes for task in kept) - self.max_bytes
+        if not self.max_bytes or excess <= 0:
+            return gone
+        for task in sorted(kept, key=lambda task: (task.fetched is None, _finished(task))):
+            if excess <= 0:
+                break
+            if task.result_bytes:
+                gone.append(task)
+                excess -= task.result_bytes
+        return gone
+
+
+def _finished(task: TaskRow) -> float:
+    return task.finished or 0.0
 
 
 class Upkeep:
@@ -47,8 +78,9 @@ class Upkeep:
         """Everything that is due at ``now``, in seconds of the epoch."""
         await self._outcomes.write_again()
         self._end_overdue(now)
-        for task in self._rules.to_remove(self._finished(), now):
-            if not task.fetched and task.result_bytes:
+        ended = [record.row for record in self._records.values() if record.state.finished]
+        for task in self._rules.to_remove(ended, now):
+            if task.fetched is None and task.result_bytes:
                 _log.warning("task %s: removing a result that nobody has read", task.task_id)
             await self._delete(task.task_id)
 
@@ -64,12 +96,5 @@ class Upkeep:
             details={"reason": "queue_age"},
         )
         for record in self._lines.waiting():
-            if now - record.task.created_at.timestamp() > limit:
+            if now - record.row.created > limit:
                 self._cancel(record, overdue)
-
-    def _finished(self) -> Iterable[FinishedTask]:
-        for task_id, record in self._records.items():
-            ended = record.task.finished_at
-            if record.finished and ended is not None:
-                fetched = record.fetched is not None
-                yield FinishedTask(task_id, ended.timestamp(), record.result_bytes, fetched)

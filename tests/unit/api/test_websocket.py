@@ -133,7 +133,7 @@ async def test_progress_is_told(tmp_path: Path) -> None:
     async with rest_server(tmp_path, closed=True) as server:
         task_id = await submit(server)
         await server.runner.begun.get()
-        task = server.engine.tasks[task_id]
+        task = await server.engine.get_raw_task(task_id)
         async with watch(server, task_id) as socket:
             await socket.next()
             await socket.next()

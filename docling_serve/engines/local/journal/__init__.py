@@ -4,9 +4,8 @@ from docling_serve.engines.local.journal.journal import Journal, require_usable
 from docling_serve.engines.local.journal.records import (
     Delivery,
     IllegalMove,
-    JournaledTask,
     JournalUnusable,
-    TaskState,
+    TaskRow,
 )
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "IllegalMove",
     "Journal",
     "JournalUnusable",
-    "JournaledTask",
-    "TaskState",
+    "TaskRow",
     "require_usable",
 ]

@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from docling_serve.engines.local.journal.records import (
-    MAY_COME_FROM,
     Delivery,
     IllegalMove,
-    JournaledTask,
     JournalUnusable,
-    TaskState,
+    TaskRow,
 )
 from docling_serve.engines.local.journal.schema import migrate
 from docling_serve.engines.local.journal.writer import JournalWriter
+from docling_serve.engines.local.states import JOURNALED, MAY_COME_FROM, TaskState
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobResult
 
 T = TypeVar("T")
 
-_COLUMNS = tuple(field.name for field in dataclasses.fields(JournaledTask))
+_COLUMNS = tuple(field.name for field in dataclasses.fields(TaskRow))
 
 
 class Journal:
@@ -63,7 +62,7 @@ class Journal:
 
     # ---- tasks ------------------------------------------------------------------------------
 
-    def accept(self, task: JournaledTask) -> asyncio.Future[None]:
+    def accept(self, task: TaskRow) -> asyncio.Future[None]:
         """Take in a new task.
 
         Raises:
@@ -126,7 +125,7 @@ class Journal:
             lambda connection: _run(connection, "DELETE FROM tasks WHERE task_id = ?", task_id)
         )
 
-    def tasks(self) -> asyncio.Future[list[JournaledTask]]:
+    def tasks(self) -> asyncio.Future[list[TaskRow]]:
         """Every task, in the order in which they were accepted."""
         return self._do(_all_tasks)
 
@@ -233,7 +232,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _insert(connection: sqlite3.Connection, task: JournaledTask) -> None:
+def _insert(connection: sqlite3.Connection, task: TaskRow) -> None:
     values = [_to_column(getattr(task, name)) for name in _COLUMNS]
     marks = ", ".join("?" for _ in _COLUMNS)
     connection.execute(
@@ -268,7 +267,7 @@ def _run(connection: sqlite3.Connection, statement: str, *values: object) -> Non
 
 def _to_column(value: object) -> Any:
     if isinstance(value, TaskState):
-        return value.value
+        return JOURNALED[value].value
     if isinstance(value, JobResult):
         return value.model_dump_json()
     if isinstance(value, list):
@@ -278,21 +277,21 @@ def _to_column(value: object) -> Any:
     return value
 
 
-def _all_tasks(connection: sqlite3.Connection) -> list[JournaledTask]:
+def _all_tasks(connection: sqlite3.Connection) -> list[TaskRow]:
     rows = connection.execute(
         f"SELECT {', '.join(_COLUMNS)} FROM tasks ORDER BY seq"  # noqa: S608 - our names
     )
     return [_task(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
 
-def _task(row: dict[str, Any]) -> JournaledTask:
+def _task(row: dict[str, Any]) -> TaskRow:
     row["state"] = TaskState(row["state"])
     row["attached"] = bool(row["attached"])
     row["light"] = bool(row["light"])
     row["untold"] = json.loads(row["untold"]) if row["untold"] else None
     row["result"] = JobResult.model_validate_json(row["result"]) if row["result"] else None
     row["failure"] = Failure(**json.loads(row["failure"])) if row["failure"] else None
-    return JournaledTask(**row)
+    return TaskRow(**row)
 
 
 def _all_deliveries(connection: sqlite3.Connection) -> list[Delivery]:

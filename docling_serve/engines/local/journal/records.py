@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
+from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import DoclingServeError, Failure
 from docling_serve.jobs import JobResult
 
 
-class TaskState(str, Enum):
-    """Where a task stands.
-
-    ``queued -> started -> success | failure``; a started task goes back to ``queued`` when its
-    attempt ended with the server. A queued one may fail without having started, and may succeed:
-    its start could not be written when the disk was full.
-    """
-
-    QUEUED = "queued"
-    STARTED = "started"
-    SUCCESS = "success"
-    FAILURE = "failure"
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing comes after it."""
-        return self in (TaskState.SUCCESS, TaskState.FAILURE)
-
-
-MAY_COME_FROM: dict[TaskState, tuple[TaskState, ...]] = {
-    TaskState.QUEUED: (TaskState.STARTED,),
-    TaskState.STARTED: (TaskState.QUEUED,),
-    TaskState.SUCCESS: (TaskState.QUEUED, TaskState.STARTED),
-    TaskState.FAILURE: (TaskState.QUEUED, TaskState.STARTED),
-}
-"""The legal moves: from which states a task comes to a state."""
-
-
 @dataclass(frozen=True)
-class JournaledTask:
-    """A task as the journal knows it; its documents and its ``job.json`` lie in its folder.
+class TaskRow:
+    """A task's row; its documents and its ``job.json`` lie in its folder.
 
+    In the engine ``state`` may be any :class:`TaskState`, in the journal only those that
+    ``JOURNALED`` names.
     ``attempts`` counts the runs begun. ``attached`` says that the client waits on its connection,
     so that nobody asks for the task once that connection is gone. ``light`` says that it needs no
     models. ``untold`` are its callbacks (``CallbackSpec`` as JSON data) until their last event is

@@ -64,7 +64,7 @@ def test_closing_stops_all_and_leaves_no_file(tmp_path: Path) -> None:
 
             assert [(await waiter).failure for waiter in waiters] == [SHUT_DOWN, SHUT_DOWN]
             assert left_in(tmp_path) == []
-            assert engine.tasks == {}
+            assert engine._records == {}
 
     run(work())
 

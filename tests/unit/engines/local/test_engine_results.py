@@ -94,7 +94,7 @@ def test_clearing_removes_what_ended_long_ago(tmp_path: Path, older_than: float,
                 await finished(engine, task)
             await engine.clear_results(older_than)
 
-            assert len(engine.tasks) == left
+            assert len(engine._records) == left
             assert not (await engine.view(running)).finished
 
     run(work())

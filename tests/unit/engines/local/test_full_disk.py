@@ -14,8 +14,9 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_serve.engines.base import DEFAULT_TENANT
 from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.engine import LocalEngine
-from docling_serve.engines.local.journal import Journal, TaskState
+from docling_serve.engines.local.journal import Journal
 from docling_serve.engines.local.journal.journal import connect
+from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import Failure, TaskFailed
 from tests.helpers.loops import run
 from tests.unit.engines.hand_runner import HandRunner, finished, left_in, submission, submit

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from docling_jobkit.datamodel.task import Task
 
+from docling_serve.engines.local.journal import TaskRow
 from docling_serve.engines.local.lines import Line, Lines, QueueLimits
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import QueueFull
@@ -14,9 +14,8 @@ from tests.helpers.loops import run
 
 
 def record(name: str, tenant: str = "a", *, light: bool = False, size: int = 0) -> TaskRecord:
-    task = Task(task_id=name)
-    folder = TaskFolder(Path("nowhere"))
-    return TaskRecord(task, tenant, folder, None, num_docs=1, input_bytes=size, light=light)
+    row = TaskRow(name, tenant, "convert", 1, created=1.0, input_bytes=size, light=light)
+    return TaskRecord(row, TaskFolder(Path("nowhere")))
 
 
 def lines(limits: QueueLimits | None = None, *, light: bool = False) -> Lines:
@@ -25,7 +24,7 @@ def lines(limits: QueueLimits | None = None, *, light: bool = False) -> Lines:
 
 def put(to: Lines, *records: TaskRecord) -> None:
     for one in records:
-        to.reserve(one.tenant, one.input_bytes)
+        to.reserve(one.row.tenant, one.row.input_bytes)
         to.put(one)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
+from hypothesis import given, settings
 
 from docling_serve.engines.base import DEFAULT_TENANT
+from docling_serve.engines.local.journal import TaskRow
 from docling_serve.engines.local.lines import QueueLimits
-from docling_serve.engines.local.retention import RetentionRules
+from docling_serve.engines.local.upkeep import RetentionRules
 from tests.helpers.loops import run
 from tests.unit.engines.hand_runner import REPLY, HandRunner, finished, left_in, opened, submit
 
@@ -66,3 +69,72 @@ def test_results_beyond_the_room_for_them_go_the_oldest_first(tmp_path: Path) ->
             assert kept == [tasks[2], tasks[1]]
 
     run(work())
+
+
+# ---- which results go ----------------------------------------------------------------------------
+
+NOW = 1000.0
+
+
+def finished_task(name: str, finished: float, size: int = 0, fetched: bool = False) -> TaskRow:
+    read = finished if fetched else None
+    return TaskRow(
+        name, "a", "convert", 1, created=0.0, finished=finished, fetched=read, result_bytes=size
+    )
+
+
+TASKS = st.lists(
+    st.builds(
+        finished_task,
+        st.uuids().map(str),
+        st.floats(0, NOW),
+        st.integers(0, 100),
+        fetched=st.booleans(),
+    ),
+    max_size=20,
+)
+
+
+def removed(rules: RetentionRules, *tasks: TaskRow) -> list[str]:
+    return [task.task_id for task in rules.to_remove(tasks, NOW)]
+
+
+def test_without_limits_everything_stays() -> None:
+    assert removed(RetentionRules(), finished_task("a", 0.0, 10**12)) == []
+
+
+def test_what_is_too_old_goes() -> None:
+    assert removed(
+        RetentionRules(max_age_s=10), finished_task("old", 989.0), finished_task("new", 991.0)
+    ) == ["old"]
+
+
+def test_results_go_from_the_oldest_until_the_rest_fits() -> None:
+    tasks = [finished_task("c", 3.0, 40), finished_task("a", 1.0, 40), finished_task("b", 2.0, 40)]
+
+    assert removed(RetentionRules(max_bytes=50), *tasks) == ["a", "b"]
+
+
+def test_results_that_were_read_go_first() -> None:
+    tasks = [finished_task("unread", 1.0, 40), finished_task("read", 2.0, 40, fetched=True)]
+
+    assert removed(RetentionRules(max_bytes=50), *tasks) == ["read"]
+
+
+def test_a_task_without_a_result_makes_no_room() -> None:
+    tasks = [finished_task("failed", 1.0, 0), finished_task("big", 2.0, 60)]
+
+    assert removed(RetentionRules(max_bytes=50), *tasks) == ["big"]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(TASKS, st.floats(0, NOW), st.integers(0, 500))
+def test_what_stays_is_within_the_limits(tasks: list[TaskRow], age_s: float, size: int) -> None:
+    rules = RetentionRules(age_s, size)
+    gone = rules.to_remove(tasks, NOW)
+    kept = [task for task in tasks if task not in gone]
+
+    assert len(gone) == len({task.task_id for task in gone}), "each once"
+    assert not age_s or all(NOW - (task.finished or 0.0) <= age_s for task in kept)
+    assert not size or sum(task.result_bytes for task in kept) <= size
+    assert rules.to_remove(kept, NOW) == [], "it is done in one go"

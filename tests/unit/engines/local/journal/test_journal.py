@@ -13,12 +13,12 @@ import pytest
 from docling_serve.engines.local.journal import (
     IllegalMove,
     Journal,
-    JournaledTask,
     JournalUnusable,
-    TaskState,
+    TaskRow,
 )
 from docling_serve.engines.local.journal.journal import connect
 from docling_serve.engines.local.journal.schema import MIGRATIONS, VERSION
+from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobResult
 from tests.helpers.loops import run
@@ -27,8 +27,8 @@ FAILURE = Failure("capacity", "It was lost.", retryable=True, details={"reason":
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.5)
 
 
-def a_task(task_id: str = "one", **more: Any) -> JournaledTask:
-    return JournaledTask(task_id, "acme", "convert", num_docs=1, created=1.0, **more)
+def a_task(task_id: str = "one", **more: Any) -> TaskRow:
+    return TaskRow(task_id, "acme", "convert", num_docs=1, created=1.0, **more)
 
 
 @asynccontextmanager

@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from docling_serve.engines.local.journal import IllegalMove, Journal, JournaledTask, TaskState
-from docling_serve.engines.local.journal.records import MAY_COME_FROM
+from docling_serve.engines.local.journal import IllegalMove, Journal, TaskRow
+from docling_serve.engines.local.states import MAY_COME_FROM, TaskState
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobResult
 from tests.helpers.loops import run
@@ -40,7 +40,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.folder = self.base / "0"
         self.folder.mkdir()
         self.journal = self.opened()
-        self.model: dict[str, JournaledTask] = {}
+        self.model: dict[str, TaskRow] = {}
         self.made = 0
 
     def opened(self) -> Journal:
@@ -57,7 +57,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(target=task_ids, keyed=st.booleans())
     def accept(self, keyed: bool) -> str:
         self.made += 1
-        task = JournaledTask(
+        task = TaskRow(
             f"t{self.made}",
             "acme",
             "convert",
