@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import docling_serve.settings as shared
-from docling_serve.collector import collector_at_rest
+from docling_serve.collector import gc_paused
 from docling_serve.errors import Failure, ShuttingDown, TaskFailed
 from docling_serve.failure_place import with_place
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, may_need_models
@@ -185,7 +185,7 @@ def _enter_mode(runtime: Runtime) -> None:
         _log.warning("torch was imported before the app was made, so this process stays large")
 
 
-@collector_at_rest()
+@gc_paused()
 def _build(runtime: Runtime) -> FastAPI:
     # Only now: these import docling, which must not find torch when it is to be left out.
     from docling_serve import api  # noqa: PLC0415

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def collector_at_rest() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Collect nothing meanwhile, and never look at what came meanwhile.
 
     A fifth of the time of importing torch and docling goes into looking for garbage among modules,

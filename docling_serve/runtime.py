@@ -20,7 +20,7 @@ from docling_serve.vram.admission import VramAdmission
 from docling_serve.vram.mode import should_use_subprocess
 from docling_serve.vram.neighbours import configured_neighbours, unload_external_models
 from docling_serve.vram.nvml import GpuProbe
-from docling_serve.vram.release import ReleaseWatch
+from docling_serve.vram.release import ReleaseTracker
 from docling_serve.vram.sampling import GpuSampler
 
 RELEASE_WAIT_S = 5.0
@@ -72,7 +72,7 @@ class Runtime:
         self.guardian = Guardian()
         self.probe = GpuProbe()
         sampler = GpuSampler(self.probe)
-        self.device = ReleaseWatch(self.probe, RELEASE_WAIT_S, sampler=sampler)
+        self.device = ReleaseTracker(self.probe, RELEASE_WAIT_S, sampler=sampler)
         asks = bool(configured_neighbours(self.settings))
         self.admission = VramAdmission(
             self.probe,

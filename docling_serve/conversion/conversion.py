@@ -43,7 +43,12 @@ from docling_serve.conversion.failures import (
 from docling_serve.conversion.input_limits import InputLimits
 from docling_serve.conversion.model_sets import ConverterStats
 from docling_serve.conversion.page_slices import adaptation, dump_slice, page_counts, page_range
-from docling_serve.conversion.reports import CallbackRelay, OnCallback, OnProgress, ProgressTracker
+from docling_serve.conversion.reports import (
+    CallbackRelay,
+    OnCallbackDue,
+    OnProgress,
+    ProgressTracker,
+)
 from docling_serve.errors import TaskFailed
 from docling_serve.jobs import (
     CountPages,
@@ -113,7 +118,7 @@ class Conversion:
         spec: JobSpec,
         folder: TaskFolder,
         on_progress: OnProgress = lambda _: None,
-        on_callback: OnCallback = lambda _: None,
+        on_callback: OnCallbackDue = lambda _: None,
     ) -> JobResult:
         """Convert, render, and write ``result.body`` into ``folder``.
 
@@ -138,7 +143,7 @@ class Conversion:
         spec: JobSpec,
         folder: TaskFolder,
         tracker: ProgressTracker,
-        on_callback: OnCallback,
+        on_callback: OnCallbackDue,
     ) -> JobResult:
         started = time.monotonic()
         if isinstance(spec.part, CountPages):

@@ -15,7 +15,7 @@ from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress
 
 OnProgress = Callable[[JobProgress], None]
-OnCallback = Callable[[dict[str, Any]], None]
+OnCallbackDue = Callable[[dict[str, Any]], None]
 
 
 class ProgressTracker:
@@ -61,7 +61,7 @@ class CallbackRelay:
     and may end as soon as its job is done.
     """
 
-    def __init__(self, on_callback: OnCallback) -> None:
+    def __init__(self, on_callback: OnCallbackDue) -> None:
         self._on_callback = on_callback
 
     def invoke_callbacks_async(

@@ -182,7 +182,7 @@ class Blueprint:
             )
         )
         preprocessing = pipeline.preprocessing_model
-        pipeline.preprocessing_model = face(
+        pipeline.preprocessing_model = shallow_clone(
             preprocessing,
             options=preprocessing.options.model_copy(
                 update={
@@ -207,10 +207,11 @@ class Blueprint:
         options = pipeline.pipeline_options.ocr_options
         engine = getattr(model, "_engine", None)
         if not isinstance(engine, BaseOcrModel):
-            return face(model, options=options)
+            return shallow_clone(model, options=options)
         # The kind "auto" hands over to the engine it chose, which has options of its own.
         of_engine = engine.options.model_copy(update={"mode": options.mode})
-        return face(model, options=options, _engine=face(engine, options=of_engine))
+        engine = shallow_clone(engine, options=of_engine)
+        return shallow_clone(model, options=options, _engine=engine)
 
     def _table(self, pipeline: Any, obtain: Obtain) -> Any:
         options = pipeline.pipeline_options
@@ -264,29 +265,29 @@ class Blueprint:
             return model
         if name not in self._stages:
             return model
-        return face(obtain(self._stages[name], load), options=stage_options)
+        return shallow_clone(obtain(self._stages[name], load), options=stage_options)
 
 
-def face(model: Loaded, **attributes: Any) -> Loaded:
+def shallow_clone(model: Loaded, **attributes: Any) -> Loaded:
     """A copy of ``model`` that differs in ``attributes`` and shares all else, weights included."""
     cls: Any = type(model)
-    cls = _face_class(cls)
+    cls = _clone_class(cls)
     copied = object.__new__(cls)
-    # The original must outlive its faces: when it goes, it closes what they share.
-    vars(copied).update(vars(model), **attributes, _face_of=model)
+    # The original must outlive its clones: when it goes, it closes what they share.
+    vars(copied).update(vars(model), **attributes, _clone_of=model)
     shown: Loaded = copied
     return shown
 
 
 @lru_cache(maxsize=64)
-def _face_class(cls: Any) -> Any:
+def _clone_class(cls: Any) -> Any:
     if not hasattr(cls, "__del__"):
         return cls
     return type(cls.__name__, (cls,), {"__del__": _leave_open, "__module__": cls.__module__})
 
 
 def _leave_open(_: object) -> None:
-    """In place of a model's ``__del__``, which closes the engine that its faces share."""
+    """In place of a model's ``__del__``, which closes the engine that its clones share."""
 
 
 def _surroundings(pipeline: Any) -> dict[str, Any]:

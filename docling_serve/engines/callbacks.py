@@ -1,6 +1,6 @@
 """Deliver progress events to a task's callbacks: in order, signed, and again until they arrive.
 
-What is not yet delivered is kept in a ledger, so that it also leaves after a restart.
+What is not yet delivered is kept in an outbox, so that it also leaves after a restart.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIGNATURE_HEADER = "X-Docling-Signature"
 DELIVERY_HEADER = "X-Docling-Delivery"
 
 
-class Ledger(Protocol):
+class Outbox(Protocol):
     """Where events are kept until they have arrived; every call may raise ``OSError``."""
 
     def add_delivery(
@@ -95,9 +95,9 @@ class CallbackDelivery:
     """One queue per callback of a task, so that events arrive in the order in which they happened,
     and one that is down holds up no other."""
 
-    def __init__(self, rules: CallbackRules | None = None, ledger: Ledger | None = None) -> None:
+    def __init__(self, rules: CallbackRules | None = None, outbox: Outbox | None = None) -> None:
         self._rules = rules or CallbackRules()
-        self._ledger = ledger
+        self._outbox = outbox
         self._receivers: dict[tuple[str, str], _Receiver] = {}
         self._senders: set[asyncio.Future[Any]] = set()
         self._closing = asyncio.Event()
@@ -111,15 +111,15 @@ class CallbackDelivery:
         now = time.time()
         for spec in callbacks:
             entry: asyncio.Future[int] | None = None
-            if self._ledger is not None:
+            if self._outbox is not None:
                 target = spec.model_dump(mode="json")
-                added = self._ledger.add_delivery(task_id, target, body, now)
+                added = self._outbox.add_delivery(task_id, target, body, now)
                 entry = self._background(added)
             self._enqueue(spec, _Event(task_id, body, now, entry))
 
     async def resume(self) -> None:
         """Take up what a server before this one did not get delivered."""
-        pending = await self._ledger.pending_deliveries() if self._ledger else []
+        pending = await self._outbox.pending_deliveries() if self._outbox else []
         for kept in pending:
             entry: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             entry.set_result(kept.delivery_id)
@@ -129,12 +129,12 @@ class CallbackDelivery:
             _log.info("%d callback events of before are still to be delivered", len(pending))
 
     async def close(self, within_s: float) -> None:
-        """Give what is queued ``within_s`` seconds to leave. With a ledger, which has the rest,
+        """Give what is queued ``within_s`` seconds to leave. With an outbox, which has the rest,
         nobody is waited for who did not take the last try."""
         self._closing.set()
         if self._senders:
             _, late = await asyncio.wait(self._senders, timeout=within_s)
-            if late and self._ledger is None:
+            if late and self._outbox is None:
                 _log.warning("callback events to %d receivers are given up", len(late))
             while late:  # one that has its answer in this moment may not hear of it
                 for sender in late:
@@ -205,7 +205,7 @@ class CallbackDelivery:
         pause_s = due - time.time()
         if pause_s <= 0:
             return True
-        if self._ledger is None:  # nobody else will try
+        if self._outbox is None:  # nobody else will try
             await asyncio.sleep(pause_s)
             return True
         with suppress(asyncio.TimeoutError):
@@ -214,15 +214,15 @@ class CallbackDelivery:
         return True
 
     async def _note(self, event: _Event, due: float | None) -> None:
-        """Tell the ledger that ``event`` is done with, or when it is tried again."""
-        if self._ledger is None or event.entry is None:
+        """Tell the outbox that ``event`` is done with, or when it is tried again."""
+        if self._outbox is None or event.entry is None:
             return
         try:
             delivery_id = await event.entry
             if due is None:
-                await self._ledger.delivered(delivery_id)
+                await self._outbox.delivered(delivery_id)
             else:
-                await self._ledger.postpone_delivery(delivery_id, due)
+                await self._outbox.postpone_delivery(delivery_id, due)
         except OSError as exc:
             _log.warning("task %s: a callback event may be sent twice: %s", event.task_id, exc)
 

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 OnGranted = Callable[[Worker, Job, str | None], None]
 OnRefused = Callable[[Worker, Job], None]
-OnWait = Callable[[Job, Waiting], None]
+OnJobWaits = Callable[[Job, Waiting], None]
 
 
 class Bookings:
@@ -25,7 +25,7 @@ class Bookings:
     """
 
     def __init__(
-        self, admission: Admission, granted: OnGranted, refused: OnRefused, waits: OnWait
+        self, admission: Admission, granted: OnGranted, refused: OnRefused, waits: OnJobWaits
     ) -> None:
         self.admission = admission
         self._granted = granted

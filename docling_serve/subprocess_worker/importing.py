@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 
-from docling_serve.collector import collector_at_rest
+from docling_serve.collector import gc_paused
 from docling_serve.subprocess_worker.priority import run_in_background
 
 _IMPORTS = "docling_serve.conversion.imports"
@@ -31,7 +31,7 @@ def import_for_conversions(*, allow_external_plugins: bool, background: bool = F
     run_in_background(partial(_import, allow_external_plugins))
 
 
-@collector_at_rest()
+@gc_paused()
 def _import(allow_external_plugins: bool) -> None:
     from docling_serve.conversion.imports import import_all  # noqa: PLC0415 - imports torch
 

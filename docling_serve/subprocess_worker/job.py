@@ -31,7 +31,7 @@ class Listeners:
     on_callback: Callable[[dict[str, Any]], None] = _ignore
 
 
-UNHEARD = Listeners()
+NO_LISTENERS = Listeners()
 
 
 @dataclass(eq=False)

@@ -31,7 +31,7 @@ from docling_serve.jobs import (
     model_kind,
 )
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.job import UNHEARD, Listeners, stopped_at
+from docling_serve.subprocess_worker.job import NO_LISTENERS, Listeners, stopped_at
 
 _PIPELINE = "standard"  # docling's ProcessingPipeline.STANDARD, and the default
 _SHORTEST_S = 1.0
@@ -119,7 +119,7 @@ class PageFanOut:
         folder, sources = await asyncio.to_thread(self._stage, "count", self.spec.sources)
         counting = {"part": CountPages(), "sources": sources, "callbacks": []}
         counted = self.spec.model_copy(update=counting)
-        result = await self._run(folder, counted, UNHEARD.on_progress)
+        result = await self._run(folder, counted, NO_LISTENERS.on_progress)
         counts: list[int | None] = json.loads(folder.result_file(result).read_bytes())
         return counts
 

@@ -40,14 +40,14 @@ class PoisonList:
 
     def add(self, folder: TaskFolder) -> None:
         """Remember the request staged in ``folder``."""
-        self._until[fingerprint(folder)] = self._clock() + self._remember_s
+        self._until[request_hash(folder)] = self._clock() + self._remember_s
 
     def matches(self, folder: TaskFolder) -> bool:
         """Whether the request staged in ``folder`` is one of those."""
-        return bool(self) and fingerprint(folder) in self._until
+        return bool(self) and request_hash(folder) in self._until
 
 
-def fingerprint(folder: TaskFolder) -> str:
+def request_hash(folder: TaskFolder) -> str:
     """A hash over everything that decides what a worker does with the task in ``folder``.
 
     Raises:

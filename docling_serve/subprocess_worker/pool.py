@@ -25,7 +25,7 @@ from docling_serve.jobs import (
 from docling_serve.subprocess_worker import fork_server
 from docling_serve.subprocess_worker.admission import Admission, AdmitAll
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.job import UNHEARD, Job, Listeners
+from docling_serve.subprocess_worker.job import NO_LISTENERS, Job, Listeners
 from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.page_fanout import PageFanOut, may_fan_out
@@ -93,7 +93,7 @@ class SubprocessWorkerPool:
         light: bool = False,
         kind: str = "",
         goes_on: bool = False,
-        listeners: Listeners = UNHEARD,
+        listeners: Listeners = NO_LISTENERS,
     ) -> JobResult:
         """Run the job whose ``job.json`` lies in ``folder``; wait for a worker if need be.
 
@@ -232,9 +232,9 @@ async def process_in_subprocess(
     *,
     folder: Path | None = None,
     pool: SubprocessWorkerPool | None = None,
-    on_started: Callable[[], None] = UNHEARD.on_started,
-    on_progress: Callable[[JobProgress], None] = UNHEARD.on_progress,
-    on_callback: Callable[[dict[str, Any]], None] = UNHEARD.on_callback,
+    on_started: Callable[[], None] = NO_LISTENERS.on_started,
+    on_progress: Callable[[JobProgress], None] = NO_LISTENERS.on_progress,
+    on_callback: Callable[[dict[str, Any]], None] = NO_LISTENERS.on_callback,
 ) -> dict[str, Any]:
     """Run one task in a worker process.
 

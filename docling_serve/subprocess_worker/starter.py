@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from docling_serve.subprocess_worker.channel import socket_pair
 from docling_serve.subprocess_worker.config import StartMethod, WorkerPoolConfig
 from docling_serve.subprocess_worker.stopping import signal_group
 
+_MAX_BACKOFF_S = 30.0
+
 _log = logging.getLogger(__name__)
 
 ChildMain = Callable[[child.ChildArguments], None]
@@ -38,7 +41,7 @@ _REAP_LIMIT_S = 2.0
 
 
 @dataclass(frozen=True)
-class Started:
+class StartedProcess:
     """A process under way, the server's end of its channel, and of what it prints."""
 
     process: BaseProcess
@@ -76,7 +79,7 @@ class Starter:
         spawn used."""
         await self._in_thread(self._prepare)
 
-    async def start(self, number: int, *, background: bool = False) -> Started:
+    async def start(self, number: int, *, background: bool = False) -> StartedProcess:
         """A started process and the server's ends of what it talks through. One that is started
         in the ``background`` leaves the processors to those that run jobs.
 
@@ -160,7 +163,7 @@ class Starter:
     def _context(self) -> BaseContext:
         return multiprocessing.get_context(self.start_method)
 
-    def _start(self, number: int, background: bool) -> Started:
+    def _start(self, number: int, background: bool) -> StartedProcess:
         self._require_alive()
         if self.start_method == "forkserver":
             self._entrust_fork_server()
@@ -186,7 +189,7 @@ class Starter:
             # With our copies open, the worker's death would not read as the end.
             theirs.close()
             printed.close()
-        return Started(process, ours, output)
+        return StartedProcess(process, ours, output)
 
     def _require_alive(self) -> None:
         """Raises ``ShuttingDown`` once all are to be killed, the one that has just started, too."""
@@ -196,3 +199,21 @@ class Starter:
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+
+class StartBackoff:
+    """Counts starts that failed in a row, and says from when on another may be tried."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.no_start_before = 0.0
+
+    def failed(self) -> None:
+        """A start failed: wait twice as long as the last time."""
+        self.failures += 1
+        delay = min(_MAX_BACKOFF_S, 0.5 * 2.0**self.failures)
+        self.no_start_before = time.monotonic() + delay
+
+    def succeeded(self) -> None:
+        """A worker became ready."""
+        self.failures = 0

@@ -22,12 +22,12 @@ from docling_serve.subprocess_worker.exits import Ending
 from docling_serve.subprocess_worker.job import Job
 from docling_serve.subprocess_worker.losses import Losses, ran_out_of_memory
 from docling_serve.subprocess_worker.memory import DeviceMemory
+from docling_serve.subprocess_worker.memory_sampler import MemorySampler
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
-from docling_serve.subprocess_worker.starter import Starter
+from docling_serve.subprocess_worker.starter import StartBackoff, Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.waiting import WaitingJobs
-from docling_serve.subprocess_worker.watches import MemoryWatch, StartBackoff
 from docling_serve.subprocess_worker.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Supervisor:
         self._numbers = 0
         self._draining = self._closing = False
         self._backoff = StartBackoff()
-        self._memory = MemoryWatch(self._busy, config.memory_limit_bytes, self._over_memory)
+        self._memory = MemorySampler(self._busy, config.memory_limit_bytes, self._over_memory)
         self._step_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()

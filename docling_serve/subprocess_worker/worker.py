@@ -22,7 +22,7 @@ from docling_serve.subprocess_worker.log_pipe import WorkerOutput
 from docling_serve.subprocess_worker.memory import DeviceMemory, MemoryRecord, tree_rss
 from docling_serve.subprocess_worker.messages import FromWorker, Ready, Run, Stop
 from docling_serve.subprocess_worker.scheduling import WorkerView
-from docling_serve.subprocess_worker.starter import Started, Starter
+from docling_serve.subprocess_worker.starter import StartedProcess, Starter
 from docling_serve.subprocess_worker.states import (
     ENDING,
     RUNNING_A_JOB,
@@ -254,7 +254,7 @@ class Worker:
             self._move(WorkerState.RELEASING)
         self._move(WorkerState.STOPPED)
 
-    async def _start(self) -> Started | None:
+    async def _start(self) -> StartedProcess | None:
         try:
             started = await self._starter.start(self.number, background=self._background)
         except ShuttingDown:

@@ -81,7 +81,7 @@ class VramAdmission:
         read_limit_s: float = READ_LIMIT_S,
     ) -> None:
         """``devices`` as :func:`parse_devices` reads it (empty: the first visible GPU); ``unload``
-        asks the neighbours, None without any; ``sampler`` may be shared with a ReleaseWatch.
+        asks the neighbours, None without any; ``sampler`` may be shared with a ReleaseTracker.
 
         Raises:
             ValueError: ``devices`` names something that is no device.

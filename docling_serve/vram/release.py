@@ -21,13 +21,13 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class _Watched:
+class _Tracked:
     baseline: MemoryBaseline
     looks: int = 0
     seen: bool = False
 
 
-class ReleaseWatch:
+class ReleaseTracker:
     """What the worker pool asks about device memory. Event loop only; the driver is read in
     threads.
 
@@ -58,7 +58,7 @@ class ReleaseWatch:
         )
         self._sampler.subscribe(self._look)
         self._noting: set[int] = set()
-        self._watched: dict[int, _Watched] = {}
+        self._tracked: dict[int, _Tracked] = {}
 
     async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
         """Worker ``pid``, which holds no device memory now, is about to be given a job; on GPU
@@ -69,21 +69,21 @@ class ReleaseWatch:
             return
         self._noting.discard(pid)
         if reading.state is not GpuState.NONE:
-            watched = _Watched(MemoryBaseline.from_reading(reading, device_uuid))
-            self._watched[pid] = watched
-            self._sampler.follow((ReleaseWatch, pid))
+            tracked = _Tracked(MemoryBaseline.from_reading(reading, device_uuid))
+            self._tracked[pid] = tracked
+            self._sampler.follow((ReleaseTracker, pid))
 
     async def wait_after(self, pid: int) -> None:
         """Worker ``pid`` has exited: wait until its device memory is back, within the bound."""
-        watched = self._watched.get(pid)
+        tracked = self._tracked.get(pid)
         self.forget(pid)
-        if watched is None or not watched.baseline.used_bytes:
+        if tracked is None or not tracked.baseline.used_bytes:
             return
         report = await wait_until_released(
             self._probe,
-            watched.baseline,
+            tracked.baseline,
             self._timeout_s,
-            seen_pids={pid} if watched.seen else (),
+            seen_pids={pid} if tracked.seen else (),
             sleep=self._sleep,
             clock=self._clock,
             read_limit_s=self._read_limit_s,
@@ -94,13 +94,13 @@ class ReleaseWatch:
     def forget(self, pid: int) -> None:
         """Worker ``pid`` has exited: look for it no more."""
         self._noting.discard(pid)
-        self._watched.pop(pid, None)
-        self._sampler.unfollow((ReleaseWatch, pid))
+        self._tracked.pop(pid, None)
+        self._sampler.unfollow((ReleaseTracker, pid))
 
     def _look(self, reading: GpuReading, _began_at: float) -> None:
-        listed = reading.listed_pids(self._watched)
-        for pid, watched in self._watched.items():
-            watched.looks += 1
-            watched.seen = watched.seen or pid in listed
-            if watched.seen or watched.looks >= self._max_looks:
-                self._sampler.unfollow((ReleaseWatch, pid))
+        listed = reading.listed_pids(self._tracked)
+        for pid, tracked in self._tracked.items():
+            tracked.looks += 1
+            tracked.seen = tracked.seen or pid in listed
+            if tracked.seen or tracked.looks >= self._max_looks:
+                self._sampler.unfollow((ReleaseTracker, pid))

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-# State of runs, not configuration; and what only our faces have.
-_NOT_COMPARED = {"_run_seq", "_idle_model_threads", "_model_threads_lock", "_face_of"}
+# State of runs, not configuration; and what only our clones have.
+_NOT_COMPARED = {"_run_seq", "_idle_model_threads", "_model_threads_lock", "_clone_of"}
 _PLAIN = (str, int, float, bool, bytes, Path, type(None))
 
 

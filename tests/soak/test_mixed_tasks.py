@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import FORKED, StartServer
 from tests.helpers.eventually import eventually
 from tests.helpers.server import ORPHAN_LIMIT_S, SUBPROCESS_MODE, WITH_FAULTY_OCR
-from tests.soak.ledger import Ledger
+from tests.soak.audit import Audit
 from tests.soak.mixed_run import MixedRun
 from tests.soak.plans import draw
 
@@ -41,11 +41,11 @@ def test_each_task_ends_once_and_as_it_should(start_server: StartServer, soak: b
 
     account = asyncio.run(MixedRun(server, CLIENTS).play(draw(TASKS[soak], SEED)))
 
-    ledger = Ledger(server, account)
+    audit = Audit(server, account)
     print(f"\n{TASKS[soak]} mixed tasks, seed {SEED}, {time.monotonic() - started:.0f} s")
-    print(ledger.report())
+    print(audit.report())
     eventually(lambda: server.tree() == idle, within_s=ORPHAN_LIMIT_S, what=server.commands)
-    assert Ledger(server, account).faults() == []
+    assert Audit(server, account).faults() == []
     assert server.api.get("/ready").status_code == 200
     server.api.get("/v1/clear/results", older_then=0)
     eventually(lambda: server.scratch_files() == [], within_s=ORPHAN_LIMIT_S)

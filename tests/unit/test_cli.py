@@ -22,7 +22,7 @@ _HANDED_DOWN = (
     "DOCLING_SERVE_ENABLE_UI",
     "DOCLING_SERVE_LOG_LEVEL",
 )
-Started = list[dict[str, Any]]
+Runs = list[dict[str, Any]]
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +47,9 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+def started(monkeypatch: pytest.MonkeyPatch) -> Runs:
     """Every server that was to be started, as uvicorn was told."""
-    calls: Started = []
+    calls: Runs = []
 
     def run(target: str, **options: Any) -> None:
         calls.append({"target": target, **options})
@@ -122,7 +122,7 @@ def test_help_is_there(words: list[str]) -> None:
 @pytest.mark.parametrize(
     "words", [[], ["fly"], ["run", "--port", "eighty"], ["run", "--no-such-flag"]]
 )
-def test_a_wrong_use_ends_with_2(words: list[str], started: Started) -> None:
+def test_a_wrong_use_ends_with_2(words: list[str], started: Runs) -> None:
     assert invoke(*words).exit_code == 2
     assert started == []
 
@@ -140,7 +140,7 @@ def test_versions_are_printed_a_line_each() -> None:
 # ---- what is started -----------------------------------------------------------------------------
 
 
-def test_run_has_the_defaults_of_production(started: Started) -> None:
+def test_run_has_the_defaults_of_production(started: Runs) -> None:
     result = invoke("run")
 
     assert result.exit_code == 0, result.output
@@ -165,7 +165,7 @@ def test_run_has_the_defaults_of_production(started: Started) -> None:
     assert "http://0.0.0.0:5001" in result.output
 
 
-def test_dev_listens_to_this_machine_and_restarts(started: Started) -> None:
+def test_dev_listens_to_this_machine_and_restarts(started: Runs) -> None:
     result = invoke("dev")
 
     (server,) = started
@@ -190,7 +190,7 @@ def test_dev_listens_to_this_machine_and_restarts(started: Started) -> None:
 )
 def test_the_environment_gives_defaults(
     monkeypatch: pytest.MonkeyPatch,
-    started: Started,
+    started: Runs,
     name: str,
     value: str,
     option: str,
@@ -203,9 +203,7 @@ def test_the_environment_gives_defaults(
     assert "s3cret" not in result.output
 
 
-def test_a_flag_wins_over_the_environment(
-    monkeypatch: pytest.MonkeyPatch, started: Started
-) -> None:
+def test_a_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch, started: Runs) -> None:
     monkeypatch.setenv("UVICORN_PORT", "8080")
     monkeypatch.setenv("DOCLING_SERVE_ENABLE_UI", "true")
     invoke("run", "--port", "9090", "--no-enable-ui", "--artifacts-path", "/models")
@@ -216,7 +214,7 @@ def test_a_flag_wins_over_the_environment(
 
 
 def test_dev_passes_on_the_number_of_workers(
-    monkeypatch: pytest.MonkeyPatch, started: Started
+    monkeypatch: pytest.MonkeyPatch, started: Runs
 ) -> None:
     monkeypatch.setenv("UVICORN_WORKERS", "3")
     monkeypatch.setenv("UVICORN_HOST", "10.0.0.1")
@@ -226,7 +224,7 @@ def test_dev_passes_on_the_number_of_workers(
     assert started[0]["host"] == "127.0.0.1", "not its environment variable"
 
 
-def test_certificate_and_key_make_the_address_secure(started: Started, tmp_path: Path) -> None:
+def test_certificate_and_key_make_the_address_secure(started: Runs, tmp_path: Path) -> None:
     files = [tmp_path / "cert.pem", tmp_path / "key.pem"]
     for file in files:
         file.touch()
@@ -239,14 +237,14 @@ def test_certificate_and_key_make_the_address_secure(started: Started, tmp_path:
 
 
 @pytest.mark.parametrize(("flag", "level"), [("-v", "INFO"), ("-vv", "DEBUG"), ("-vvv", "DEBUG")])
-def test_verbose_sets_the_log_level(started: Started, flag: str, level: str) -> None:
+def test_verbose_sets_the_log_level(started: Runs, flag: str, level: str) -> None:
     invoke(flag, "run")
 
     assert os.environ["DOCLING_SERVE_LOG_LEVEL"] == level
     assert started
 
 
-def test_a_log_level_that_is_set_stays(monkeypatch: pytest.MonkeyPatch, started: Started) -> None:
+def test_a_log_level_that_is_set_stays(monkeypatch: pytest.MonkeyPatch, started: Runs) -> None:
     monkeypatch.setenv("DOCLING_SERVE_LOG_LEVEL", "ERROR")
     invoke("-vv", "run")
 
@@ -269,7 +267,7 @@ def test_a_log_level_that_is_set_stays(monkeypatch: pytest.MonkeyPatch, started:
 @pytest.mark.parametrize("command", ["run", "dev"])
 def test_a_wrong_setting_ends_with_1_and_names_it(
     monkeypatch: pytest.MonkeyPatch,
-    started: Started,
+    started: Runs,
     command: str,
     name: str,
     value: str,
@@ -285,7 +283,7 @@ def test_a_wrong_setting_ends_with_1_and_names_it(
 
 
 def test_a_redis_that_is_not_there_ends_with_1(
-    monkeypatch: pytest.MonkeyPatch, started: Started
+    monkeypatch: pytest.MonkeyPatch, started: Runs
 ) -> None:
     """Upstream M105."""
     monkeypatch.setenv("DOCLING_SERVE_ENG_KIND", "rq")
@@ -298,7 +296,7 @@ def test_a_redis_that_is_not_there_ends_with_1(
 
 
 def test_a_damaged_journal_ends_with_1_and_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, started: Started, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, started: Runs, tmp_path: Path
 ) -> None:
     (tmp_path / "journal.sqlite3").write_text("not a database" * 100)
     monkeypatch.setenv("DOCLING_SERVE_SCRATCH_PATH", str(tmp_path))
@@ -310,7 +308,7 @@ def test_a_damaged_journal_ends_with_1_and_says_what_to_do(
 
 
 def test_a_folder_of_tasks_is_for_one_server_process(
-    monkeypatch: pytest.MonkeyPatch, started: Started, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, started: Runs, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DOCLING_SERVE_SCRATCH_PATH", str(tmp_path))
     result = invoke("run", "--workers", "2")

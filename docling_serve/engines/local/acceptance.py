@@ -128,7 +128,8 @@ def _row(submission: Submission, staged: Staged, size: int, light: bool) -> Task
         input_bytes=size,
         attached=submission.attached,
         light=light,
-        untold=[callback.model_dump(mode="json") for callback in submission.callbacks] or None,
+        pending_callbacks=[callback.model_dump(mode="json") for callback in submission.callbacks]
+        or None,
         idempotency_key=submission.idempotency_key,
         fingerprint=fingerprint(submission, staged.digests) if keyed else None,
     )

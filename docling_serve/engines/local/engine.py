@@ -357,9 +357,9 @@ class LocalEngine(JobkitInterface):
             failure=public_failure(failure) if failure else None,
         )
         self._on_callback(record.task_id, callbacks, ended.model_dump(mode="json"))
-        record.note(untold=None)
+        record.note(pending_callbacks=None)
         # Killed before this is written, the next server tells it again rather than never.
-        self._journal.told(record.task_id).add_done_callback(_told_twice_perhaps)
+        self._journal.mark_callbacks_queued(record.task_id).add_done_callback(_log_if_not_marked)
 
     def _remove_later(self, record: TaskRecord) -> None:
         """A single-use result goes some time after it was read."""
@@ -392,6 +392,6 @@ class LocalEngine(JobkitInterface):
         return await self.get_raw_task(task_id)
 
 
-def _told_twice_perhaps(written: asyncio.Future[None]) -> None:
+def _log_if_not_marked(written: asyncio.Future[None]) -> None:
     if not written.cancelled() and (error := written.exception()) is not None:
         _log.warning("callbacks may hear twice of the end of a task: %s", error)

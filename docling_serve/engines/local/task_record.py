@@ -61,7 +61,9 @@ class TaskRecord:
     @property
     def callbacks(self) -> list[CallbackSpec]:
         """Those that have not been told of the end."""
-        return [CallbackSpec.model_validate(callback) for callback in self.row.untold or ()]
+        return [
+            CallbackSpec.model_validate(callback) for callback in self.row.pending_callbacks or ()
+        ]
 
     def note(self, **changes: Any) -> None:
         """Change fields of the row other than its state."""

@@ -34,7 +34,7 @@ from docling.pipeline.vlm_pipeline import VlmPipeline
 
 from docling_serve.conversion.imports import import_all
 from docling_serve.conversion.model_sets import ModelSets
-from docling_serve.conversion.shared_pipelines import Blueprint, face
+from docling_serve.conversion.shared_pipelines import Blueprint, shallow_clone
 from docling_serve.ocr_only.options import FullPageLayoutOptions, NoTableStructureOptions
 from tests.helpers.pipelines import describe
 
@@ -186,7 +186,7 @@ def test_a_description_model_serves_pdfs_and_office_files_with_each_request_s_th
     ]
     models = [pipeline.enrichment_pipe[-1] for pipeline in pipelines]
     assert [model.options.picture_area_threshold for model in models] == [0.1, 0.4, 0.7]
-    assert len({id(model._face_of) for model in models}) == 1
+    assert len({id(model._clone_of) for model in models}) == 1
 
 
 def test_a_simple_pipeline_without_enrichment_needs_no_model() -> None:
@@ -220,10 +220,10 @@ class Closing:
         self.engine.closed += 1
 
 
-def test_the_end_of_a_face_does_not_close_what_it_shares() -> None:
+def test_the_end_of_a_clone_does_not_close_what_it_shares() -> None:
     model = Closing()
     engine = model.engine
-    shown = face(model, options="second")
+    shown = shallow_clone(model, options="second")
     assert (shown.options, model.options) == ("second", "first")
     assert isinstance(shown, Closing)
     del shown
@@ -234,10 +234,10 @@ def test_the_end_of_a_face_does_not_close_what_it_shares() -> None:
     assert engine.closed == 1
 
 
-def test_a_model_outlives_its_faces() -> None:
+def test_a_model_outlives_its_clones() -> None:
     model = Closing()
     engine = model.engine
-    shown = face(face(model, options="second"), options="third")
+    shown = shallow_clone(shallow_clone(model, options="second"), options="third")
     del model
     gc.collect()
     assert engine.closed == 0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from docling_serve.jobs import JobSpec, StagedFile, TaskFolder
-from docling_serve.subprocess_worker.poison import REFUSED, PoisonList, fingerprint
+from docling_serve.subprocess_worker.poison import REFUSED, PoisonList, request_hash
 
 
 class _Clock:
@@ -60,7 +60,7 @@ def test_another_request_is_not(tmp_path: Path, change: dict[str, Any]) -> None:
     ],
 )
 def test_where_a_reply_goes_does_not_matter(tmp_path: Path, change: dict[str, Any]) -> None:
-    assert fingerprint(_staged(tmp_path, "first")) == fingerprint(
+    assert request_hash(_staged(tmp_path, "first")) == request_hash(
         _staged(tmp_path, "second", **change)
     )
 
@@ -83,7 +83,7 @@ def test_a_document_that_is_gone_is_an_error(tmp_path: Path) -> None:
     folder.input(0).unlink()
 
     with pytest.raises(FileNotFoundError):
-        fingerprint(folder)
+        request_hash(folder)
 
 
 def test_the_refusal_says_that_it_is_no_use_to_try_again() -> None:

@@ -17,7 +17,7 @@ import pytest
 from docling_serve.subprocess_worker import worker as worker_module
 from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.messages import Done, FromWorker, Run
-from docling_serve.subprocess_worker.starter import ChildMain, Started, Starter
+from docling_serve.subprocess_worker.starter import ChildMain, StartedProcess, Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.worker import Worker
 from tests.helpers import scriptable_child
@@ -202,7 +202,7 @@ def test_a_worker_whose_imports_do_not_end_is_stopped(loop_kind: LoopKind) -> No
 class CannotStart(Starter):
     """A machine that has no process left to give."""
 
-    async def start(self, number: int, *, background: bool = False) -> Started:
+    async def start(self, number: int, *, background: bool = False) -> StartedProcess:
         del number, background
         raise OSError(11, "Resource temporarily unavailable")
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from docling_serve.vram.nvml import GpuProbe
-from docling_serve.vram.release import ReleaseWatch
+from docling_serve.vram.release import ReleaseTracker
 from docling_serve.vram.sampling import GpuSampler
 from tests.helpers.loops import run, turns
 from tests.helpers.stand_in_nvml import (
@@ -22,15 +22,15 @@ from tests.unit.vram.stepped_time import SteppedTime
 WORKER, OTHER = 41, 99
 
 
-class Watched:
-    """A release watch on stand-in GPUs."""
+class Bench:
+    """A tracker on stand-in GPUs."""
 
     def __init__(self, *gpus: StandInGpu) -> None:
         self.time = SteppedTime()
         self.nvml = StandInNvml(gpus)
         probe = GpuProbe(self.nvml, environ={})
         self.sampler = GpuSampler(probe, sleep=self.time.sleep, clock=self.time)
-        self.watch = ReleaseWatch(
+        self.tracker = ReleaseTracker(
             probe,
             5.0,
             sampler=self.sampler,
@@ -40,11 +40,11 @@ class Watched:
         )
 
     async def before(self, pid: int = WORKER, device_uuid: str | None = None) -> None:
-        await self.time.drive(self.watch.note_before(pid, device_uuid))
+        await self.time.drive(self.tracker.note_before(pid, device_uuid))
 
     async def waited_after(self, pid: int = WORKER) -> float:
         began = self.time.now
-        await self.time.drive(self.watch.wait_after(pid))
+        await self.time.drive(self.tracker.wait_after(pid))
         return self.time.now - began
 
     async def sampled(self, times: int) -> None:
@@ -55,13 +55,13 @@ class Watched:
 def test_another_programs_growth_does_not_block_once_the_worker_was_seen() -> None:
     async def main() -> None:
         gpu = StandInGpu("GPU-a")
-        watched = Watched(gpu)
-        await watched.before()
+        bench = Bench(gpu)
+        await bench.before()
         gpu.processes = ((WORKER, 2 * GIB),)
-        await watched.sampled(2)
+        await bench.sampled(2)
         gpu.used_bytes, gpu.processes = 9 * GIB, ((OTHER, 9 * GIB),)
 
-        assert await watched.waited_after() == 0
+        assert await bench.waited_after() == 0
 
     run(main())
 
@@ -69,12 +69,12 @@ def test_another_programs_growth_does_not_block_once_the_worker_was_seen() -> No
 def test_a_worker_never_seen_is_judged_by_the_gpu() -> None:
     async def main() -> None:
         gpu = StandInGpu("GPU-a", processes=((123456, GIB),))
-        watched = Watched(gpu)
-        await watched.before()
-        await watched.sampled(3)
+        bench = Bench(gpu)
+        await bench.before()
+        await bench.sampled(3)
         gpu.used_bytes = 9 * GIB
 
-        assert await watched.waited_after() == 5.0
+        assert await bench.waited_after() == 5.0
 
     run(main())
 
@@ -82,23 +82,23 @@ def test_a_worker_never_seen_is_judged_by_the_gpu() -> None:
 def test_looking_ends_when_the_worker_was_seen() -> None:
     async def main() -> None:
         gpu = StandInGpu("GPU-a")
-        watched = Watched(gpu)
-        await watched.before()
-        await watched.sampled(3)
-        assert watched.sampler.running
+        bench = Bench(gpu)
+        await bench.before()
+        await bench.sampled(3)
+        assert bench.sampler.running
         gpu.processes = ((WORKER, None),)
-        await watched.time.until(lambda: not watched.sampler.running)
+        await bench.time.until(lambda: not bench.sampler.running)
 
     run(main())
 
 
 def test_looking_ends_in_vain_after_a_while() -> None:
     async def main() -> None:
-        watched = Watched(StandInGpu("GPU-a"))
-        await watched.before()
-        await watched.time.until(lambda: not watched.sampler.running)
+        bench = Bench(StandInGpu("GPU-a"))
+        await bench.before()
+        await bench.time.until(lambda: not bench.sampler.running)
 
-        assert watched.nvml.readings == 1 + 7
+        assert bench.nvml.readings == 1 + 7
 
     run(main())
 
@@ -106,11 +106,11 @@ def test_looking_ends_in_vain_after_a_while() -> None:
 def test_only_the_gpu_of_the_worker_counts_where_it_is_known() -> None:
     async def main() -> None:
         ours, others = StandInGpu("GPU-a"), StandInGpu("GPU-b")
-        watched = Watched(ours, others)
-        await watched.before(device_uuid="GPU-a")
+        bench = Bench(ours, others)
+        await bench.before(device_uuid="GPU-a")
         others.used_bytes = 9 * GIB
 
-        assert await watched.waited_after() == 0
+        assert await bench.waited_after() == 0
 
     run(main())
 
@@ -123,42 +123,42 @@ def test_a_worker_that_ends_while_it_is_noted_leaves_nothing_behind() -> None:
             entered.set()
             assert go_on.wait(timeout=60)
 
-        watched = Watched(StandInGpu("GPU-a"))
-        watched.nvml.on_init = hold
-        noting = asyncio.create_task(watched.watch.note_before(WORKER))
+        bench = Bench(StandInGpu("GPU-a"))
+        bench.nvml.on_init = hold
+        noting = asyncio.create_task(bench.tracker.note_before(WORKER))
         while not entered.is_set():
             await turns(1)
-        await watched.watch.wait_after(WORKER)
+        await bench.tracker.wait_after(WORKER)
         go_on.set()
         await noting
-        assert not watched.sampler.running
-        assert await watched.waited_after() == 0
+        assert not bench.sampler.running
+        assert await bench.waited_after() == 0
 
     run(main())
 
 
 def test_a_worker_that_loaded_nothing_is_looked_for_no_more() -> None:
     async def main() -> None:
-        watched = Watched(StandInGpu("GPU-a"))
-        await watched.before()
-        assert watched.sampler.running
-        watched.watch.forget(WORKER)
-        watched.watch.forget(WORKER)
-        await watched.sampled(99)
-        assert not watched.sampler.running
-        assert await watched.waited_after() == 0
+        bench = Bench(StandInGpu("GPU-a"))
+        await bench.before()
+        assert bench.sampler.running
+        bench.tracker.forget(WORKER)
+        bench.tracker.forget(WORKER)
+        await bench.sampled(99)
+        assert not bench.sampler.running
+        assert await bench.waited_after() == 0
 
     run(main())
 
 
 def test_without_a_gpu_nothing_is_followed() -> None:
     async def main() -> None:
-        watched = Watched()
-        watched.nvml.init = StandInNvmlError(LIBRARY_NOT_FOUND)
-        await watched.before()
+        bench = Bench()
+        bench.nvml.init = StandInNvmlError(LIBRARY_NOT_FOUND)
+        await bench.before()
 
-        assert not watched.sampler.running
-        assert await watched.waited_after() == 0
+        assert not bench.sampler.running
+        assert await bench.waited_after() == 0
 
     run(main())
 
@@ -166,10 +166,10 @@ def test_without_a_gpu_nothing_is_followed() -> None:
 def test_memory_that_stays_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         gpu = StandInGpu("GPU-a")
-        watched = Watched(gpu)
-        await watched.before()
+        bench = Bench(gpu)
+        await bench.before()
         gpu.used_bytes = GIB
-        await watched.waited_after()
+        await bench.waited_after()
 
     with caplog.at_level(logging.WARNING, logger="docling_serve"):
         run(main())

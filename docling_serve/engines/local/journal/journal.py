@@ -111,11 +111,11 @@ class Journal:
             )
         )
 
-    def told(self, task_id: str) -> asyncio.Future[None]:
+    def mark_callbacks_queued(self, task_id: str) -> asyncio.Future[None]:
         """The last event of its callbacks has been added before this call."""
         return self._do(
             lambda connection: _run(
-                connection, "UPDATE tasks SET untold = NULL WHERE task_id = ?", task_id
+                connection, "UPDATE tasks SET pending_callbacks = NULL WHERE task_id = ?", task_id
             )
         )
 
@@ -288,7 +288,9 @@ def _task(row: dict[str, Any]) -> TaskRow:
     row["state"] = TaskState(row["state"])
     row["attached"] = bool(row["attached"])
     row["light"] = bool(row["light"])
-    row["untold"] = json.loads(row["untold"]) if row["untold"] else None
+    row["pending_callbacks"] = (
+        json.loads(row["pending_callbacks"]) if row["pending_callbacks"] else None
+    )
     row["result"] = JobResult.model_validate_json(row["result"]) if row["result"] else None
     row["failure"] = Failure(**json.loads(row["failure"])) if row["failure"] else None
     return TaskRow(**row)

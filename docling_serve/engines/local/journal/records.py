@@ -18,8 +18,8 @@ class TaskRow:
     ``JOURNALED`` names.
     ``attempts`` counts the runs begun. ``attached`` says that the client waits on its connection,
     so that nobody asks for the task once that connection is gone. ``light`` says that it needs no
-    models. ``untold`` are its callbacks (``CallbackSpec`` as JSON data) until their last event is
-    among the deliveries. ``fetched`` is when a client first read the result.
+    models. ``pending_callbacks`` are its callbacks (``CallbackSpec`` as JSON data) until their last
+    event is among the deliveries. ``fetched`` is when a client first read the result.
     """
 
     task_id: str
@@ -30,7 +30,7 @@ class TaskRow:
     input_bytes: int = 0
     attached: bool = False
     light: bool = False
-    untold: list[dict[str, Any]] | None = None
+    pending_callbacks: list[dict[str, Any]] | None = None
     idempotency_key: str | None = None
     fingerprint: str | None = None
     state: TaskState = TaskState.QUEUED

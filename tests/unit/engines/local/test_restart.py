@@ -112,13 +112,16 @@ def test_a_task_that_takes_the_server_down_is_given_up(tmp_path: Path) -> None:
 def test_callbacks_hear_of_an_end_that_a_killed_server_did_not_tell(tmp_path: Path) -> None:
     spec = CallbackSpec(url="https://example.com/hook", headers={"X-Key": "k"})
 
+    def never_done(_: str) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
     async def work() -> None:
         runner, told = HandRunner(), list[Any]()
         async with kept_server(tmp_path / "scratch", runner) as engine:
             done, failed = await submit(engine, 2, callbacks=[spec])
             runner.end(done)
             await finished(engine, done)
-            engine._journal.told = lambda _: asyncio.get_running_loop().create_future()  # type: ignore[method-assign]
+            engine._journal.mark_callbacks_queued = never_done  # type: ignore[method-assign]
             runner.end(failed, TaskFailed(Failure("policy", "No.")))
             await finished(engine, failed)
             folder = image(tmp_path / "scratch")

@@ -195,12 +195,16 @@ def test_a_full_disk_refuses_and_room_heals(tmp_path: Path) -> None:
     run(work())
 
 
-def test_a_journal_of_an_earlier_version_is_brought_to_this_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_journal_of_an_earlier_version_is_brought_to_this_one(
+    tmp_path: Path, version: int
+) -> None:
     path = tmp_path / "journal.sqlite3"
     earlier = sqlite3.connect(path, isolation_level=None)
-    for statement in MIGRATIONS[0]:
-        earlier.execute(statement)
-    earlier.execute("PRAGMA user_version = 1")
+    for statements in MIGRATIONS[:version]:
+        for statement in statements:
+            earlier.execute(statement)
+    earlier.execute(f"PRAGMA user_version = {version}")
     earlier.execute(
         "INSERT INTO tasks (task_id, tenant, task_type, num_docs, created, input_bytes, attached,"
         " state, attempts, result_bytes) VALUES ('t', 'acme', 'convert', 1, 1.0, 0, 0, 'queued',"

@@ -16,7 +16,7 @@ _ENDED = re.compile(
 )
 
 
-class Ledger:
+class Audit:
     """Every task of a run. :meth:`faults` says what is wrong; :meth:`report` what there was."""
 
     def __init__(self, server: RunningServer, account: Account) -> None:
