@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 from docling_serve.vram.nvml import GpuProbe
 
 MB = 1e6
+_PSS_KB = re.compile(r"^Pss: +(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,22 @@ class MemoryMeter:
             sum(one.used_bytes or 0 for one in listed) / MB if listed else None,
             tuple(device.used_bytes / MB for device in reading.devices),
         )
+
+    def proportional(self) -> float | None:
+        """MB of the tree, each page divided by the number of processes that share it (PSS).
+
+        None where the kernel lets only others read it.
+        """
+        held = 0
+        for process in (self._server, *self._server.children(recursive=True)):
+            try:
+                rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
+            except PermissionError:
+                return None
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has just ended
+            held += sum(1024 * int(kb) for kb in _PSS_KB.findall(rollup))
+        return held / MB
 
     def settled(self, within_s: float = 10.0, still_s: float = 1.0) -> Use:
         """The memory once it has not moved by more than 1 MB for ``still_s``, or at the end."""

@@ -35,7 +35,7 @@ def find_or_install(python: Path | None) -> Path:
     Raises:
         PeerError: the installation failed, or the venv holds another version.
     """
-    found = python or VENV / "bin" / "python"
+    found = python.absolute() if python else VENV / "bin" / "python"  # servers run elsewhere
     if python is None and _version(found) != VERSION:
         _install(found)
     version = _version(found)

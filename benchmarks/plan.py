@@ -9,6 +9,8 @@ from benchmarks.results import Results
 from benchmarks.servers import Product
 
 CONCURRENCIES = (1, 2, 4)
+PAUSES = (1, 10, 60)
+CLIENTS = 16
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,10 @@ class Scale:
     """Counts of one run. Tasks and documents are per server, and per round where rounds repeat."""
 
     rounds: int
+    pauses: tuple[int, ...]
+    spaced: int
+    cpu_tasks: int
+    sync_tasks: int
     small: int
     office: int
     pages: int
@@ -32,6 +38,10 @@ class Scale:
 
 FULL = Scale(
     rounds=3,
+    pauses=PAUSES,
+    spaced=30,
+    cpu_tasks=200,
+    sync_tasks=320,
     small=30,
     office=12,
     pages=8,
@@ -47,6 +57,10 @@ FULL = Scale(
 )
 QUICK = Scale(
     rounds=1,
+    pauses=(1,),
+    spaced=5,
+    cpu_tasks=10,
+    sync_tasks=32,
     small=5,
     office=3,
     pages=2,
@@ -79,6 +93,16 @@ def as_it_comes(product: Product) -> dict[str, str]:
     return {"use_subprocess": "true"} if product.is_ours else {}
 
 
+def nothing_kept() -> dict[str, str]:
+    """Default settings, but no process is kept ready between tasks."""
+    return {"use_subprocess": "true", "subprocess_prewarm": "0"}
+
+
+def watched(settings: dict[str, str]) -> dict[str, str]:
+    """``settings`` with ``GET /v1/workers`` open."""
+    return {**settings, "enable_management_endpoints": "true"}
+
+
 def loaded(product: Product, workers: int) -> dict[str, str]:
     """Models stay loaded between tasks on both sides; ``workers`` conversions at a time."""
     if not product.is_ours:
@@ -98,11 +122,11 @@ def in_process() -> dict[str, str]:
 
 def fresh(start_method: str, standby: int = 0) -> dict[str, str]:
     """A new process for every task."""
-    return {
-        "use_subprocess": "true",
-        "enable_management_endpoints": "true",
-        "subprocess_start_method": start_method,
-        "subprocess_prewarm": str(standby),
-        "subprocess_max_tasks": "1",
-        "log_format": "json",
-    }
+    return watched(
+        {
+            "use_subprocess": "true",
+            "subprocess_start_method": start_method,
+            "subprocess_prewarm": str(standby),
+            "subprocess_max_tasks": "1",
+        }
+    )

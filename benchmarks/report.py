@@ -10,29 +10,32 @@ from rich.table import Table
 
 from benchmarks.goals import Verdict, verdicts
 from benchmarks.results import Results
-from benchmarks.rows import Line, lines
+from benchmarks.rows import Line, Section, sections
 from benchmarks.servers import OURS, UPSTREAM
 from benchmarks.statistics import Spread
 
 BEGIN, END = "<!-- report: written by python -m benchmarks -->", "<!-- end of report -->"
 _HEADS = ("", OURS, UPSTREAM, "ratio")
-_OWN_HEADS = ("Of this build", "seen", "against", "ratio")
+_OWN_HEADS = ("", OURS, "against", "ratio")
 _GOAL_HEADS = ("Goal", "Wanted", "Seen", "")
 _WORDS = {True: "reached", False: "**missed**", None: "not measured here"}
 
 
 def tables(results: Results) -> list[Table]:
-    """The figures, the ways of this build, and the goals, for the terminal."""
-    both, own = _both_and_own(results)
+    """The figures, section by section, and the goals, for the terminal."""
     shown = []
-    for heads, listed in ((_HEADS, both), (_OWN_HEADS, own)):
-        one = Table(box=SIMPLE_HEAD, title="Median of the rounds (range)")
-        for number, head in enumerate(heads):
+    for section, lines in sections(results):
+        one = Table(box=SIMPLE_HEAD, title=f"{section.title}: median of the rounds (range)")
+        for number, head in enumerate(_heads(section)):
             one.add_column(head, justify="left" if number == 0 else "right", no_wrap=number == 0)
-        for line in listed:
+        for line in lines:
             one.add_row(*_cells(line))
-        shown += [one] if listed else []
+        shown.append(one)
     return [*shown, _goals_table(results)]
+
+
+def _heads(section: Section) -> tuple[str, ...]:
+    return _HEADS if section.beside_upstream else _OWN_HEADS
 
 
 def _goals_table(results: Results) -> Table:
@@ -48,15 +51,17 @@ def _goals_table(results: Results) -> Table:
 
 def markdown(results: Results, plots: Iterable[Path], relative_to: Path) -> str:
     """The whole report; ``plots`` are linked relatively to the folder ``relative_to``."""
-    both, own = _both_and_own(results)
     parts = [
         "\n".join(f"- {name}: {value}" for name, value in results.machine.items()),
         "\n".join(f"- {name}: {value}" for name, value in results.setup.items()),
         *(f"**{note}**" for note in results.notes),
         "Each figure is the median of the rounds, with their range; a ratio is the median of the"
         " ratios of paired rounds.",
-        _markdown_table(_HEADS, map(_cells, both)) if both else "",
-        _markdown_table(_OWN_HEADS, map(_cells, own)) if own else "",
+        *(
+            f"### {section.title}\n\n{_markdown_table(_heads(section), map(_cells, lines))}"
+            for section, lines in sections(results)
+        ),
+        "### Goals",
         _markdown_table(_GOAL_HEADS, map(_goal_cells, verdicts(results))),
         *(f"![{plot.stem.replace('-', ' ')}]({_link(plot, relative_to)})" for plot in plots),
     ]
@@ -91,13 +96,6 @@ def _cells(line: Line) -> tuple[str, str, str, str]:
         theirs = f"{against}: {theirs}"
     ratio = "" if line.ratio is None else _with_range(line.ratio, "x")
     return line.row.title, _with_range(line.subject, unit), theirs, ratio
-
-
-def _both_and_own(results: Results) -> tuple[list[Line], list[Line]]:
-    """Lines in which upstream stands beside this build, and those of this build alone."""
-    shown = lines(results)
-    both = [line for line in shown if line.row.against == UPSTREAM]
-    return both, [line for line in shown if line not in both]
 
 
 def _with_range(values: Spread, unit: str) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks import stages
+from benchmarks.measures import default
 from benchmarks.measures import isolation as ways
-from benchmarks.plan import CONCURRENCIES
+from benchmarks.plan import CLIENTS, CONCURRENCIES, PAUSES
 from benchmarks.results import Results
 from benchmarks.servers import OURS, UPSTREAM
 from benchmarks.statistics import Spread, quantile, ratios, spread
@@ -44,6 +45,20 @@ class Line:
     ratio: Spread | None
 
 
+@dataclass(frozen=True)
+class Section:
+    """Rows that stand under one title, most of them with upstream in a column of its own."""
+
+    title: str
+    rows: tuple[Row, ...]
+    beside_upstream: bool = True
+
+
+def slowest_of_median(values: Sequence[float]) -> float:
+    """The largest value as a multiple of the median."""
+    return max(values) / MEDIAN(values)
+
+
 def _sides(measure: str, title: str, unit: str) -> tuple[Row, Row]:
     return Row(f"{title}, p50", measure, unit), Row(f"{title}, p99", measure, unit, P99)
 
@@ -52,11 +67,57 @@ def _ways(measure: str, title: str, unit: str, subjects: Sequence[str], against:
     return [Row(f"{title}: {s}", measure, unit, subject=s, against=against) for s in subjects]
 
 
-ROWS: tuple[Row, ...] = (
+_CALLED = {default.MARKDOWN: "Markdown", default.DOCX: "DOCX", default.PAGE: "Scanned page"}
+
+
+def alone(kind: str, pause: int) -> Row:
+    """The first request after a pause of so many seconds."""
+    title = f"{_CALLED[kind]} after a pause of {pause} s"
+    return Row(title, f"alone.{kind}_s@{pause}", "s")
+
+
+def spaced(kind: str) -> Row:
+    """The slowest answer of evenly spaced requests, as a multiple of their median."""
+    title = f"{_CALLED[kind]} every 2 s, slowest of its median"
+    return Row(title, f"spaced.{kind}_s", "x", slowest_of_median, compared=False)
+
+
+_DEFAULT: tuple[Row, ...] = (
     Row("Start to ready", "start.ready_s", "s"),
+    *(
+        row
+        for kind in default.KINDS
+        for pause in PAUSES
+        for row in (
+            alone(kind, pause),
+            Row("  and again at once", f"again.{kind}_s@{pause}", "s"),
+        )
+    ),
+    *map(spaced, default.KINDS),
     Row("Memory at rest, all processes", "idle.rss_mb", "MB"),
+    Row("  after the last request", "after.rss_mb", "MB"),
+    Row("  shared pages counted once (PSS)", "idle.pss_mb", "MB"),
+    Row("  the same, after the last request", "after.pss_mb", "MB"),
+    Row("  with nothing kept ready", "off.before_mb", "MB", against=""),
+    Row("  the same, after the last request", "off.after_mb", "MB", against=""),
     Row("GPU memory at rest, its processes", "idle.gpu_mb", "MB"),
+    Row("  after the last request", "after.gpu_mb", "MB"),
     Row("GPU memory at rest, all of the devices", "idle.gpu_devices_mb", "MB"),
+    Row("  after the last request", "after.gpu_devices_mb", "MB"),
+    Row("Memory after many pages, at rest", "memory.rest_mb", "MB"),
+    Row("GPU memory after them, all of the devices", "memory.rest_gpu_mb", "MB"),
+    Row("Growth per page, all processes", "memory.tree_slope_mb", "MB", compared=False),
+    Row("Growth per page, server process", "memory.gateway_slope_mb", "MB", compared=False),
+    Row(f"Start by spawn: {default.LEAN}", "spawn.s", "s", MEDIAN, default.LEAN, default.FULL),
+    Row("Small task, processor time of the server process", "cpu.alone_ms", "ms"),
+    Row(f"  with {CLIENTS} clients", "cpu.clients_ms", "ms"),
+    Row(f"Small tasks done, {CLIENTS} clients, synchronous", "clients.sync_per_s", "1/s"),
+    Row(f"Small tasks done, {CLIENTS} clients, asynchronous", "clients.done_per_s", "1/s"),
+    Row("Fetching a huge result", "huge.fetch_s", "s"),
+    Row("  server process grew by", "huge.grown_mb", "MB", compared=False),
+    Row("  /health meanwhile, slowest", "huge.health_ms", "ms", max),
+)
+_LOADED: tuple[Row, ...] = (
     *_sides("small.ms", "Markdown, synchronous", "ms"),
     *_sides("office.ms", "Office and HTML, synchronous", "ms"),
     Row("Scanned page, synchronous", "page.s", "s"),
@@ -71,17 +132,12 @@ ROWS: tuple[Row, ...] = (
     ),
     *_sides("health.idle_ms", "/health, idle", "ms"),
     *_sides("health.busy_ms", "/health, two scans in work", "ms"),
-    *_sides("queue.health_ms", "/health, small tasks in a burst", "ms"),
-    Row("Memory after many pages, at rest", "memory.rest_mb", "MB"),
-    Row("GPU memory after them, all of the devices", "memory.rest_gpu_mb", "MB"),
-    Row("Growth per page, all processes", "memory.tree_slope_mb", "MB", compared=False),
-    Row("Growth per page, server process", "memory.gateway_slope_mb", "MB", compared=False),
-    Row("Small tasks taken in", "queue.accepted_per_s", "1/s"),
-    Row("Small tasks done", "queue.done_per_s", "1/s"),
-    Row("Memory kept for their results", "queue.kept_mb", "MB", compared=False),
-    Row("Fetching a huge result", "huge.fetch_s", "s"),
-    Row("  server process grew by", "huge.grown_mb", "MB", compared=False),
-    Row("  /health meanwhile, slowest", "huge.health_ms", "ms", max),
+    *_sides("queue.health_ms", "/health, Markdown in a burst", "ms"),
+    Row("Markdown in a burst, taken in", "queue.accepted_per_s", "1/s"),
+    Row("Markdown in a burst, done", "queue.done_per_s", "1/s"),
+    Row("  memory kept for the results", "queue.kept_mb", "MB", compared=False),
+)
+_OWN: tuple[Row, ...] = (
     *_ways(
         "isolation.scan_s",
         "Scan",
@@ -110,12 +166,22 @@ ROWS: tuple[Row, ...] = (
         for measure in (f"{name}@{count}",)
     ),
 )
+SECTIONS: tuple[Section, ...] = (
+    Section("Default configuration", _DEFAULT),
+    Section("Models kept loaded", _LOADED),
+    Section("Ways to run this build", _OWN, beside_upstream=False),
+)
 
 
-def lines(results: Results) -> list[Line]:
-    """The rows for which something was measured."""
-    found = (line_of(row, results) for row in (*ROWS, *_fanout(results)))
-    return [line for line in found if line is not None]
+def sections(results: Results) -> list[tuple[Section, list[Line]]]:
+    """The sections with the lines for which something was measured; none without any."""
+    found = []
+    for section in SECTIONS:
+        rows = (*section.rows, *_fanout(results)) if section.rows is _OWN else section.rows
+        shown = [line for row in rows if (line := line_of(row, results)) is not None]
+        if shown:
+            found.append((section, shown))
+    return found
 
 
 def line_of(row: Row, results: Results) -> Line | None:

@@ -172,8 +172,8 @@ def _environment(product: Product, settings: Mapping[str, str], folder: Path) ->
     profile = {}
     if product.config_file is not None:
         profile["DOCLING_SERVE_CONFIG_FILE"] = str(product.config_file)
-    if product.config_file == EMBEDDED_OCR:
-        profile["HF_HUB_OFFLINE"] = "1"  # nothing in it needs a model hub
+    if product.config_file in (None, EMBEDDED_OCR):
+        profile["HF_HUB_OFFLINE"] = "1"  # nothing that is timed needs a model hub
     return {
         **kept,
         **profile,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.measures import beneath, burst, isolation, memory, requests, start, throughput
+from benchmarks.measures import beneath, burst, default, isolation, memory, requests, throughput
 from benchmarks.plan import Bench
 from benchmarks.servers import Product
 from docling_serve.settings import DoclingServeSettings
@@ -15,28 +15,33 @@ Paired = Callable[[Bench, Product, int], None]
 Single = Callable[[Bench, Product], None]
 Own = Callable[[Bench], None]
 
+# Measures by the part that they belong to, and by their own name where a part has several.
 # In rounds, both servers in each.
-_PAIRED: dict[str, Paired] = {
-    "start": start.start,
-    "requests": requests.latency,
-    "throughput": throughput.throughput,
-}
+_PAIRED: tuple[tuple[str, Paired], ...] = (
+    ("default: alone", default.alone),
+    ("default: small tasks", default.small_tasks),
+    ("requests", requests.latency),
+    ("throughput", throughput.throughput),
+)
 # Once for each server.
-_SINGLE: dict[str, Single] = {
-    "memory": memory.memory,
-    "queue": burst.queue,
-    "result": burst.huge_result,
-}
+_SINGLE: tuple[tuple[str, Single], ...] = (
+    ("spaced", default.spaced),
+    ("memory", memory.memory),
+    ("queue", burst.queue),
+    ("result", burst.huge_result),
+)
 # Of this build only.
-_OWN: dict[str, Own] = {
-    "isolation": isolation.isolation,
-    "first": isolation.first_after_idle,
-    "fanout": isolation.fanout,
-    "pool": beneath.pool,
-    "journal": beneath.journal,
-}
+_OWN: tuple[tuple[str, Own], ...] = (
+    ("default: nothing at rest", default.nothing_at_rest),
+    ("default: starts", default.starts),
+    ("isolation", isolation.isolation),
+    ("first", isolation.first_after_idle),
+    ("fanout", isolation.fanout),
+    ("pool", beneath.pool),
+    ("journal", beneath.journal),
+)
 # Enough to see what this build is about.
-QUICK_GROUPS = ("start", "requests", "throughput", "memory")
+QUICK_GROUPS = ("default", "requests")
 _FANOUT_SETTING = "subprocess_page_fanout"
 
 
@@ -50,12 +55,12 @@ class Step:
 
 def groups() -> list[str]:
     """The names that ``--only`` takes."""
-    return [*_PAIRED, *_SINGLE, *_OWN]
+    return list(dict.fromkeys(_part(title) for title, _ in (*_PAIRED, *_SINGLE, *_OWN)))
 
 
 def needs_peer(parts: Sequence[str]) -> bool:
     """Whether the other server takes part in any of these."""
-    return not set(parts) <= set(_OWN)
+    return any(_part(title) in parts for title, _ in (*_PAIRED, *_SINGLE))
 
 
 def steps(bench: Bench, parts: Sequence[str]) -> list[Step]:
@@ -67,22 +72,28 @@ def steps(bench: Bench, parts: Sequence[str]) -> list[Step]:
 def _paired(bench: Bench, wanted: Sequence[str]) -> Iterator[Step]:
     for number in range(1, bench.scale.rounds + 1):
         order = (bench.ours, bench.peer) if number % 2 else (bench.peer, bench.ours)
-        for name, measure in _PAIRED.items():
-            for product in order if name in wanted else ():
-                title = f"round {number}, {name}, {product.name}"
-                yield Step(title, partial(measure, bench, product, number))
+        for title, measure in _PAIRED:
+            for product in order if _part(title) in wanted else ():
+                yield Step(
+                    f"round {number}, {title}, {product.name}",
+                    partial(measure, bench, product, number),
+                )
 
 
 def _single(bench: Bench, wanted: Sequence[str]) -> Iterator[Step]:
-    for name, measure in _SINGLE.items():
-        for product in (bench.ours, bench.peer) if name in wanted else ():
-            yield Step(f"{name}, {product.name}", partial(measure, bench, product))
+    for title, measure in _SINGLE:
+        for product in (bench.ours, bench.peer) if _part(title) in wanted else ():
+            yield Step(f"{title}, {product.name}", partial(measure, bench, product))
 
 
 def _own(bench: Bench, wanted: Sequence[str]) -> Iterator[Step]:
-    for name, measure in _OWN.items():
-        if name in wanted:
-            yield Step(name, partial(measure, bench))
+    for title, measure in _OWN:
+        if _part(title) in wanted:
+            yield Step(title, partial(measure, bench))
+
+
+def _part(title: str) -> str:
+    return title.partition(":")[0]
 
 
 def _is_possible(name: str) -> bool:

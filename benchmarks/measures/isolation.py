@@ -44,15 +44,16 @@ def first_after_idle(bench: Bench) -> None:
         (STANDBY, fresh("spawn", 1)),
         (FORKSERVER, fresh("forkserver")),
     ):
-        with Server(bench.ours, **settings) as server, Client(server.url) as client:
+        told = {**settings, "log_format": "json", "log_level": "DEBUG"}  # of each move of a worker
+        with Server(bench.ours, **told) as server, Client(server.url) as client:
             client.convert(bench.inputs.page)
             for number in range(1, bench.scale.first + 1):
                 wait_at_rest(client, way)
-                told = len(server.log)
+                seen = len(server.log)
                 seconds = client.convert(bench.inputs.page).wall_s
                 bench.results.add("first.page_s", way, number, [seconds])
                 wait_at_rest(client, way)
-                for name, spent in stages(events(server.log[told:])).items():
+                for name, spent in stages(events(server.log[seen:])).items():
                     bench.results.add(f"stage.{name}", way, number, spent)
 
 

@@ -33,6 +33,27 @@ def test_a_tree_is_its_processes_together() -> None:
     assert (use.gpu_server, use.gpu_devices) == (None, ())
 
 
+def test_a_page_that_two_processes_share_counts_once() -> None:
+    """The child's pages are its parent's own until one of them writes."""
+    forked = (
+        "import os; x = b'1' * 60_000_000; ours, theirs = os.pipe();"
+        "child = os.fork();"
+        "(os.close(theirs), os.read(ours, 1)) if child == 0 else"
+        " (os.close(ours), print('there', flush=True), input(), os.close(theirs), os.wait())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", forked], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        meter = MemoryMeter(process.pid, a_probe())
+        resident, proportional = meter.take().total, meter.proportional()
+        process.communicate(b"\n")
+
+    assert proportional is not None
+    assert proportional < resident - 60
+
+
 def test_gpu_memory_is_by_process_and_by_device() -> None:
     gpu = StandInGpu("GPU-0", used_bytes=3 * GIB, processes=((os.getpid(), GIB), (STRANGER, GIB)))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
 from benchmarks import inputs, peer
+from benchmarks.measures import default
 from benchmarks.plan import QUICK, Bench, as_it_comes, loaded
 from benchmarks.servers import UPSTREAM, Product, this_build
 from benchmarks.steps import QUICK_GROUPS, groups, needs_peer, steps
@@ -53,15 +55,15 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_first_server_changes_from_round_to_round(bench: Bench) -> None:
-    bench.scale = QUICK.__class__(**{**vars(QUICK), "rounds": 2})
+    bench.scale = replace(QUICK, rounds=2)
 
-    titles = [step.title for step in steps(bench, ["start"])]
+    titles = [step.title for step in steps(bench, ["requests"])]
 
     assert titles == [
-        "round 1, start, this build",
-        f"round 1, start, {UPSTREAM}",
-        f"round 2, start, {UPSTREAM}",
-        "round 2, start, this build",
+        "round 1, requests, this build",
+        f"round 1, requests, {UPSTREAM}",
+        f"round 2, requests, {UPSTREAM}",
+        "round 2, requests, this build",
     ]
 
 
@@ -73,6 +75,24 @@ def test_every_part_can_be_asked_for_alone(bench: Bench) -> None:
     assert sorted(one_by_one) == sorted(everything)
 
 
+def test_the_default_configuration_comes_first(bench: Bench) -> None:
+    titles = [step.title for step in steps(bench, groups())]
+
+    assert groups()[0] == "default"
+    assert titles[0] == "round 1, default: alone, this build"
+
+
+def test_one_document_of_each_kind_comes_alone(bench: Bench) -> None:
+    office = [inputs.Document("sheet.xlsx", b""), inputs.Document("Letter.DOCX", b"")]
+    chosen = replace(bench.inputs, office=office)
+
+    found = default.documents(chosen)
+
+    assert list(found) == list(default.KINDS)
+    assert [one.name for one in found.values()] == ["notes.md", "Letter.DOCX", "page.pdf"]
+    assert default.documents(replace(chosen, office=office[:1]))[default.DOCX] == office[0]
+
+
 def test_a_quick_run_does_less(bench: Bench) -> None:
     quick = [step.title for step in steps(bench, QUICK_GROUPS)]
 
@@ -81,8 +101,12 @@ def test_a_quick_run_does_less(bench: Bench) -> None:
 
 
 def test_the_peer_is_needed_where_it_takes_part() -> None:
-    assert needs_peer(["isolation", "start"])
+    assert needs_peer(["isolation", "default"])
     assert not needs_peer(["isolation", "pool"])
+
+
+def test_nothing_but_the_mode_is_set_in_the_default_configuration(bench: Bench) -> None:
+    assert as_it_comes(bench.ours) == {"use_subprocess": "true"}
 
 
 def test_upstream_gets_no_setting_that_it_does_not_know(bench: Bench) -> None:
