@@ -12,7 +12,7 @@ from tests.soak.plans import BAD, Fault, Plan, missing
 
 _ACCEPTED = re.compile(r"task (\S+): accepted,")
 _ENDED = re.compile(
-    r"docling_serve\.engines\.\S+: task (\S+): (success|failure)(?: \((\w+): (.*)\))?$", re.M
+    r"conductor: task (\S+): (success|failure) after \S+ s \(.*?\)(?:: (\w+): (.*))?$", re.M
 )
 
 

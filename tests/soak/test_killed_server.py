@@ -27,8 +27,8 @@ RUNS = {True: (200, 200), False: (12, 3)}
 #: A server that has written so many lines has done something of everything.
 LINES = 60
 
-_SUCCESS = re.compile(r"conductor: task (\S+): success$", re.M)
-_OTHER_END = re.compile(r"conductor: task (\S+): failure", re.M)
+_SUCCESS = re.compile(r"conductor: task (\S+): success after ", re.M)
+_OTHER_END = re.compile(r"conductor: task (\S+): failure after ", re.M)
 
 
 class Client(threading.Thread):
