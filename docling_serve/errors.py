@@ -37,6 +37,7 @@ class Failure:
 
 
 CANCELLED = Failure("policy", "The task was cancelled.", details={"reason": BY_CANCEL})
+DELETED = Failure("policy", "The task was deleted.", details={"reason": "deleted"})
 SHUT_DOWN = Failure(
     "capacity",
     "The server was shut down before the task ended.",

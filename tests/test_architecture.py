@@ -61,7 +61,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "callback_address",
         "capabilities",
         "engines.base",
-        "engines.watch",
         "errors",
         "observability",
         "policy",

@@ -17,8 +17,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
 from docling_serve.api.task_flow import status_response
-from docling_serve.engines.base import TaskView
-from docling_serve.engines.watch import Watch
+from docling_serve.engines.base import TaskView, Watch
 
 router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[RequireApiKey])
 

@@ -18,8 +18,7 @@ from docling_serve.api.dependencies import ServicesDep, is_right_key
 from docling_serve.api.error_handlers import BUSY, NO_TASK
 from docling_serve.api.task_flow import status_response
 from docling_serve.api.task_models import WebsocketMessage
-from docling_serve.engines.base import DEFAULT_TENANT, TaskView
-from docling_serve.engines.watch import Watch
+from docling_serve.engines.base import DEFAULT_TENANT, TaskView, Watch
 
 router = APIRouter()
 

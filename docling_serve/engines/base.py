@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import unicodedata
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from docling.datamodel.service.callbacks import CallbackSpec, ProgressCallbackRequest
+from docling.datamodel.service.callbacks import (
+    CallbackSpec,
+    ProgressCallbackRequest,
+    ProgressTaskCompleted,
+)
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.tasks import TaskType
 from docling_jobkit.datamodel.task import Task
@@ -17,10 +24,19 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.serialization import dump_model_with_secrets
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
+from typing_extensions import Self
 
-from docling_serve.engines.watch import Watch
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress, JobResult, TaskFolder
+from docling_serve.rendering import public_failure
+
+#: File systems allow 255; endings such as ".chunks.jsonl" come on top.
+_NAME_BYTES = 200
+_SUFFIX_BYTES = 20
+_UNREAD_STATES = 64
+
+FINISHED = frozenset({TaskStatus.SUCCESS, TaskStatus.FAILURE})
+"""What docling-jobkit says of a task that has ended."""
 
 DEFAULT_TENANT = "default"  # upstream G74
 
@@ -76,7 +92,58 @@ class TaskView:
     @property
     def finished(self) -> bool:
         """Whether the task has come to its end, good or bad."""
-        return self.status in (TaskStatus.SUCCESS, TaskStatus.FAILURE)
+        return self.status in FINISHED
+
+
+class Watch:
+    """Follows one task: an async iterator over its states, which ends after the one that is
+    finished.
+
+    Of a reader who is too slow, the oldest unread states are given up, never the newest. An
+    engine tells it every state; it lives on one event loop.
+    """
+
+    def __init__(self, now: TaskView) -> None:
+        self._unread = deque([now], maxlen=_UNREAD_STATES)
+        self._latest = now
+        self._told = asyncio.Event()
+        self._ended = False
+        self._closed = False
+
+    @property
+    def latest(self) -> TaskView:
+        """The newest state, read or not."""
+        return self._latest
+
+    def tell(self, state: TaskView) -> None:
+        """The task has come to ``state``."""
+        self._latest = state
+        self._unread.append(state)
+        self._told.set()
+
+    def repeat(self) -> None:
+        """Let the reader have the newest state once more."""
+        self.tell(self._latest)
+
+    def close(self) -> None:
+        """There will be no more states, though the task has not finished: the server ends."""
+        self._closed = True
+        self._told.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TaskView:
+        if self._ended:
+            raise StopAsyncIteration
+        while not self._unread:
+            if self._closed:
+                raise StopAsyncIteration
+            self._told.clear()
+            await self._told.wait()
+        state = self._unread.popleft()
+        self._ended = state.finished
+        return state
 
 
 @dataclass(frozen=True)
@@ -250,3 +317,31 @@ def plain(model: BaseModel) -> dict[str, Any]:
     a file that only this user may read."""
     dumped: dict[str, Any] = dump_model_with_secrets(model, serialize_as_any=True)
     return dumped
+
+
+def ended_event(failure: Failure | None) -> dict[str, Any]:
+    """The last event that the callbacks of a task get, as JSON data."""
+    ended = ProgressTaskCompleted(
+        task_status="failure" if failure else "success",
+        failure=public_failure(failure) if failure else None,
+    )
+    return ended.model_dump(mode="json")
+
+
+def display_name(name: str) -> str:
+    """The last part of a client's file name; directories are dropped (upstream E49),
+    so are control characters, and what is too long for a name derived from it: results in a zip
+    are called after their documents."""
+    text = name.encode("utf-8", "replace").decode()  # JSON may carry half a surrogate pair
+    last = PurePosixPath(text.replace("\\", "/")).name
+    printable = "".join(char for char in last if unicodedata.category(char) != "Cc")
+    return _shortened(printable) if printable not in ("", ".", "..") else "document"
+
+
+def _shortened(name: str) -> str:
+    """``name`` in at most ``_NAME_BYTES`` bytes, with its ending."""
+    suffix = PurePosixPath(name).suffix
+    if len(suffix.encode()) > _SUFFIX_BYTES:
+        suffix = ""
+    stem = name.removesuffix(suffix).encode()[: _NAME_BYTES - len(suffix.encode())]
+    return stem.decode("utf-8", "ignore") + suffix

@@ -27,7 +27,7 @@ from rq.results import Result
 from docling_serve.engines.base import Submission, Upload
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.engine import RqEngine
-from docling_serve.engines.rq.watchdog import WatchdogTimes
+from docling_serve.engines.rq.reaper import ReaperTimes
 from docling_serve.settings import DoclingServeSettings
 from tests.helpers.loops import PATIENCE_S
 from tests.helpers.rest_server import settings_of
@@ -42,10 +42,10 @@ def rq_settings(url: str, **values: Any) -> DoclingServeSettings:
 
 @asynccontextmanager
 async def gateway(
-    url: str, watchdog: WatchdogTimes | None = None, **settings: Any
+    url: str, reaper: ReaperTimes | None = None, **settings: Any
 ) -> AsyncIterator[RqEngine]:
     """An engine that follows what workers do."""
-    engine = RqEngine(rq_settings(url, **settings), watchdog)
+    engine = RqEngine(rq_settings(url, **settings), reaper)
     following = asyncio.create_task(engine.process_queue())
     try:
         await asyncio.wait_for(engine.listener.listening.wait(), PATIENCE_S)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from docling_serve.engines.rq import wire
-from docling_serve.engines.rq.watchdog import WatchdogTimes
+from docling_serve.engines.rq.reaper import ReaperTimes
 from tests.conftest import KEEP_WORKERS, StartServer
 from tests.helpers.api import document, missing_phrases, upload
 from tests.helpers.documents import scanned_pdf
@@ -251,7 +251,7 @@ def test_a_killed_worker_costs_one_job(
     workers = [start_worker("two", **hasty), start_worker("two", **hasty)]
 
     async def scenario() -> None:
-        times = WatchdogTimes(look_every_s=0.2, missing_for_s=0.5)
+        times = ReaperTimes(look_every_s=0.2, missing_for_s=0.5)
         queue = {"eng_rq_queue_name": "two"}
         async with gateway(redis_server.url, times, **queue) as engine:
             long = [

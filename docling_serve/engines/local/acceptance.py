@@ -20,8 +20,8 @@ from docling_serve.engines.base import Submission, Upload, plain
 from docling_serve.engines.local.disk import Disk, sha256_of
 from docling_serve.engines.local.journal import Journal, TaskRow
 from docling_serve.engines.local.lines import Lines
+from docling_serve.engines.local.staging import Deployment, Staged, size_of, stage
 from docling_serve.engines.local.task_record import TaskRecord
-from docling_serve.engines.staging import Deployment, Staged, size_of, stage
 from docling_serve.errors import KeyReused
 from docling_serve.jobs import JobSpec, TaskFolder
 

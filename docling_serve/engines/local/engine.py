@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from docling.datamodel.service.callbacks import ProgressTaskCompleted
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
@@ -28,6 +27,8 @@ from docling_serve.engines.base import (
     Reply,
     Submission,
     TaskView,
+    Watch,
+    ended_event,
 )
 from docling_serve.engines.local.acceptance import Acceptance
 from docling_serve.engines.local.conductor import Conductor
@@ -37,14 +38,12 @@ from docling_serve.engines.local.journal import Journal
 from docling_serve.engines.local.lines import Line, Lines, QueueLimits
 from docling_serve.engines.local.outcomes import Outcomes
 from docling_serve.engines.local.recovery import Recovered, Restorer
+from docling_serve.engines.local.staging import Deployment
 from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.engines.local.upkeep import RetentionRules, Upkeep
-from docling_serve.engines.staging import Deployment
-from docling_serve.engines.watch import Watch
-from docling_serve.errors import CANCELLED, SHUT_DOWN, Failure, ShuttingDown
+from docling_serve.errors import CANCELLED, DELETED, SHUT_DOWN, Failure, ShuttingDown
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
-from docling_serve.rendering import public_failure
 
 _log = logging.getLogger(__name__)
 
@@ -211,7 +210,7 @@ class LocalEngine(JobkitInterface):
         record = self._records.get(task_id)
         if record is None:
             return
-        self._conductor.cancel(record, Failure("policy", "The task was deleted."))
+        self._conductor.cancel(record, DELETED)
         await record.wait_settled(None)
         if self._records.pop(task_id, None) is None:
             return  # somebody else was faster
@@ -349,14 +348,10 @@ class LocalEngine(JobkitInterface):
         self._tell_callbacks(record)
 
     def _tell_callbacks(self, record: TaskRecord) -> None:
-        callbacks, failure = record.callbacks, record.row.failure
+        callbacks = record.callbacks
         if not callbacks:
             return
-        ended = ProgressTaskCompleted(
-            task_status="failure" if failure else "success",
-            failure=public_failure(failure) if failure else None,
-        )
-        self._on_callback(record.task_id, callbacks, ended.model_dump(mode="json"))
+        self._on_callback(record.task_id, callbacks, ended_event(record.row.failure))
         record.note(pending_callbacks=None)
         # Killed before this is written, the next server tells it again rather than never.
         self._journal.mark_callbacks_queued(record.task_id).add_done_callback(_log_if_not_marked)

@@ -23,9 +23,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from docling_serve.engines.local.journal import TaskRow
+from docling_serve.engines.local.staging import Deployment
 from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
-from docling_serve.engines.staging import Deployment
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobSpec, TaskFolder
 

@@ -14,9 +14,9 @@ from docling.datamodel.service.tasks import TaskType
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 
+from docling_serve.engines.base import Watch
 from docling_serve.engines.local.journal import TaskRow
 from docling_serve.engines.local.states import SETTLED, TaskState
-from docling_serve.engines.watch import Watch
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
 from docling_serve.rendering import public_failure

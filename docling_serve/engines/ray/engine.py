@@ -28,15 +28,15 @@ from docling_jobkit.orchestrators.ray.orchestrator import (
 )
 from redis import RedisError
 
-from docling_serve.engines.base import DEFAULT_TENANT, Reply, Submission, TaskView
+from docling_serve.engines.base import DEFAULT_TENANT, FINISHED, Reply, Submission, TaskView
 from docling_serve.engines.converter_config import converter_config
 from docling_serve.engines.ray.config import orchestrator_config
 from docling_serve.engines.ray.metrics import TenantCollector
-from docling_serve.engines.ray.store import FINISHED, RayTaskStore, rendered
-from docling_serve.engines.redis.tasks import DELETED, TasksInRedis, failed_view
+from docling_serve.engines.ray.store import RayTaskStore
+from docling_serve.engines.redis.jobkit_tasks import rendered, task_of
+from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
-from docling_serve.engines.rq.tasks import task_of
-from docling_serve.errors import Failure, QueueFull
+from docling_serve.errors import DELETED, Failure, QueueFull
 from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         view = await self.cancel(task_id, tenant, DELETED)
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             await self._store.delete(task_id)
-        self._watchers.is_stale(task_id)
+        self._watches.is_stale(task_id)
         return view
 
     async def on_result_fetched(self, task_id: str) -> None:
@@ -173,14 +173,14 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         listener = UpdateListener(
             self.redis_manager._build_pubsub_redis(),
             self.config.sub_channel,
-            self._watchers,
+            self._watches,
             TaskUpdate.model_validate_json,
             _nothing_more,
         )
         await asyncio.gather(
             self._supervise_dispatcher(),
             listener.run(),
-            self._watchers.keep_told(),
+            self._watches.keep_told(),
             self._watch_liveness(),
             self.collector.follow(),
         )

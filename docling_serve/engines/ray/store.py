@@ -12,18 +12,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from docling.datamodel.service.responses import PublicFailureInfo
-from docling_jobkit.datamodel.exportable_document import project_document_dict
 from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.datamodel.stored_outcome import StoredSuccessOutcome
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.ray.models import RedisTaskMetadata, TaskUpdate
 from docling_jobkit.orchestrators.ray.redis_helper import RedisStateManager
 
-from docling_serve.engines.base import Reply, TaskView
+from docling_serve.engines.base import TaskView
 from docling_serve.errors import Failure
-from docling_serve.rendering import public_failure, render
+from docling_serve.rendering import public_failure
 
-FINISHED = (TaskStatus.SUCCESS, TaskStatus.FAILURE)
 _TASK = "task:"
 
 #: Looks through the queue where it is: its entries hold whole documents. Ids are random, so an
@@ -123,12 +121,6 @@ class RayTaskStore:
         tenant = f"tenant:{found.tenant_id}"
         withdraw = self._state._ensure_redis().register_script(_WITHDRAW)
         await withdraw(keys=[f"{tenant}:tasks", f"{tenant}:limits"], args=[found.task_id])
-
-
-def rendered(result: DoclingTaskResult, document_version: str | None) -> Reply:
-    """The reply to a client that reads ``document_version``, None for today's. Blocking."""
-    body = render(result, lambda document: project_document_dict(document, document_version))
-    return Reply(media_type=body.media_type, content=body.content, download_name=body.download_name)
 
 
 def _failure(found: RedisTaskMetadata) -> Failure | None:

@@ -20,15 +20,12 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 )
 from redis import RedisError
 
-from docling_serve.engines.base import DEFAULT_TENANT, Capacity, TaskView
-from docling_serve.engines.redis.updates import Look, Watchers
+from docling_serve.engines.base import DEFAULT_TENANT, Capacity, TaskView, Watch
+from docling_serve.engines.redis.updates import Look, Watches
 from docling_serve.engines.takes_submissions import TakesSubmissions
-from docling_serve.engines.watch import Watch
-from docling_serve.errors import Failure, ShuttingDown
+from docling_serve.errors import DELETED, Failure, ShuttingDown
 
 _log = logging.getLogger(__name__)
-
-DELETED = Failure("policy", "The task was deleted.", details={"reason": "deleted"})
 
 
 class TasksInRedis(TakesSubmissions):
@@ -43,7 +40,7 @@ class TasksInRedis(TakesSubmissions):
         """Begin; ``look`` reads a task for those who watch it."""
         self._accepting = True
         self._closing = asyncio.Event()
-        self._watchers = Watchers(look, lambda view: failed_view(view, DELETED))
+        self._watches = Watches(look, lambda view: failed_view(view, DELETED))
 
     @abstractmethod
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
@@ -86,7 +83,7 @@ class TasksInRedis(TakesSubmissions):
     @asynccontextmanager
     async def watch(self, task_id: str, tenant: str = DEFAULT_TENANT) -> AsyncIterator[Watch]:
         """The task as it is now, then every state it comes to."""
-        async with self._watchers.watch(task_id, lambda: self.view(task_id, tenant)) as watch:
+        async with self._watches.watch(task_id, lambda: self.view(task_id, tenant)) as watch:
             yield watch
 
     # ---- life -------------------------------------------------------------------------------

@@ -17,8 +17,7 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
-from docling_serve.engines.base import TaskView
-from docling_serve.engines.watch import Watch
+from docling_serve.engines.base import TaskView, Watch
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +44,8 @@ Look = Callable[[str], Awaitable["TaskView | None"]]
 """Reads a task; None when it is there no more. May raise ``RedisError``."""
 
 
-class Watchers:
-    """Those who watch tasks, told of every new state that ``look`` finds.
+class Watches:
+    """Every watch of this process, told of each new state that ``look`` finds.
 
     ``gone`` makes the last state of a task that has vanished meanwhile from the one before.
     """
@@ -128,13 +127,13 @@ class UpdateListener(Generic[UpdateT]):
         self,
         connection: AsyncRedis,
         channel: str,
-        watchers: Watchers,
+        watches: Watches,
         read: Callable[[bytes], UpdateT],
         on_update: Callable[[UpdateT], Awaitable[None]],
     ) -> None:
         self._redis = connection
         self._channel = channel
-        self._watchers = watchers
+        self._watches = watches
         self._read = read
         self._on_update = on_update
         self.listening = asyncio.Event()
@@ -162,14 +161,14 @@ class UpdateListener(Generic[UpdateT]):
                 now = time.monotonic()
                 if now >= read_all_at:
                     read_all_at = now + _READ_ALL_EVERY_S
-                    self._watchers.all_stale()
+                    self._watches.all_stale()
                 message = await pubsub.get_message(timeout=read_all_at - now)
                 if message is None:
                     continue
                 if message["type"] == "subscribe":
                     # The client subscribes anew by itself after a short loss.
                     self.listening.set()
-                    self._watchers.all_stale()
+                    self._watches.all_stale()
                 elif message["type"] == "message":
                     await self._heard(message["data"])
         finally:
@@ -188,6 +187,6 @@ class UpdateListener(Generic[UpdateT]):
             raise
         except Exception:  # noqa: BLE001 - nothing that somebody publishes may end the listening
             _log.exception("task %s: an update could not be taken in", update.task_id)
-        self._watchers.is_stale(update.task_id)
+        self._watches.is_stale(update.task_id)
         if update.progress is None:
-            self._watchers.moved_up()
+            self._watches.moved_up()

@@ -26,16 +26,23 @@ from redis.backoff import NoBackoff
 from rq import Queue
 from rq.job import JobStatus
 
-from docling_serve.engines.base import DEFAULT_TENANT, OnCallback, Reply, Submission, TaskView
+from docling_serve.engines.base import (
+    DEFAULT_TENANT,
+    OnCallback,
+    Reply,
+    Submission,
+    TaskView,
+    ended_event,
+)
+from docling_serve.engines.redis.jobkit_tasks import rendered, task_of
 from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
-from docling_serve.engines.rq import tasks as rq_tasks
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.engines.rq.metrics import RqCollector
+from docling_serve.engines.rq.reaper import Reaper, ReaperTimes
 from docling_serve.engines.rq.store import StoredTask, TaskStore
-from docling_serve.engines.rq.watchdog import Watchdog, WatchdogTimes
-from docling_serve.errors import Failure
+from docling_serve.errors import CANCELLED, Failure
 from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)
@@ -53,7 +60,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
     """Tasks in Redis. Making it connects to nothing; see ``redis_reach``."""
 
     def __init__(
-        self, settings: DoclingServeSettings, watchdog_times: WatchdogTimes | None = None
+        self, settings: DoclingServeSettings, reaper_times: ReaperTimes | None = None
     ) -> None:
         super().__init__(wire.orchestrator_config(settings))
         # A connection that Redis has closed since looks usable until it is used once.
@@ -68,16 +75,16 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         self.listener = UpdateListener(
             self._async_redis_conn,
             self.config.sub_channel,
-            self._watchers,
+            self._watches,
             wire.TaskUpdate.model_validate_json,
             self._on_update,
         )
-        self._watchdog = Watchdog(
+        self._reaper = Reaper(
             self._async_redis_conn,
             queues,
             self.config,
             self._on_lost,
-            watchdog_times,
+            reaper_times,
         )
 
     # ---- what the API asks ------------------------------------------------------------------
@@ -90,9 +97,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
             RedisBackpressureError: Redis cannot be asked now.
         """
         self.require_accepting()
-        task = await asyncio.to_thread(
-            rq_tasks.task_of, submission, self.config.allow_external_plugins
-        )
+        task = await asyncio.to_thread(task_of, submission, self.config.allow_external_plugins)
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             # Whoever hears of the task must find it, so it is known before it is queued.
             await self._store.add(task)
@@ -102,7 +107,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
                 with suppress(RedisError, OSError):
                     await self._store.forget_metadata(task.task_id)
                 raise
-        _log.info("task %s: queued, %d document(s)", task.task_id, len(task.sources))
+        _log.info("task %s: accepted, %d document(s)", task.task_id, len(task.sources))
         return await self.view_of_queued(task, submission.tenant)
 
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
@@ -116,7 +121,9 @@ class RqEngine(TasksInRedis, RQOrchestrator):
             packed = await self._store.packed_result(task_id)
         if packed is None:
             return None
-        return await asyncio.to_thread(rq_tasks.rendered, packed, stored.document_version)
+        return await asyncio.to_thread(
+            lambda: rendered(wire.unpacked(packed), stored.document_version)
+        )
 
     async def cancel(self, task_id: str, tenant: str, failure: Failure) -> TaskView:
         view, _ = await self._end(await self._find(task_id, tenant), failure)
@@ -198,7 +205,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
 
     async def process_queue(self) -> None:
         """Follow what workers do, for as long as the server runs."""
-        await asyncio.gather(self.listener.run(), self._watchers.keep_told(), self._watchdog.run())
+        await asyncio.gather(self.listener.run(), self._watches.keep_told(), self._reaper.run())
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -221,13 +228,13 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         return stored.view() if stored else None
 
     async def _delete(self, stored: StoredTask) -> TaskView:
-        view, with_worker = await self._end(stored, wire.CANCELLED)
+        view, with_worker = await self._end(stored, CANCELLED)
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             if with_worker:
                 await self._store.mark_deleted(stored.task_id)
             else:
                 await self._store.delete(stored)
-        self._watchers.is_stale(stored.task_id)
+        self._watches.is_stale(stored.task_id)
         return view
 
     async def _end(self, stored: StoredTask, failure: Failure) -> tuple[TaskView, bool]:
@@ -255,9 +262,9 @@ class RqEngine(TasksInRedis, RQOrchestrator):
 
     def _call_back(self, task_id: str, data: dict[str, Any], failure: Failure) -> None:
         """Tell the callbacks of a task that no worker ends."""
-        callbacks = rq_tasks.callbacks_of(data)
+        callbacks = wire.callbacks_of(data)
         if callbacks:
-            self.on_callback(task_id, callbacks, rq_tasks.ended_event(failure))
+            self.on_callback(task_id, callbacks, ended_event(failure))
 
     async def _publish_failure(self, task_id: str, failure: Failure) -> None:
         update = wire.TaskUpdate(
@@ -285,7 +292,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
     async def task_result(self, task_id: str) -> DoclingTaskResult | None:
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             packed = await self._store.packed_result(task_id)
-        return await asyncio.to_thread(rq_tasks.unpacked, packed) if packed else None
+        return await asyncio.to_thread(wire.unpacked, packed) if packed else None
 
     async def delete_task(self, task_id: str) -> None:
         """Forget a task, whoever's it is; one that runs is cancelled first."""

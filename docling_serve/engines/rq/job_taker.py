@@ -16,7 +16,7 @@ from rq.command import parse_payload
 from rq.job import Job
 
 from docling_serve.engines.rq import wire
-from docling_serve.errors import Failure
+from docling_serve.errors import CANCELLED, Failure
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class JobTaker(SimpleWorker):
         del sig
         task_id, self._stopped_job_id = self._stopped_job_id, None
         # Not RQ's "stopped", which gateways of another make take for "waiting".
-        self._host.stop_task(wire.CANCELLED, task_id)
+        self._host.stop_task(CANCELLED, task_id)
 
     def handle_payload(self, message: dict[str, Any]) -> None:
         if parse_payload(message).get("command") == wire.CLEAR_COMMAND:

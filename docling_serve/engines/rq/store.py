@@ -22,7 +22,7 @@ from rq import Queue
 from rq.job import Job
 from rq.utils import utcparse
 
-from docling_serve.engines.base import DEFAULT_TENANT, TaskView
+from docling_serve.engines.base import DEFAULT_TENANT, FINISHED, TaskView
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.errors import Failure
@@ -79,7 +79,7 @@ class StoredTask:
     @property
     def finished(self) -> bool:
         """Whether the task has come to its end."""
-        return self.status in (TaskStatus.SUCCESS, TaskStatus.FAILURE)
+        return self.status in FINISHED
 
     def task(self, allow_external_plugins: bool) -> Task:
         """The task as jobkit's model, without its documents; keys in it are masked."""

@@ -21,6 +21,9 @@ import json
 from datetime import datetime, timezone
 from typing import Any
 
+import msgpack
+from docling.datamodel.service.callbacks import CallbackSpec
+from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.orchestrators.rq.orchestrator import (
     _TASK_METADATA_PREFIX,
     RQOrchestratorConfig,
@@ -43,8 +46,6 @@ FETCHED, DELETED = "fetched", "deleted"
 
 #: A command to one worker on RQ's own channel of it; RQ's workers ignore what they do not know.
 CLEAR_COMMAND = "clear-converters"
-
-CANCELLED = Failure("policy", "The task was cancelled.", details={"reason": "cancelled"})
 
 _FAILURES: TypeAdapter[Failure] = TypeAdapter(Failure)
 
@@ -135,3 +136,14 @@ def orchestrator_config(settings: DoclingServeSettings) -> RQOrchestratorConfig:
         if hasattr(settings, f"eng_rq_{name}") and name not in names:
             names[name] = getattr(settings, f"eng_rq_{name}")
     return RQOrchestratorConfig.model_validate(names)
+
+
+def callbacks_of(task_data: dict[str, Any]) -> list[CallbackSpec]:
+    """The callbacks of a job's task."""
+    return [CallbackSpec.model_validate(item) for item in task_data.get("callbacks") or []]
+
+
+def unpacked(packed: bytes) -> DoclingTaskResult:
+    """The result that a worker stored. Blocks."""
+    data = msgpack.unpackb(packed, raw=False, strict_map_key=False)
+    return DoclingTaskResult.model_validate(data)

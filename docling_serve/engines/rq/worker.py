@@ -34,13 +34,12 @@ from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.engines.rq.loop_thread import LoopThread
 from docling_serve.engines.rq.worker_tasks import (
     PROMPT,
-    SHUT_DOWN,
     Gate,
     Liveness,
     TaskRunner,
     TaskSetup,
 )
-from docling_serve.errors import Failure, TaskFailed
+from docling_serve.errors import SHUT_DOWN, Failure, TaskFailed
 from docling_serve.guardian import Guardian
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.storage import Scratch

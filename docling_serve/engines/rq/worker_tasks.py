@@ -23,12 +23,10 @@ from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
-from docling_serve.engines.base import TaskHost
+from docling_serve.engines.base import TaskHost, display_name, ended_event
 from docling_serve.engines.callbacks import CallbackDelivery
 from docling_serve.engines.rq import wire
-from docling_serve.engines.rq.tasks import callbacks_of, ended_event
-from docling_serve.engines.staging import display_name
-from docling_serve.errors import BY_SHUTDOWN, DISK_FULL, Failure, TaskFailed, disk_is_full
+from docling_serve.errors import DISK_FULL, SHUT_DOWN, Failure, TaskFailed, disk_is_full
 from docling_serve.jobs import (
     ConnectorSource,
     JobProgress,
@@ -47,12 +45,6 @@ T = TypeVar("T")
 Gate = Callable[[TaskHost, Task], Awaitable[JobResult]]
 """Has one task run. Raises ``TaskFailed``; cancelling it stops the work."""
 
-SHUT_DOWN = Failure(
-    "capacity",
-    "The rq-worker was shut down before the task ended.",
-    retryable=True,
-    details={"reason": BY_SHUTDOWN},
-)
 _PROGRESS_EVERY_S = 1.0
 _INSIST_S = 60.0
 _INSIST_PAUSE_S = 1.0
@@ -223,7 +215,7 @@ class TaskRunner:
         self, task_id: str, task_data: dict[str, Any], failure: Failure | None = None
     ) -> None:
         """The task's callbacks hear of its end."""
-        callbacks = callbacks_of(task_data)
+        callbacks = wire.callbacks_of(task_data)
         if callbacks:
             self.relay(task_id, callbacks, ended_event(failure))
 
@@ -249,7 +241,7 @@ class _Host:
         self.spec = spec
         self._runner = runner
         self._folder = folder
-        self._callbacks = callbacks_of({"callbacks": spec.callbacks})
+        self._callbacks = wire.callbacks_of({"callbacks": spec.callbacks})
         self._progress: JobProgress | None = None
         self._news = asyncio.Event()
 

@@ -31,7 +31,7 @@ from docling_jobkit.orchestrators.ray.models import TaskUpdate  # noqa: E402
 from docling_serve.engines.ray.config import orchestrator_config, setting_of  # noqa: E402
 from docling_serve.engines.ray.engine import RayEngine, _nothing_more  # noqa: E402
 from docling_serve.engines.redis.updates import UpdateListener  # noqa: E402
-from docling_serve.engines.rq.tasks import unpacked  # noqa: E402
+from docling_serve.engines.rq.wire import unpacked  # noqa: E402
 
 CAUSE = Failure("policy", "Nobody waits for it.")
 
@@ -60,11 +60,11 @@ async def gateway(url: str, **settings: Any) -> AsyncIterator[RayEngine]:
     listener = UpdateListener(
         engine.redis_manager._build_pubsub_redis(),
         engine.config.sub_channel,
-        engine._watchers,
+        engine._watches,
         TaskUpdate.model_validate_json,
         _nothing_more,
     )
-    following = asyncio.gather(listener.run(), engine._watchers.keep_told())
+    following = asyncio.gather(listener.run(), engine._watches.keep_told())
     try:
         await asyncio.wait_for(listener.listening.wait(), PATIENCE_S)
         yield engine

@@ -11,7 +11,7 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from redis import ConnectionError as RedisConnectionError
 
 from docling_serve.engines.base import TaskView
-from docling_serve.engines.redis.updates import Watchers
+from docling_serve.engines.redis.updates import Watches
 from docling_serve.errors import Failure
 from tests.helpers.loops import run, turns
 
@@ -28,7 +28,7 @@ class Store:
         self.views: dict[str, TaskView | None] = {"t": PENDING}
         self.reads = 0
         self.away = 0
-        self.watchers = Watchers(
+        self.watches = Watches(
             self.look, lambda view: replace(view, status=TaskStatus.FAILURE, failure=GONE)
         )
 
@@ -46,14 +46,14 @@ class Store:
 
 
 async def following(store: Store) -> asyncio.Task[None]:
-    return asyncio.create_task(store.watchers.keep_told())
+    return asyncio.create_task(store.watches.keep_told())
 
 
 def test_what_happens_right_after_the_first_reading_is_told() -> None:
     async def scenario() -> None:
         store = Store()
         await following(store)
-        async with store.watchers.watch("t", store.read) as watch:
+        async with store.watches.watch("t", store.read) as watch:
             store.views["t"] = SUCCESS
             assert [view async for view in watch] == [PENDING, SUCCESS]
 
@@ -64,12 +64,12 @@ def test_the_same_state_is_told_once() -> None:
     async def scenario() -> None:
         store = Store()
         await following(store)
-        async with store.watchers.watch("t", store.read) as watch:
+        async with store.watches.watch("t", store.read) as watch:
             for _ in range(3):
-                store.watchers.is_stale("t")
+                store.watches.is_stale("t")
                 await turns(3)
             store.views["t"] = SUCCESS
-            store.watchers.is_stale("t")
+            store.watches.is_stale("t")
             assert [view async for view in watch] == [PENDING, SUCCESS]
 
     run(scenario())
@@ -80,11 +80,11 @@ def test_every_watcher_is_told() -> None:
         store = Store()
         await following(store)
         async with (
-            store.watchers.watch("t", store.read) as one,
-            store.watchers.watch("t", store.read) as two,
+            store.watches.watch("t", store.read) as one,
+            store.watches.watch("t", store.read) as two,
         ):
             store.views["t"] = SUCCESS
-            store.watchers.all_stale()
+            store.watches.all_stale()
             assert [view async for view in one][-1] == SUCCESS
             assert [view async for view in two][-1] == SUCCESS
 
@@ -95,17 +95,17 @@ def test_those_that_wait_are_read_again_when_one_leaves_the_queue() -> None:
     async def scenario() -> None:
         store = Store()
         await following(store)
-        async with store.watchers.watch("t", store.read) as watch:
+        async with store.watches.watch("t", store.read) as watch:
             await turns(3)
             store.views["t"] = replace(PENDING, position=1)
-            store.watchers.moved_up()
+            store.watches.moved_up()
             await turns(3)
             assert watch.latest.position == 1
             store.views["t"] = STARTED
-            store.watchers.is_stale("t")
+            store.watches.is_stale("t")
             await turns(3)
             reads = store.reads
-            store.watchers.moved_up()
+            store.watches.moved_up()
             await turns(3)
             assert store.reads == reads, "a started task has no place to move up to"
 
@@ -116,9 +116,9 @@ def test_a_task_that_vanished_has_ended() -> None:
     async def scenario() -> None:
         store = Store()
         await following(store)
-        async with store.watchers.watch("t", store.read) as watch:
+        async with store.watches.watch("t", store.read) as watch:
             store.views["t"] = None
-            store.watchers.is_stale("t")
+            store.watches.is_stale("t")
             last = [view async for view in watch][-1]
             assert (last.status, last.failure) == (TaskStatus.FAILURE, GONE)
 
@@ -130,7 +130,7 @@ def test_a_reading_that_fails_is_made_again() -> None:
         store = Store()
         store.away = 1
         await following(store)
-        async with store.watchers.watch("t", store.read) as watch:
+        async with store.watches.watch("t", store.read) as watch:
             store.views["t"] = SUCCESS
             assert [view async for view in watch][-1] == SUCCESS
 
@@ -141,11 +141,11 @@ def test_news_of_what_nobody_watches_cost_nothing() -> None:
     async def scenario() -> None:
         store = Store()
         await following(store)
-        async with store.watchers.watch("t", store.read):
+        async with store.watches.watch("t", store.read):
             await turns(3)
         reads = store.reads
-        store.watchers.is_stale("t")
-        store.watchers.all_stale()
+        store.watches.is_stale("t")
+        store.watches.all_stale()
         await turns(3)
         assert store.reads == reads
 
@@ -160,7 +160,7 @@ def test_what_the_first_reading_raises_is_raised() -> None:
             raise KeyError("no such task")
 
         with pytest.raises(KeyError):
-            async with store.watchers.watch("t", read):
+            async with store.watches.watch("t", read):
                 pass
 
     run(scenario())
@@ -171,12 +171,12 @@ def test_an_unreadable_task_does_not_silence_the_others() -> None:
         store = Store()
         await following(store)
         async with (
-            store.watchers.watch("broken", store.read),  # looking for it raises KeyError
-            store.watchers.watch("t", store.read) as watch,
+            store.watches.watch("broken", store.read),  # looking for it raises KeyError
+            store.watches.watch("t", store.read) as watch,
         ):
             await turns(3)
             store.views["t"] = SUCCESS
-            store.watchers.all_stale()
+            store.watches.all_stale()
             assert [view async for view in watch][-1] == SUCCESS
 
     run(scenario())

@@ -8,7 +8,7 @@ from typing import Any
 
 from docling.datamodel.service.callbacks import CallbackSpec
 
-from docling_serve.engines.watch import Watch
+from docling_serve.engines.base import Watch
 from docling_serve.errors import Failure
 from tests.helpers.rq_engines import (
     JobkitWorker,

@@ -381,7 +381,7 @@ def test_an_engine_keeps_nothing_of_its_tasks(redis_url: str, worker: JobkitWork
                 await engine.reply(task_id)
             assert engine.tasks == {}
             assert engine._task_result_keys == {}
-            assert engine._watchers._watches == {}
+            assert engine._watches._watches == {}
 
     run(scenario())
 

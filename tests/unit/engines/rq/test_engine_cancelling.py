@@ -11,6 +11,7 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 )
 
 from docling_serve.engines.rq import wire
+from docling_serve.errors import CANCELLED
 from tests.helpers.loops import run
 from tests.helpers.rq_engines import (
     TENANT,
@@ -35,7 +36,7 @@ def test_a_waiting_task_is_taken_out_of_the_queue(redis_url: str, worker: Jobkit
             assert await waiting == view
             assert worker.redis.llen("rq:queue:convert") == 0
             assert not worker.redis.exists(f"rq:job:{task_id}")
-            assert await here.cancel(task_id, TENANT, wire.CANCELLED) == view, "it has ended once"
+            assert await here.cancel(task_id, TENANT, CANCELLED) == view, "it has ended once"
 
     run(scenario())
 
@@ -82,7 +83,7 @@ def test_a_deleted_task_is_gone(redis_url: str, worker: JobkitWorker) -> None:
             worker.succeed(worker.take())
             waits = (await engine.submit(markdown())).task_id
             assert (await engine.delete(done, TENANT)).status == "success"
-            assert (await engine.delete(waits, TENANT)).failure == wire.CANCELLED
+            assert (await engine.delete(waits, TENANT)).failure == CANCELLED
             for task_id in (done, waits):
                 with pytest.raises(TaskNotFoundError):
                     await engine.view(task_id)
@@ -99,7 +100,7 @@ def test_a_task_that_a_worker_takes_while_it_is_deleted(
             task_id = (await engine.submit(markdown())).task_id
             waiting = await engine._find(task_id, TENANT)
             worker.take()
-            assert (await engine._delete(waiting)).failure == wire.CANCELLED
+            assert (await engine._delete(waiting)).failure == CANCELLED
             assert worker.redis.hexists(wire.detail_key(task_id), wire.FAILURE), "so it stops"
             worker.succeed(task_id)
             with pytest.raises(TaskNotFoundError):
@@ -126,7 +127,7 @@ def test_a_running_task_is_hidden_once_deleted(redis_url: str, worker: JobkitWor
             task_id = (await engine.submit(markdown())).task_id
             worker.take()
             async with engine.watch(task_id) as watch:
-                assert (await engine.delete(task_id, TENANT)).failure == wire.CANCELLED
+                assert (await engine.delete(task_id, TENANT)).failure == CANCELLED
                 assert (await follow(watch))[-1][0] == "failure"
             worker.succeed(task_id)
             with pytest.raises(TaskNotFoundError):

@@ -11,7 +11,7 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.engine import WORKER_LOST
-from docling_serve.engines.rq.watchdog import WatchdogTimes
+from docling_serve.engines.rq.reaper import ReaperTimes
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress
 from tests.helpers.loops import run
@@ -80,7 +80,7 @@ def test_a_task_whose_job_was_lost_says_so(redis_url: str, worker: JobkitWorker)
 
 def test_the_task_of_a_lost_worker_ends(redis_url: str, worker: JobkitWorker) -> None:
     async def scenario() -> None:
-        times = WatchdogTimes(look_every_s=0.01, missing_for_s=0.0)
+        times = ReaperTimes(look_every_s=0.01, missing_for_s=0.0)
         async with gateway(redis_url) as here, gateway(redis_url, times):
             task_id = (await here.submit(markdown())).task_id
             alive = wire.heartbeat_key(worker.config, task_id)
@@ -101,7 +101,7 @@ def test_the_callbacks_of_a_lost_task_hear_of_its_end_once(
     redis_url: str, worker: JobkitWorker
 ) -> None:
     async def scenario() -> None:
-        times = WatchdogTimes(look_every_s=0.01, missing_for_s=0.0)
+        times = ReaperTimes(look_every_s=0.01, missing_for_s=0.0)
         told: list[Event] = []
         async with gateway(redis_url, times) as here, gateway(redis_url, times) as there:
             for engine in (here, there):
@@ -120,7 +120,7 @@ def test_the_callbacks_of_a_lost_task_hear_of_its_end_once(
 
 def test_a_worker_lost_after_its_work_has_done_it(redis_url: str, worker: JobkitWorker) -> None:
     async def scenario() -> None:
-        times = WatchdogTimes(look_every_s=0.01, missing_for_s=0.0)
+        times = ReaperTimes(look_every_s=0.01, missing_for_s=0.0)
         async with gateway(redis_url, times) as engine:
             task_id = (await engine.submit(markdown())).task_id
             # The result before the job is seen as started: its worker shows no sign of life.

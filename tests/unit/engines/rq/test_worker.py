@@ -22,13 +22,12 @@ from docling_serve.engines.callbacks import CallbackDelivery
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.job_taker import JobTaker
 from docling_serve.engines.rq.worker_tasks import (
-    SHUT_DOWN,
     Liveness,
     TaskRunner,
     TaskSetup,
     stage_job,
 )
-from docling_serve.errors import Failure, TaskFailed
+from docling_serve.errors import CANCELLED, SHUT_DOWN, Failure, TaskFailed
 from docling_serve.jobs import (
     ConnectorSource,
     JobProgress,
@@ -156,11 +155,11 @@ def test_stopping_ends_the_task_with_the_cause(redis_url: str, tmp_path: Path) -
             running = asyncio.ensure_future(at.runner.run("t", task_data()))
             assert await at.statuses(1) == ["started"]
             at.runner.stop(SHUT_DOWN, "the one before")
-            at.runner.stop(wire.CANCELLED, "t")
+            at.runner.stop(CANCELLED, "t")
             at.runner.stop(SHUT_DOWN)
             with pytest.raises(TaskFailed):
                 await running
-            assert await at.failure() == wire.CANCELLED
+            assert await at.failure() == CANCELLED
             at.runner.stop(SHUT_DOWN)
             assert await at.statuses(1) == ["failure"]
 
@@ -193,7 +192,7 @@ def test_a_sign_of_life_is_given_again_and_again(redis_url: str, tmp_path: Path)
                 await until(lambda: at.redis.exists(key))
                 assert 0 < await at.redis.ttl(key) <= 7
                 await at.redis.delete(key)
-            at.runner.stop(wire.CANCELLED)
+            at.runner.stop(CANCELLED)
             with pytest.raises(TaskFailed):
                 await running
 
@@ -426,7 +425,7 @@ def test_commands_to_one_worker(host: ScriptedHost) -> None:
     hear(command="stop-job", job_id="another")
     assert host.stopped == []
     hear(command="stop-job", job_id="t")
-    assert host.stopped == [(wire.CANCELLED, "t")]
+    assert host.stopped == [(CANCELLED, "t")]
     hear(command=wire.CLEAR_COMMAND)
     assert host.cleared == 1
     hear(command="a word of the future")

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from docling.datamodel.service.sources import FileSource, HttpSource
 
-from docling_serve.engines.base import Source, Submission, Upload, plain
+from docling_serve.engines.base import Source, Submission, Upload, display_name, plain
 from docling_serve.engines.local.disk import Disk
 from docling_serve.jobs import (
     JobSpec,
     TaskFolder,
 )
-
-#: File systems allow 255; endings such as ".chunks.jsonl" come on top.
-_NAME_BYTES = 200
-_SUFFIX_BYTES = 20
 
 
 @dataclass(frozen=True)
@@ -99,25 +93,6 @@ def size_of(submission: Submission) -> int:
         if isinstance(source, Upload):
             source.file.seek(0)
     return sum(sizes)
-
-
-def display_name(name: str) -> str:
-    """The last part of a client's file name; directories are dropped (upstream E49),
-    so are control characters, and what is too long for a name derived from it: results in a zip
-    are called after their documents."""
-    text = name.encode("utf-8", "replace").decode()  # JSON may carry half a surrogate pair
-    last = PurePosixPath(text.replace("\\", "/")).name
-    printable = "".join(char for char in last if unicodedata.category(char) != "Cc")
-    return _shortened(printable) if printable not in ("", ".", "..") else "document"
-
-
-def _shortened(name: str) -> str:
-    """``name`` in at most ``_NAME_BYTES`` bytes, with its ending."""
-    suffix = PurePosixPath(name).suffix
-    if len(suffix.encode()) > _SUFFIX_BYTES:
-        suffix = ""
-    stem = name.removesuffix(suffix).encode()[: _NAME_BYTES - len(suffix.encode())]
-    return stem.decode("utf-8", "ignore") + suffix
 
 
 def _stage_source(

@@ -14,7 +14,7 @@ from docling_jobkit.datamodel.chunking import HierarchicalChunkerOptions
 
 from docling_serve.engines.base import Upload
 from docling_serve.engines.local.disk import Disk
-from docling_serve.engines.staging import Deployment, display_name, stage
+from docling_serve.engines.local.staging import Deployment, stage
 from docling_serve.jobs import ConnectorSource, JobSpec, RemoteUrl, StagedFile, TaskFolder
 from tests.unit.engines.hand_runner import submission
 
@@ -29,31 +29,6 @@ def staged(folder: TaskFolder, **more: Any) -> JobSpec:
     spec = stage(submission(**more), "task-1", folder, deployment, Disk(sync=True)).spec
     assert folder.read_job() == spec
     return spec
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("a.md", "a.md"),
-        ("dir/a.md", "a.md"),
-        ("../../etc/passwd", "passwd"),
-        ("C:\\Users\\me\\a.docx", "a.docx"),
-        ("名 前.pdf", "名 前.pdf"),
-        (".hidden", ".hidden"),
-        ("a.tar.gz", "a.tar.gz"),
-        ("dir/", "dir"),
-        ("", "document"),
-        ("/", "document"),
-        ("\\", "document"),
-    ],
-)
-def test_a_name_is_shown_without_its_folders(name: str, shown: str) -> None:
-    assert display_name(name) == shown
-
-
-@pytest.mark.parametrize("name", ["..", "a/..", "."])
-def test_a_name_that_is_no_file_is_not_shown(name: str) -> None:
-    assert display_name(name) not in {".", ".."}
 
 
 def test_uploads_are_named_by_their_position(folder: TaskFolder) -> None:
@@ -164,20 +139,3 @@ def test_a_staged_document_is_never_written_over(folder: TaskFolder) -> None:
     with pytest.raises(FileExistsError):
         staged(folder)
     assert folder.input(0).read_bytes() == b"first"
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("a\0b.md", "ab.md"),
-        ("new\nline\t.md", "newline.md"),
-        ("\0", "document"),
-        ("x" * 5000 + ".md", "x" * 197 + ".md"),
-        ("ü" * 300 + ".md", "ü" * 98 + ".md"),
-        ("." + "x" * 300, "." + "x" * 199),
-        ("a." + "x" * 300, "a." + "x" * 198),
-    ],
-)
-def test_a_name_is_good_for_a_file_of_the_result(name: str, shown: str) -> None:
-    assert display_name(name) == shown
-    assert len(display_name(name).encode()) <= 200

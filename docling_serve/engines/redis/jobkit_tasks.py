@@ -1,4 +1,5 @@
-"""A task on its way into a job, and its result on the way out. All of it blocks: use a thread."""
+"""A submission as docling-jobkit's task, and its result as a reply. All of it blocks: use a
+thread."""
 
 from __future__ import annotations
 
@@ -6,19 +7,15 @@ import base64
 import uuid
 from typing import Any
 
-import msgpack
 from docling.datamodel.base_models import DocumentStream
-from docling.datamodel.service.callbacks import CallbackSpec, ProgressTaskCompleted
 from docling.datamodel.service.requests import FileSourceRequest
 from docling_jobkit.datamodel.chunking import ChunkingExportOptions
 from docling_jobkit.datamodel.exportable_document import project_document_dict
 from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.datamodel.task import Task, validate_task
 
-from docling_serve.engines.base import Reply, Source, Submission, Upload
-from docling_serve.engines.staging import display_name
-from docling_serve.errors import Failure
-from docling_serve.rendering import public_failure, render
+from docling_serve.engines.base import Reply, Source, Submission, Upload, display_name
+from docling_serve.rendering import render
 
 
 def task_of(submission: Submission, allow_external_plugins: bool) -> Task:
@@ -42,31 +39,9 @@ def task_of(submission: Submission, allow_external_plugins: bool) -> Task:
     )
 
 
-def callbacks_of(task_data: dict[str, Any]) -> list[CallbackSpec]:
-    """Who is to hear of a task."""
-    return [CallbackSpec.model_validate(item) for item in task_data.get("callbacks") or []]
-
-
-def ended_event(failure: Failure | None) -> dict[str, Any]:
-    """The last event of a task."""
-    ended = ProgressTaskCompleted(
-        task_status="failure" if failure else "success",
-        failure=public_failure(failure) if failure else None,
-    )
-    return ended.model_dump(mode="json")
-
-
-def unpacked(packed: bytes) -> DoclingTaskResult:
-    """The result that a worker stored."""
-    data = msgpack.unpackb(packed, raw=False, strict_map_key=False)
-    return DoclingTaskResult.model_validate(data)
-
-
-def rendered(packed: bytes, document_version: str | None) -> Reply:
+def rendered(result: DoclingTaskResult, document_version: str | None) -> Reply:
     """The reply to a client that reads ``document_version``, None for today's."""
-    body = render(
-        unpacked(packed), lambda document: project_document_dict(document, document_version)
-    )
+    body = render(result, lambda document: project_document_dict(document, document_version))
     return Reply(media_type=body.media_type, content=body.content, download_name=body.download_name)
 
 

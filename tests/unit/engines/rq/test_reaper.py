@@ -9,15 +9,15 @@ import redis.asyncio
 from rq import Queue
 
 from docling_serve.engines.rq import wire
-from docling_serve.engines.rq.watchdog import Watchdog, WatchdogTimes
+from docling_serve.engines.rq.reaper import Reaper, ReaperTimes
 from tests.helpers.loops import run
 from tests.helpers.rq_engines import JobkitWorker, rq_settings
 
-TIMES = WatchdogTimes(look_every_s=5.0, missing_for_s=10.0)
+TIMES = ReaperTimes(look_every_s=5.0, missing_for_s=10.0)
 
 
 class Case:
-    """A watchdog with a clock that stands still until the test moves it."""
+    """A reaper with a clock that stands still until the test moves it."""
 
     def __init__(self, url: str) -> None:
         self.worker = JobkitWorker(url, rq_settings(url))
@@ -38,13 +38,13 @@ class Case:
     def key(self, task_id: str) -> str:
         return wire.heartbeat_key(self.worker.config, task_id)
 
-    def run(self, scenario: Callable[[Watchdog], Awaitable[None]]) -> None:
+    def run(self, scenario: Callable[[Reaper], Awaitable[None]]) -> None:
         async def whole() -> None:
             connection = redis.asyncio.Redis.from_url(self._url)
-            watchdog = Watchdog(
+            reaper = Reaper(
                 connection, [self.queue], self.worker.config, self._on_lost, TIMES, lambda: self.now
             )
-            await scenario(watchdog)
+            await scenario(reaper)
             await connection.aclose()
 
         run(whole())
@@ -63,71 +63,71 @@ def case(redis_url: str) -> Iterator[Case]:
 
 
 def test_a_worker_without_sign_of_life_is_lost_after_a_while(case: Case) -> None:
-    async def scenario(watchdog: Watchdog) -> None:
+    async def scenario(reaper: Reaper) -> None:
         case.begin("t")
-        await watchdog.look()
+        await reaper.look()
         case.now = 9.9
-        await watchdog.look()
+        await reaper.look()
         assert case.lost == []
         case.now = 10.0
-        await watchdog.look()
+        await reaper.look()
         assert case.lost == ["t"]
 
     case.run(scenario)
 
 
 def test_a_sign_of_life_starts_the_while_anew(case: Case) -> None:
-    async def scenario(watchdog: Watchdog) -> None:
+    async def scenario(reaper: Reaper) -> None:
         case.begin("t")
-        await watchdog.look()
+        await reaper.look()
         case.now = 9.0
         case.worker.redis.set(case.key("t"), "1")
-        await watchdog.look()
+        await reaper.look()
         case.worker.redis.delete(case.key("t"))
         case.now = 12.0
-        await watchdog.look()
+        await reaper.look()
         assert case.lost == []
         case.now = 22.0
-        await watchdog.look()
+        await reaper.look()
         assert case.lost == ["t"]
 
     case.run(scenario)
 
 
 def test_a_finished_task_needs_no_worker(case: Case) -> None:
-    async def scenario(watchdog: Watchdog) -> None:
+    async def scenario(reaper: Reaper) -> None:
         case.begin("t")
-        await watchdog.look()
+        await reaper.look()
         case.end("t")
         case.now = 100.0
-        await watchdog.look()
+        await reaper.look()
         assert case.lost == []
 
     case.run(scenario)
 
 
 def test_a_task_that_cannot_be_ended_saves_no_other(case: Case) -> None:
-    async def scenario(watchdog: Watchdog) -> None:
+    async def scenario(reaper: Reaper) -> None:
         for task_id in ("a", "b"):
             case.begin(task_id)
         case.cannot_be_ended = "a"
-        await watchdog.look()
+        await reaper.look()
         case.now += 10
-        await watchdog.look()
+        await reaper.look()
         assert sorted(case.lost) == ["a", "b"]
 
     case.run(scenario)
 
 
 def test_each_task_has_a_while_of_its_own(case: Case) -> None:
-    async def scenario(watchdog: Watchdog) -> None:
+    async def scenario(reaper: Reaper) -> None:
         case.begin("a")
-        await watchdog.look()
+        await reaper.look()
         case.now = 8.0
         case.begin("b")
-        await watchdog.look()
+        await reaper.look()
         case.now = 12.0
-        await watchdog.look()
+        await reaper.look()
         assert case.lost == ["a"]
 
     case.run(scenario)

@@ -1,4 +1,4 @@
-"""Find the tasks whose worker was lost, so that they end in a clear state."""
+"""Ends the tasks whose worker was lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class WatchdogTimes:
+class ReaperTimes:
     """How often to look, and for how long a sign of life must be missing, in seconds.
 
     A missing sign is no proof: after an outage of Redis workers need a moment to leave it again.
@@ -29,7 +29,7 @@ class WatchdogTimes:
     missing_for_s: float = 10.0
 
 
-class Watchdog:
+class Reaper:
     """Looks at the tasks that workers have, and tells which of them have no worker any more.
 
     A worker renews a key with an expiry while it has a task (jobkit's: 60 s). jobkit's own
@@ -42,14 +42,14 @@ class Watchdog:
         queues: Sequence[Queue],
         config: RQOrchestratorConfig,
         on_lost: Callable[[str], Awaitable[None]],
-        times: WatchdogTimes | None = None,
+        times: ReaperTimes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = connection
         self._queues = queues
         self._config = config
         self._on_lost = on_lost
-        self._times = times or WatchdogTimes()
+        self._times = times or ReaperTimes()
         self._clock = clock
         self._missing_since: dict[str, float] = {}
 
