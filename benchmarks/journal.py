@@ -24,19 +24,20 @@ from typing import Any
 
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.targets import InBodyTarget
-from docling_jobkit.datamodel.task import Task
 
 from docling_serve.engines.base import Submission, Upload
 from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.journal import Journal
+from docling_serve.engines.local.rules import LocalRules
 from docling_serve.jobs import JobResult
+from docling_serve.running import RunRequest
 
 _DOCUMENT = b"# One kilobyte\n" + b"x" * 1009
 
 
-async def _never(engine: LocalEngine, task: Task) -> JobResult:
-    del engine, task
+async def _never(request: RunRequest) -> JobResult:
+    del request
     raise AssertionError("nothing runs here")
 
 
@@ -56,13 +57,11 @@ async def _accept(folder: Path, tasks: int, clients: int, *, durable: bool) -> d
     (folder / "tasks").mkdir()
     journal = Journal.open(folder / "journal.sqlite3", durable=durable)
     engine = LocalEngine(
-        runner=_never,
-        hand_over=1,
-        folders=folder / "tasks",
-        journal=journal,
+        _never,
+        LocalRules(keep=True),
+        folder / "tasks",
+        journal,
         disk=Disk(sync=durable),
-        keep=True,
-        converter_config={},
         clear_converters=_nothing,
     )
     waits: list[float] = []

@@ -10,8 +10,9 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,30 +20,28 @@ from fastapi import FastAPI
 
 import docling_serve.settings as shared
 from docling_serve.collector import gc_paused
-from docling_serve.errors import Failure, ShuttingDown, TaskFailed
+from docling_serve.errors import ShuttingDown, TaskFailed
 from docling_serve.failure_place import with_place
-from docling_serve.jobs import JobProgress, JobResult, JobSpec, may_need_models
+from docling_serve.jobs import JobProgress, JobResult
 from docling_serve.light_imports import leave_out_torch
 from docling_serve.observability.logging import configure_logging
 from docling_serve.orchestrator_factory import (
-    LocalParts,
+    EngineParts,
     make_engine,
     require_engine,
     set_current_engine,
 )
+from docling_serve.running import RunRequest
 from docling_serve.runtime import Runtime, log_level
 from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
 from docling_serve.shared_weights import preload_models_mmap
 from docling_serve.shutdown import Shutdown
 from docling_serve.storage import KeptScratch, Scratch
-from docling_serve.subprocess_worker import close_worker_pool, process_in_subprocess
+from docling_serve.subprocess_worker import share_worker_pool
 from docling_serve.vram import neighbours
 
 if TYPE_CHECKING:
-    from docling_jobkit.datamodel.task import Task
-
     from docling_serve.api.services import Readiness, Services
-    from docling_serve.engines.base import TaskHost
     from docling_serve.orchestrator_factory import Engine
     from docling_serve.policy import ServicePolicy
 
@@ -54,63 +53,36 @@ _BETWEEN_JOBS_S = 1.0
 # ---- the gate -----------------------------------------------------------------------------
 
 
-async def process_task_with_vram_management(
-    orchestrator: TaskHost, task: Task, *, runtime: Runtime
-) -> JobResult:
+async def process_task_with_vram_management(request: RunRequest, *, runtime: Runtime) -> JobResult:
     """Run one task where the mode says: in a worker process, or in a thread of this one.
 
     Raises:
-        TaskFailed: the task ended without a result.
+        TaskFailed: the task ended without a result; the failure says at which document.
     """
-    spec = JobSpec.from_task_dict(orchestrator.task_dict(task))
-    latest: list[JobProgress] = []
+    latest: JobProgress | None = None
 
-    def report(progress: JobProgress) -> None:
-        latest[:] = [progress]
-        orchestrator.report_progress(task, progress)
+    def on_progress(progress: JobProgress) -> None:
+        nonlocal latest
+        latest = progress
+        request.listeners.on_progress(progress)
 
+    heard = replace(request, listeners=replace(request.listeners, on_progress=on_progress))
     try:
-        return await _run(orchestrator, task, spec, runtime, report)
+        if runtime.subprocess_mode:
+            return await runtime.runner.run(heard)
+        return await _run_here(heard, runtime)
     except TaskFailed as exc:
-        exc.failure = with_place(exc.failure, spec, latest[0] if latest else None)
+        exc.failure = with_place(exc.failure, request.spec, latest)
         raise
 
 
-async def _run(
-    orchestrator: TaskHost,
-    task: Task,
-    spec: JobSpec,
-    runtime: Runtime,
-    report: Callable[[JobProgress], None],
-) -> JobResult:
-    if runtime.subprocess_mode:
-        answer = await process_in_subprocess(
-            orchestrator.task_dict(task),
-            runtime.settings.subprocess_timeout,
-            folder=orchestrator.folder(task).root,
-            pool=runtime.pool,
-            on_started=lambda: orchestrator.mark_started(task),
-            on_progress=report,
-            on_callback=lambda payload: orchestrator.relay_callback(task, payload),
-        )
-        if answer["status"] == "error":
-            failure = Failure(**answer["error"])
-            if not runtime.settings.debug_error_details:
-                failure.details.pop("worker_log", None)  # it may name paths of this machine
-            raise TaskFailed(failure)
-        return JobResult.from_results(answer["results"])
-    if await asyncio.to_thread(may_need_models, spec, orchestrator.folder(task)):
+async def _run_here(request: RunRequest, runtime: Runtime) -> JobResult:
+    if not request.light:
         await unload_external_models(runtime)
     try:
-        return await runtime.converters.run(
-            spec,
-            orchestrator.folder(task),
-            on_started=lambda: orchestrator.mark_started(task),
-            on_progress=report,
-            on_callback=lambda payload: orchestrator.relay_callback(task, payload),
-        )
+        return await runtime.runner.run(request)
     finally:
-        await cleanup_models_if_needed(runtime, idle=orchestrator.waiting == 0)
+        await cleanup_models_if_needed(runtime, idle=request.waiting() == 0)
 
 
 async def ensure_models_loaded(runtime: Runtime) -> None:
@@ -121,7 +93,7 @@ async def ensure_models_loaded(runtime: Runtime) -> None:
         if runtime.settings.artifacts_path is not None:
             await _preload_weights(runtime.settings.artifacts_path)
         return
-    await runtime.converters.warm_up()
+    await runtime.runner.warm_up()
 
 
 async def _preload_weights(folder: Path) -> None:
@@ -138,7 +110,7 @@ async def cleanup_models_if_needed(runtime: Runtime, *, idle: bool) -> None:
     if runtime.subprocess_mode:
         _log.debug("subprocess mode: the worker's end is the clean-up")
     elif idle and runtime.frees_vram_on_idle:
-        await runtime.converters.clear()
+        await runtime.runner.clear()
 
 
 async def unload_external_models(runtime: Runtime) -> None:
@@ -146,14 +118,6 @@ async def unload_external_models(runtime: Runtime) -> None:
     subprocess mode admission does that, when memory is really short."""
     if neighbours.configured_neighbours(runtime.settings):
         await neighbours.unload_external_models(runtime.settings)
-
-
-async def clear_models(runtime: Runtime) -> None:
-    """Give back what loaded converters hold, in either mode."""
-    if runtime.subprocess_mode:
-        await runtime.pool.clear()
-    else:
-        await runtime.converters.clear()
 
 
 # ---- the app ------------------------------------------------------------------------------
@@ -198,7 +162,6 @@ def _build(runtime: Runtime) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
     from docling_serve.api.services import Services  # noqa: PLC0415
-    from docling_serve.engines.base import CallsBack  # noqa: PLC0415
     from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules  # noqa: PLC0415
     from docling_serve.engines.local.journal import Journal  # noqa: PLC0415
 
@@ -209,29 +172,28 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     callbacks = CallbackDelivery(CallbackRules.from_settings(settings), ledger)
     await callbacks.resume()
 
-    def parts() -> LocalParts:
-        return LocalParts(
-            runner=functools.partial(process_task_with_vram_management, runtime=runtime),
-            subprocess_mode=runtime.subprocess_mode,
-            folders=scratch.tasks,
-            journal=journal,
-            keep=runtime.keeps_tasks,
-            on_callback=callbacks.send,
-            clear_converters=functools.partial(clear_models, runtime),
-        )
-
+    parts = EngineParts(
+        gate=functools.partial(process_task_with_vram_management, runtime=runtime),
+        pooled=runtime.subprocess_mode,
+        keep=runtime.keeps_tasks,
+        folders=scratch.tasks,
+        journal=journal,
+        clear_converters=runtime.runner.clear,
+        on_callback=callbacks.send,
+    )
     engine = make_engine(settings, parts)
-    if isinstance(engine, CallsBack):
-        engine.on_callback = callbacks.send
     await engine.recover()
     set_current_engine(engine)
-    services = Services(settings, policy, engine)
-    if runtime.has_pool:
-        services.describe_workers = runtime.pool.describe
+    pool = runtime.pool
+    if pool is not None:
+        share_worker_pool(pool)
+    services = Services(
+        settings, policy, engine, describe_workers=pool.describe if pool is not None else None
+    )
     app.state.services = services
     shutdown = Shutdown(
         begin=lambda: _begin_shutdown(runtime, engine, services),
-        at_once=runtime.pool.kill_all if runtime.has_pool else lambda: None,
+        at_once=runtime.runner.kill,
         hurry=engine.cancel_running,
     )
     with shutdown.listening():
@@ -242,7 +204,6 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         except BaseException:
             # uvicorn was told twice and left: asyncio cancels all, the guardian removes the rest.
             shutdown.at_once()
-            runtime.converters.close()
             raise
         else:
             _begin_shutdown(runtime, engine, services)
@@ -251,19 +212,12 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
             await engine.finish_running(0 if shutdown.hurried else settings.shutdown_grace)
             await engine.close()
             queue.cancel()
-            await _close_converters(runtime)
+            set_current_engine(None)
+            await runtime.runner.close()
             await callbacks.close(within_s=0 if shutdown.hurried else settings.shutdown_grace)
             await journal.close()
             scratch.release()
             runtime.guardian.dismiss()
-
-
-async def _close_converters(runtime: Runtime) -> None:
-    """Nothing converts any more, in whatever process."""
-    set_current_engine(None)
-    if runtime.has_pool:
-        await close_worker_pool()
-    runtime.converters.close()
 
 
 def _scratch(runtime: Runtime) -> Scratch | KeptScratch:
@@ -283,8 +237,7 @@ def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> Non
         "shutting down: no new tasks; %g s for those that run", runtime.settings.shutdown_grace
     )
     engine.drain()
-    if runtime.has_pool:
-        runtime.pool.drain()
+    runtime.runner.drain()
     # Requests that wait for a running task keep the server open, so its time is bounded here and
     # not in the lifespan, which only ends after the last request.
     grace_s = runtime.settings.shutdown_grace
@@ -309,7 +262,7 @@ async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
     if not runtime.runs_tasks:
         return
     if runtime.subprocess_mode:
-        await asyncio.gather(ensure_models_loaded(runtime), runtime.pool.start())
+        await asyncio.gather(ensure_models_loaded(runtime), runtime.runner.warm_up())
     elif runtime.settings.load_models_at_boot and not runtime.frees_vram_on_idle:
         readiness.models_pending = True
         try:
@@ -346,25 +299,16 @@ def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
     for unknown in find_unknown_settings(settings):
         _log.warning("%s", unknown)
     require_redis(settings.eng_rq_redis_url)
-    runtime = Runtime.decide(settings)
-    if runtime.subprocess_mode:
-        runtime.settings = _with_one_worker(settings)
+    runtime = Runtime.decide(settings, for_workers=_with_one_worker)
     _enter_mode(runtime)
     from docling_serve.api.services import Readiness  # noqa: PLC0415
     from docling_serve.engines.rq.worker import RqWorkerProcess, WorkerParts  # noqa: PLC0415
-
-    async def close() -> None:
-        if runtime.subprocess_mode:
-            await close_worker_pool()
-        runtime.converters.close()
 
     parts = WorkerParts(
         gate=functools.partial(process_task_with_vram_management, runtime=runtime),
         isolated=runtime.subprocess_mode,
         prepare=lambda: _start_mode(runtime, Readiness()),
-        clear=lambda: clear_models(runtime),
-        close=close,
-        kill=runtime.pool.kill_all if runtime.subprocess_mode else lambda: None,
+        runner=runtime.runner,
         guardian=runtime.guardian,
     )
     return RqWorkerProcess(settings, parts).run()

@@ -168,11 +168,6 @@ class JobResult(_Plain):
     num_partially_succeeded: int = 0
     num_failed: int = 0
 
-    @classmethod
-    def from_results(cls, results: dict[str, Any]) -> JobResult:
-        """Read it out of a successful answer of ``process_in_subprocess``."""
-        return cls.model_validate({k: v for k, v in results.items() if k in cls.model_fields})
-
 
 class JobProgress(_Plain):
     """Where a running job is. ``document`` counts from 1."""
@@ -242,15 +237,11 @@ class TaskFolder:
 
     def write_job(self, spec: JobSpec) -> None:
         """Put the job where the worker reads it, whole or not at all: another server may read it
-        after this one was killed. What is there already is left alone; it may be on the disk."""
-        text = spec.model_dump_json()
-        with contextlib.suppress(OSError, ValueError):
-            if self.job_file.read_text(encoding="utf-8") == text:
-                return
+        after this one was killed. Whoever makes a task writes it once."""
         aside = self.root / "job.json.aside"
         aside.unlink(missing_ok=True)
         aside.touch(mode=0o600)
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(spec.model_dump_json(), encoding="utf-8")
         aside.replace(self.job_file)
 
     def read_job(self) -> JobSpec:

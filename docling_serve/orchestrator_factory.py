@@ -14,32 +14,33 @@ from typing import TYPE_CHECKING
 
 import docling_serve.settings as shared
 from docling_serve.errors import Failure, TaskFailed
-from docling_serve.jobs import JobResult, may_need_models
 from docling_serve.settings import AsyncEngine, DoclingServeSettings
 
 if TYPE_CHECKING:
-    from docling_jobkit.datamodel.task import Task
-
     from docling_serve.engines.base import OnCallback
-    from docling_serve.engines.local.engine import LocalEngine, Runner
+    from docling_serve.engines.local.engine import LocalEngine
     from docling_serve.engines.local.journal import Journal
     from docling_serve.engines.ray.engine import RayEngine
     from docling_serve.engines.rq.engine import RqEngine
+    from docling_serve.jobs import JobResult
+    from docling_serve.running import Gate, RunRequest
 
     Engine = LocalEngine | RqEngine | RayEngine
 
 
 @dataclass(frozen=True)
-class LocalParts:
-    """What the local engine is made of besides settings."""
+class EngineParts:
+    """What an engine is made of besides settings. Only the local one runs tasks itself: all but
+    ``on_callback`` is for it. ``pooled`` says that its tasks run in worker processes, ``keep`` that
+    they outlive this one."""
 
-    runner: Runner
-    subprocess_mode: bool
+    gate: Gate
+    pooled: bool
+    keep: bool
     folders: Path
-    on_callback: OnCallback
+    journal: Journal | None
     clear_converters: Callable[[], Awaitable[None]]
-    journal: Journal | None = None
-    keep: bool = False
+    on_callback: OnCallback
 
 
 class EngineUnavailable(ValueError):
@@ -82,17 +83,27 @@ def require_one_process(settings: DoclingServeSettings, workers: int | None) -> 
         )
 
 
-def make_engine(settings: DoclingServeSettings, parts: Callable[[], LocalParts]) -> Engine:
-    """The engine for ``settings``; ``parts`` is called if it is the local one."""
+def make_engine(settings: DoclingServeSettings, parts: EngineParts) -> Engine:
+    """The engine for ``settings``."""
     if settings.eng_kind is AsyncEngine.RQ:
         from docling_serve.engines.rq.engine import RqEngine  # noqa: PLC0415
 
-        return RqEngine(settings)
+        return RqEngine(settings, parts.on_callback)
     if settings.eng_kind is AsyncEngine.RAY:
         from docling_serve.engines.ray.engine import RayEngine  # noqa: PLC0415 - imports ray and torch
 
         return RayEngine(settings)
-    return _local_engine(settings, parts())
+    from docling_serve.engines.local.engine import LocalEngine  # noqa: PLC0415
+    from docling_serve.engines.local.rules import LocalRules  # noqa: PLC0415
+
+    return LocalEngine(
+        parts.gate,
+        LocalRules.from_settings(settings, pooled=parts.pooled, keep=parts.keep),
+        parts.folders,
+        parts.journal,
+        on_callback=parts.on_callback,
+        clear_converters=parts.clear_converters,
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -104,7 +115,7 @@ def get_async_orchestrator() -> Engine:
     """
     settings = shared.docling_serve_settings
     require_engine(settings)
-    return _Current.engine or make_engine(settings, _no_parts)
+    return _Current.engine or make_engine(settings, _no_parts())
 
 
 def set_current_engine(engine: Engine | None) -> None:
@@ -113,63 +124,21 @@ def set_current_engine(engine: Engine | None) -> None:
     get_async_orchestrator.cache_clear()
 
 
-def _no_parts() -> LocalParts:
+def _no_parts() -> EngineParts:
+    """Those of an engine that runs nothing."""
     from docling_serve.storage import get_scratch  # noqa: PLC0415
 
-    async def refuse(engine: LocalEngine, task: Task) -> JobResult:
-        del engine, task
+    async def refuse(request: RunRequest) -> JobResult:
+        del request
         raise TaskFailed(Failure("internal", "No server runs in this process."))
 
     async def nothing() -> None:
         return None
 
-    return LocalParts(refuse, False, get_scratch(), lambda *_: None, nothing)
+    return EngineParts(refuse, False, False, get_scratch(), None, nothing, lambda *_: None)
 
 
 class _Current:
     """A holder, so that the server can put its engine here and take it away again."""
 
     engine: Engine | None = None
-
-
-def _local_engine(settings: DoclingServeSettings, parts: LocalParts) -> LocalEngine:
-    from docling_serve.engines.converter_config import (  # noqa: PLC0415
-        converter_config,
-        presigned_config,
-    )
-    from docling_serve.engines.local.engine import LocalEngine  # noqa: PLC0415
-    from docling_serve.engines.local.lines import QueueLimits  # noqa: PLC0415
-    from docling_serve.engines.local.upkeep import RetentionRules  # noqa: PLC0415
-
-    pooled = parts.subprocess_mode
-    workers = settings.subprocess_max_workers if pooled else settings.eng_loc_num_workers
-    light = settings.subprocess_light_workers
-    return LocalEngine(
-        runner=parts.runner,
-        # One more than can run: the workers then know that a task waits, and stay for it.
-        hand_over=workers + 1 if pooled else workers,
-        workers=workers,
-        hand_over_light=light + 1 if pooled and light else 0,
-        workers_light=light,
-        is_light=lambda spec, folder: not may_need_models(spec, folder),
-        folders=parts.folders,
-        journal=parts.journal,
-        keep=parts.keep,
-        max_attempts=settings.eng_loc_max_attempts,
-        limits=QueueLimits(
-            tasks=settings.eng_loc_max_queued_tasks,
-            bytes=settings.eng_loc_max_queued_bytes,
-            age_s=settings.eng_loc_max_queue_age,
-        ),
-        retention=RetentionRules(
-            max_age_s=settings.eng_loc_max_result_age,
-            max_bytes=settings.eng_loc_max_results_bytes,
-        ),
-        converter_config=converter_config(settings),
-        presigned_config=presigned_config(settings),
-        result_removal_delay_s=settings.result_removal_delay,
-        single_use_results=settings.single_use_results,
-        debug_error_details=settings.debug_error_details,
-        on_callback=parts.on_callback,
-        clear_converters=parts.clear_converters,
-    )

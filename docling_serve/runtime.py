@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,10 +11,10 @@ from docling_serve.engines.in_process import InProcessConverters
 from docling_serve.guardian import Guardian
 from docling_serve.settings import AsyncEngine, DoclingServeSettings
 from docling_serve.subprocess_worker import (
+    PoolRunner,
     SubprocessWorkerPool,
     WorkerConfig,
     WorkerPoolConfig,
-    get_worker_pool,
     threads_per_worker,
 )
 from docling_serve.vram.admission import VramAdmission
@@ -26,15 +27,17 @@ from docling_serve.vram.sampling import GpuSampler
 RELEASE_WAIT_S = 5.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Runtime:
-    """Made once per server process, from the settings."""
+    """Made once per server process, from the settings. Making it starts nothing."""
 
     settings: DoclingServeSettings
     subprocess_mode: bool
     reason: str
     #: Whether tasks run in this process, or in workers of its own.
-    runs_tasks: bool = True
+    runs_tasks: bool
+    guardian: Guardian
+    runner: PoolRunner | InProcessConverters
 
     @property
     def keeps_tasks(self) -> bool:
@@ -44,9 +47,9 @@ class Runtime:
         )
 
     @property
-    def has_pool(self) -> bool:
-        """Whether this process has worker processes of its own."""
-        return self.subprocess_mode and self.runs_tasks
+    def pool(self) -> SubprocessWorkerPool | None:
+        """The worker processes of this one, where it has its own."""
+        return self.runner.pool if isinstance(self.runner, PoolRunner) else None
 
     @property
     def keeps_light(self) -> bool:
@@ -61,37 +64,50 @@ class Runtime:
         """Whether models go as soon as no task waits."""
         return self.settings.frees_vram_on_idle(self.subprocess_mode)
 
-    @property
-    def pool(self) -> SubprocessWorkerPool:
-        """The worker pool of this process; only in subprocess mode."""
-        return get_worker_pool(
-            pool_config(self.settings), self.device, self.admission, self.guardian
-        )
-
-    def __post_init__(self) -> None:
-        self.guardian = Guardian()
-        self.probe = GpuProbe()
-        sampler = GpuSampler(self.probe)
-        self.device = ReleaseTracker(self.probe, RELEASE_WAIT_S, sampler=sampler)
-        asks = bool(configured_neighbours(self.settings))
-        self.admission = VramAdmission(
-            self.probe,
-            sampler=sampler,
-            reserve_bytes=self.settings.subprocess_vram_reserve,
-            devices=",".join(self.settings.subprocess_devices or ()),
-            unload=partial(unload_external_models, self.settings) if asks else None,
-        )
-        self.converters = InProcessConverters(
-            converter_config(self.settings),
-            self.settings.eng_loc_num_workers,
-            self.settings.eng_loc_share_models,
-        )
-
     @classmethod
-    def decide(cls, settings: DoclingServeSettings, *, runs_tasks: bool = True) -> Runtime:
-        """Decide the mode; reads the GPU's size only for ``auto``."""
-        decision = should_use_subprocess(settings.use_subprocess_for_ocr, GpuProbe())
-        return cls(settings, decision.enabled, decision.reason, runs_tasks)
+    def decide(
+        cls,
+        settings: DoclingServeSettings,
+        *,
+        runs_tasks: bool = True,
+        for_workers: Callable[[DoclingServeSettings], DoclingServeSettings] = lambda same: same,
+    ) -> Runtime:
+        """Decide the mode; reads the GPU's size only for ``auto``. With the mode on the settings
+        that count are what ``for_workers`` makes of them."""
+        probe = GpuProbe()
+        decision = should_use_subprocess(settings.use_subprocess_for_ocr, probe)
+        guardian = Guardian()
+        runner: PoolRunner | InProcessConverters
+        if decision.enabled:
+            settings = for_workers(settings)
+        if decision.enabled and runs_tasks:
+            runner = _pool_runner(settings, probe, guardian)
+        else:
+            runner = InProcessConverters(
+                converter_config(settings),
+                settings.eng_loc_num_workers,
+                settings.eng_loc_share_models,
+            )
+        return cls(settings, decision.enabled, decision.reason, runs_tasks, guardian, runner)
+
+
+def _pool_runner(settings: DoclingServeSettings, probe: GpuProbe, guardian: Guardian) -> PoolRunner:
+    sampler = GpuSampler(probe)
+    asks = bool(configured_neighbours(settings))
+    admission = VramAdmission(
+        probe,
+        sampler=sampler,
+        reserve_bytes=settings.subprocess_vram_reserve,
+        devices=",".join(settings.subprocess_devices or ()),
+        unload=partial(unload_external_models, settings) if asks else None,
+    )
+    pool = SubprocessWorkerPool(
+        config=pool_config(settings),
+        device=ReleaseTracker(probe, RELEASE_WAIT_S, sampler=sampler),
+        admission=admission,
+        guardian=guardian,
+    )
+    return PoolRunner(pool, settings.subprocess_timeout, tells_log=settings.debug_error_details)
 
 
 def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:

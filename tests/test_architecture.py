@@ -42,7 +42,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conversion": {"errors", "jobs", "rendering"},
     # ---- worker processes, and what they are given
     "observability": {"settings", "errors"},
-    "subprocess_worker": {"collector", "errors", "guardian", "jobs", "observability.logging"},
+    "running": {"jobs"},
+    "subprocess_worker": {
+        "collector",
+        "errors",
+        "guardian",
+        "jobs",
+        "observability.logging",
+        "running",
+    },
     "vram": {"subprocess_worker.admission"},
     # ---- the server
     "storage": {"errors", "guardian"},
@@ -54,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "guardian",
         "jobs",
         "rendering",
+        "running",
         "settings",
         "storage",
     },
@@ -68,7 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "settings",
         "versions",
     },
-    "orchestrator_factory": {"errors", "jobs", "settings", "storage"},
+    "orchestrator_factory": {"errors", "settings", "storage"},
     "runtime": {
         "engines.converter_config",
         "engines.in_process",
@@ -86,6 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "light_imports",
         "observability",
         "orchestrator_factory",
+        "running",
         "runtime",
         "settings",
         "shared_weights",
@@ -115,9 +125,9 @@ WHEN_NEEDED: dict[str, set[str]] = {
 """And what it, or one module of it, may import inside functions besides."""
 
 FOR_TYPES: dict[str, set[str]] = {
-    "app": {"api.services", "engines.base", "policy"},
+    "app": {"api.services", "policy"},
     "engines.in_process": {"conversion"},
-    "orchestrator_factory": {"engines"},
+    "orchestrator_factory": {"engines", "jobs", "running"},
     "subprocess_worker.child": {"conversion"},
 }
 """And what it may name in annotations besides."""

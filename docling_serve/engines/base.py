@@ -19,7 +19,6 @@ from docling.datamodel.service.callbacks import (
 )
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.tasks import TaskType
-from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.serialization import dump_model_with_secrets
 from prometheus_client.registry import Collector
@@ -27,7 +26,7 @@ from pydantic import BaseModel
 from typing_extensions import Self
 
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobProgress, JobResult, TaskFolder
+from docling_serve.jobs import JobProgress, JobResult
 from docling_serve.rendering import public_failure
 
 #: File systems allow 255; endings such as ".chunks.jsonl" come on top.
@@ -178,35 +177,6 @@ class Reply:
     download_name: str | None = None
 
 
-class TaskHost(Protocol):
-    """What the gate asks of whoever has a task run."""
-
-    @property
-    def waiting(self) -> int:
-        """Tasks that wait behind this one."""
-        ...
-
-    def folder(self, task: Task) -> TaskFolder:
-        """The scratch folder of the task."""
-        ...
-
-    def task_dict(self, task: Task) -> dict[str, Any]:
-        """The task as plain data for a worker."""
-        ...
-
-    def mark_started(self, task: Task) -> None:
-        """The work on the task begins."""
-        ...
-
-    def report_progress(self, task: Task, progress: JobProgress) -> None:
-        """The task is at ``progress``."""
-        ...
-
-    def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
-        """The client's callbacks are due an event."""
-        ...
-
-
 class TaskEngine(Protocol):
     """Every call that takes a task id raises jobkit's ``TaskNotFoundError`` when there is no such
     task, or it belongs to another tenant."""
@@ -289,13 +259,6 @@ class TellsQueueAge(Protocol):
 
 OnCallback = Callable[[str, Sequence[CallbackSpec], dict[str, Any]], None]
 """Takes an event for the callbacks of a task, and delivers it in its own time."""
-
-
-@runtime_checkable
-class CallsBack(Protocol):
-    """An engine that has events of tasks which no worker can send."""
-
-    on_callback: OnCallback
 
 
 @runtime_checkable

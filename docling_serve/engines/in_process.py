@@ -11,7 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.jobs import JobProgress, JobResult
+from docling_serve.running import Listeners, RunRequest
 
 if TYPE_CHECKING:
     from docling_serve.conversion.conversion import Conversion
@@ -35,42 +36,23 @@ class InProcessConverters:
         self._share_models = share_models
         self._conversions: dict[int, Conversion] = {}
 
-    async def run(
-        self,
-        spec: JobSpec,
-        folder: TaskFolder,
-        on_started: Callable[[], None],
-        on_progress: Callable[[JobProgress], None],
-        on_callback: Callable[[dict[str, Any]], None],
-    ) -> JobResult:
-        """Convert in a thread; the callbacks run on the event loop.
+    async def run(self, request: RunRequest) -> JobResult:
+        """Convert in a thread.
 
         Raises:
             TaskFailed: as :meth:`docling_serve.conversion.conversion.Conversion.run` does.
         """
-        loop = asyncio.get_running_loop()
         place = await self._places.get()
-        on_started()
-        left = asyncio.Event()
-
-        def unless_left(listener: Callable[[Any], None]) -> Callable[[Any], None]:
-            """The thread goes on when the task has ended, of which nobody is to hear."""
-            return lambda value: None if left.is_set() else listener(value)
-
-        def convert() -> JobResult:
-            return self._conversion(place).run(
-                spec,
-                folder,
-                on_progress=lambda progress: _post(loop, unless_left(on_progress), progress),
-                on_callback=lambda payload: _post(loop, unless_left(on_callback), payload),
-            )
-
-        work = loop.run_in_executor(self._threads, convert)
+        request.listeners.on_started()
+        news = _News(request.listeners)
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._convert, place, request, news
+        )
         work.add_done_callback(lambda _: self._places.put_nowait(place))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            left.set()
+            news.wanted = False
             raise
 
     async def warm_up(self) -> None:
@@ -99,9 +81,21 @@ class InProcessConverters:
         release.add_done_callback(free)  # cancelled or not, when the thread is done with them
         await asyncio.shield(release)
 
-    def close(self) -> None:
+    def drain(self) -> None:
+        """Nothing to do: the engine hands over no more tasks."""
+
+    async def close(self) -> None:
+        """The same as :meth:`kill`."""
+        self.kill()
+
+    def kill(self) -> None:
         """Take no more work; a thread that converts is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _convert(self, place: int, request: RunRequest, news: _News) -> JobResult:
+        return self._conversion(place).run(
+            request.spec, request.folder, news.on_progress, news.on_callback
+        )
 
     def _conversion(self, place: int) -> Conversion:
         from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - imports torch
@@ -112,6 +106,30 @@ class InProcessConverters:
         return self._conversions[key]
 
 
+class _News:
+    """What a thread says of its task, passed on to ``listeners`` on the event loop for as long as
+    it is ``wanted``: the thread goes on when the task has been cancelled."""
+
+    def __init__(self, listeners: Listeners) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listeners = listeners
+        self.wanted = True
+
+    def on_progress(self, progress: JobProgress) -> None:
+        self._post(self._listeners.on_progress, progress)
+
+    def on_callback(self, payload: dict[str, Any]) -> None:
+        self._post(self._listeners.on_callback, payload)
+
+    def _post(self, listener: Callable[[Any], None], value: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._tell, listener, value)
+
+    def _tell(self, listener: Callable[[Any], None], value: Any) -> None:
+        if self.wanted:
+            listener(value)
+
+
 def _release(conversions: list[Conversion]) -> None:
     for conversion in conversions:
         conversion.clear()
@@ -119,8 +137,3 @@ def _release(conversions: list[Conversion]) -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def _post(loop: asyncio.AbstractEventLoop, function: Callable[[Any], None], value: Any) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-        loop.call_soon_threadsafe(function, value)

@@ -11,12 +11,14 @@ from docling_serve.subprocess_worker.pool import (
     SubprocessWorkerPool,
     close_worker_pool,
     get_worker_pool,
-    process_in_subprocess,
+    share_worker_pool,
 )
+from docling_serve.subprocess_worker.runner import PoolRunner, process_in_subprocess
 from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 
 __all__ = [
+    "PoolRunner",
     "PoolSnapshot",
     "StartMethod",
     "StopReason",
@@ -29,5 +31,6 @@ __all__ = [
     "close_worker_pool",
     "get_worker_pool",
     "process_in_subprocess",
+    "share_worker_pool",
     "threads_per_worker",
 ]

@@ -6,32 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
 from docling_serve.jobs import JobProgress, JobResult, TaskFolder
+from docling_serve.running import Listeners
 from docling_serve.subprocess_worker.states import StopReason
-
-
-def _ignore(_: object) -> None:
-    return None
-
-
-def _nothing() -> None:
-    return None
-
-
-@dataclass(frozen=True)
-class Listeners:
-    """Who hears of a job, on the event loop: of each attempt's start, of its progress, and of the
-    events that the client's callbacks are due."""
-
-    on_started: Callable[[], None] = _nothing
-    on_progress: Callable[[JobProgress], None] = _ignore
-    on_callback: Callable[[dict[str, Any]], None] = _ignore
-
-
-NO_LISTENERS = Listeners()
 
 
 @dataclass(eq=False)

@@ -30,8 +30,9 @@ from docling_serve.jobs import (
     TaskFolder,
     model_kind,
 )
+from docling_serve.running import NO_LISTENERS, Listeners, RunRequest
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.job import NO_LISTENERS, Listeners, stopped_at
+from docling_serve.subprocess_worker.job import stopped_at
 
 _PIPELINE = "standard"  # docling's ProcessingPipeline.STANDARD, and the default
 _SHORTEST_S = 1.0
@@ -88,14 +89,12 @@ def cut(spec: JobSpec, page_counts: Sequence[int | None], pages_per_slice: int) 
 
 @dataclass
 class PageFanOut:
-    """One task on its way through several workers."""
+    """One task on its way through several workers, for ``timeout_s`` seconds at most."""
 
-    spec: JobSpec
-    folder: TaskFolder
+    request: RunRequest
     timeout_s: float
     run: RunJob
     config: WorkerPoolConfig
-    listeners: Listeners
     _started: float | None = None
     _done: dict[Slice, int] = field(default_factory=dict)
 
@@ -104,21 +103,23 @@ class PageFanOut:
 
         The time limit counts from the first hand-over to a worker, for all of them together.
         """
-        slices = cut(self.spec, await self._page_counts(), self.config.page_fanout)
+        slices = cut(self.request.spec, await self._page_counts(), self.config.page_fanout)
         if not slices:
-            return await self._run(self.folder, self.spec, self.listeners.on_progress)
+            return await self._run(
+                self.request.folder, self.request.spec, self.request.listeners.on_progress
+            )
         self._done = dict.fromkeys(slices, 0)
         files = await self._convert_slices(slices)
-        merge = self.spec.model_copy(
+        merge = self.request.spec.model_copy(
             update={"part": MergeSlices(files=files, elapsed_s=self._elapsed())}
         )
-        return await self._run(self.folder, merge, self._merging)
+        return await self._run(self.request.folder, merge, self._merging)
 
     async def _page_counts(self) -> list[int | None]:
         # Not in the task's own folder: what lies there is the task, for the next server too.
-        folder, sources = await asyncio.to_thread(self._stage, "count", self.spec.sources)
+        folder, sources = await asyncio.to_thread(self._stage, "count", self.request.spec.sources)
         counting = {"part": CountPages(), "sources": sources, "callbacks": []}
-        counted = self.spec.model_copy(update=counting)
+        counted = self.request.spec.model_copy(update=counting)
         result = await self._run(folder, counted, NO_LISTENERS.on_progress)
         counts: list[int | None] = json.loads(folder.result_file(result).read_bytes())
         return counts
@@ -140,11 +141,11 @@ class PageFanOut:
             await asyncio.gather(*jobs, return_exceptions=True)
 
     async def _convert_slice(self, number: int, part: Slice) -> str:
-        document = self.spec.sources[part.source]
+        document = self.request.spec.sources[part.source]
         folder, sources = await asyncio.to_thread(self._stage, str(number), [document])
-        spec = self.spec.model_copy(
+        spec = self.request.spec.model_copy(
             update={
-                "task_id": f"{self.spec.task_id}.p{part.first}-{part.last}",
+                "task_id": f"{self.request.spec.task_id}.p{part.first}-{part.last}",
                 "sources": sources,
                 "options": self._options(),
                 "callbacks": [],
@@ -158,21 +159,23 @@ class PageFanOut:
 
         result = await self._run(folder, spec, on_progress)
         self._done[part] = part.last - part.first + 1
-        return str(folder.result_file(result).relative_to(self.folder.root))
+        return str(folder.result_file(result).relative_to(self.request.folder.root))
 
     def _stage(self, name: str, sources: Sequence[JobSource]) -> tuple[TaskFolder, list[JobSource]]:
         """A folder for a part, and the task's documents as they are reached from there."""
-        folder = TaskFolder.create(self.folder.parts, name)
+        folder = TaskFolder.create(self.request.folder.parts, name)
         return folder, [self._from_anywhere(source) for source in sources]
 
     def _from_anywhere(self, source: JobSource) -> JobSource:
         if not isinstance(source, StagedFile):
             return source
-        return StagedFile(path=str(self.folder.source(source).absolute()), filename=source.filename)
+        return StagedFile(
+            path=str(self.request.folder.source(source).absolute()), filename=source.filename
+        )
 
     def _options(self) -> dict[str, Any]:
         """Those of the task, with what is left of the time for a document."""
-        options = self.spec.options
+        options = self.request.spec.options
         if (limit := options.get("document_timeout")) is None:
             return options
         return {**options, "document_timeout": max(_SHORTEST_S, limit - self._elapsed())}
@@ -180,7 +183,8 @@ class PageFanOut:
     async def _run(
         self, folder: TaskFolder, spec: JobSpec, on_progress: Callable[[JobProgress], None]
     ) -> JobResult:
-        await asyncio.to_thread(folder.write_job, spec)
+        if spec is not self.request.spec:  # that one is in its folder already
+            await asyncio.to_thread(folder.write_job, spec)
         left = max(_SHORTEST_S, self.timeout_s - self._elapsed())
         try:
             return await self.run(
@@ -188,9 +192,9 @@ class PageFanOut:
                 spec.task_id,
                 left,
                 light=isinstance(spec.part, CountPages),
-                kind=model_kind(self.spec),
+                kind=model_kind(self.request.spec),
                 goes_on=self._started is not None,
-                listeners=Listeners(self._begin, on_progress, self.listeners.on_callback),
+                listeners=Listeners(self._begin, on_progress, self.request.listeners.on_callback),
             )
         except TaskTimedOut as exc:
             if exc.failure.details.get("limit") != "subprocess_timeout":
@@ -201,24 +205,24 @@ class PageFanOut:
     def _begin(self) -> None:
         if self._started is None:
             self._started = time.monotonic()
-            self.listeners.on_started()
+            self.request.listeners.on_started()
 
     def _elapsed(self) -> float:
         return 0.0 if self._started is None else time.monotonic() - self._started
 
     def _merging(self, progress: JobProgress) -> None:
-        if len(self.spec.sources) == 1:
+        if len(self.request.spec.sources) == 1:
             self._tell(progress.phase, 0)
         else:
-            self.listeners.on_progress(progress)
+            self.request.listeners.on_progress(progress)
 
     def _tell(self, phase: str, source: int) -> None:
         of_document = [part for part in self._done if part.source == source]
-        self.listeners.on_progress(
+        self.request.listeners.on_progress(
             JobProgress(
                 phase=phase,
                 document=source + 1,
-                num_docs=len(self.spec.sources),
+                num_docs=len(self.request.spec.sources),
                 completed_pages=sum(self._done[part] for part in of_document),
                 total_pages=sum(map(_pages, of_document)),
             )

@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from docling_serve.errors import ShuttingDown, TaskFailed
 from docling_serve.guardian import Guardian
-from docling_serve.jobs import (
-    JobProgress,
-    JobResult,
-    JobSpec,
-    TaskFolder,
-    may_need_models,
-    model_kind,
-)
+from docling_serve.jobs import JobResult, TaskFolder
+from docling_serve.running import NO_LISTENERS, Listeners
 from docling_serve.subprocess_worker import fork_server
 from docling_serve.subprocess_worker.admission import Admission, AdmitAll
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.job import NO_LISTENERS, Job, Listeners
+from docling_serve.subprocess_worker.job import Job
 from docling_serve.subprocess_worker.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.metrics import SubprocessMetrics
-from docling_serve.subprocess_worker.page_fanout import PageFanOut, may_fan_out
 from docling_serve.subprocess_worker.poison import REFUSED
 from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.supervisor import Supervisor
-
-_log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S = 600.0
 
@@ -204,80 +191,26 @@ class _Shared:
     pool: SubprocessWorkerPool | None = None
 
 
-def get_worker_pool(
-    config: WorkerPoolConfig | None = None,
-    device: DeviceMemory | None = None,
-    admission: Admission | None = None,
-    guardian: Guardian | None = None,
-) -> SubprocessWorkerPool:
-    """The pool of this process, made at the first call with what that call gives."""
+def get_worker_pool(config: WorkerPoolConfig | None = None) -> SubprocessWorkerPool:
+    """The pool of this process: the server's in a server, else one that the first call makes."""
     if _Shared.pool is None:
-        _Shared.pool = SubprocessWorkerPool(
-            config=config, device=device, admission=admission, guardian=guardian
-        )
+        _Shared.pool = SubprocessWorkerPool(config=config)
     return _Shared.pool
 
 
-async def close_worker_pool(grace_s: float = 0.0) -> None:
-    """Close the pool of this process, if there is one; the next call makes a new one."""
-    pool, _Shared.pool = _Shared.pool, None
+def share_worker_pool(pool: SubprocessWorkerPool) -> None:
+    """Make ``pool`` the one of this process."""
+    _Shared.pool = pool
+
+
+async def close_worker_pool(
+    grace_s: float = 0.0, *, pool: SubprocessWorkerPool | None = None
+) -> None:
+    """Close ``pool``, by default the pool of this process; the next one to ask for that makes a
+    new one."""
+    pool = pool or _Shared.pool
+    if pool is _Shared.pool:
+        _Shared.pool = None
     if pool is not None:
         await pool.close(grace_s)
         await asyncio.to_thread(fork_server.stop)
-
-
-async def process_in_subprocess(
-    task_dict: dict[str, Any],
-    timeout: float = DEFAULT_TIMEOUT_S,
-    *,
-    folder: Path | None = None,
-    pool: SubprocessWorkerPool | None = None,
-    on_started: Callable[[], None] = NO_LISTENERS.on_started,
-    on_progress: Callable[[JobProgress], None] = NO_LISTENERS.on_progress,
-    on_callback: Callable[[dict[str, Any]], None] = NO_LISTENERS.on_callback,
-) -> dict[str, Any]:
-    """Run one task in a worker process.
-
-    ``task_dict`` is plain data in the fields of :class:`docling_serve.jobs.JobSpec`. ``folder`` is
-    the task's scratch folder, where paths of staged documents start and the reply is left; without
-    one a temporary folder is made, which the caller removes.
-
-    Returns:
-        ``{"status": "success", "results": {...}}`` with the fields of ``JobResult`` and
-        ``folder``, or ``{"status": "error", "error": {...}}`` with the fields of ``Failure``.
-
-    Raises:
-        TaskNotTransferable: ``task_dict`` cannot be handed over; names the field.
-        TaskTimedOut: the task was stopped at ``timeout`` seconds.
-        ShuttingDown: the pool is closed.
-        OSError: the job could not be written; the disk is full.
-    """
-    spec = JobSpec.from_task_dict(task_dict)
-    own = folder is None
-    root = Path(tempfile.mkdtemp(prefix="docling-task-")) if folder is None else folder
-    task_folder = TaskFolder(root)
-    pool = pool or get_worker_pool()
-    listeners = Listeners(on_started, on_progress, on_callback)
-    try:
-        if pool.config.fans_out and may_fan_out(spec):
-            with pool.more_coming():
-                parts = PageFanOut(spec, task_folder, timeout, pool.run, pool.config, listeners)
-                result = await parts.convert()
-        else:
-            task_folder.write_job(spec)
-            heavy = await asyncio.to_thread(may_need_models, spec, task_folder)
-            result = await pool.run(
-                task_folder,
-                spec.task_id,
-                timeout,
-                light=not heavy,
-                kind=model_kind(spec),
-                listeners=listeners,
-            )
-    except BaseException as exc:
-        if own:
-            shutil.rmtree(root, ignore_errors=True)
-        if isinstance(exc, TaskFailed) and not isinstance(exc, TimeoutError):
-            return {"status": "error", "error": vars(exc.failure)}
-        raise
-    return {"status": "success", "results": {**result.model_dump(), "folder": str(root)}}

@@ -19,8 +19,8 @@ from docling_serve import app
 from docling_serve.settings import DoclingServeSettings
 from tests.unit.engines.hand_runner import submission
 
-async def runs_for_ever(engine, task, *, runtime):
-    engine.mark_started(task)
+async def runs_for_ever(request, *, runtime):
+    request.listeners.on_started()
     started.set()
     await asyncio.Event().wait()
 

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from docling_jobkit.datamodel.task import Task
 from fastapi import FastAPI
 
 from docling_serve.api import make_app
 from docling_serve.api.services import Services
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.lines import QueueLimits
+from docling_serve.engines.local.rules import LocalRules
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobResult, JobSpec
 from docling_serve.ocr_only.options import FullPageLayoutOptions
 from docling_serve.policy import Registry, ServicePolicy
+from docling_serve.running import RunRequest
 from docling_serve.settings import DoclingServeSettings
 
 STORAGES = ("s3", "azure_blob", "google_cloud_storage", "google_drive")
@@ -40,11 +41,12 @@ class ScriptedRunner:
     jobs: list[JobSpec] = field(default_factory=list)
     begun: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     documents: list[bytes] = field(default_factory=list)
+    requests: dict[str, RunRequest] = field(default_factory=dict)
 
-    async def __call__(self, engine: LocalEngine, task: Task) -> JobResult:
-        spec = JobSpec.from_task_dict(engine.task_dict(task))
-        folder = engine.folder(task)
-        engine.mark_started(task)
+    async def __call__(self, request: RunRequest) -> JobResult:
+        spec, folder = request.spec, request.folder
+        self.requests[spec.task_id] = request
+        request.listeners.on_started()
         self.jobs.append(spec)
         self.begun.put_nowait(spec.task_id)
         self.documents += [folder.input(n).read_bytes() for n in _staged(spec)]
@@ -113,18 +115,19 @@ async def rest_server(
     if not closed:
         runner.gate.set()
     events: list[tuple[str, dict[str, Any]]] = []
-    engine = LocalEngine(
-        runner=runner,
-        hand_over=1,
-        folders=folder,
+    rules = LocalRules(
         limits=QueueLimits(
             config.eng_loc_max_queued_tasks,
             config.eng_loc_max_queued_bytes,
             config.eng_loc_max_queue_age,
         ),
-        converter_config={},
         result_removal_delay_s=config.result_removal_delay,
         single_use_results=config.single_use_results,
+    )
+    engine = LocalEngine(
+        runner,
+        rules,
+        folder,
         on_callback=lambda task_id, _, event: events.append((task_id, event)),
         clear_converters=_nothing,
     )

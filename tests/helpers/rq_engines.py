@@ -24,7 +24,7 @@ from docling_jobkit.orchestrators.serialization import make_msgpack_safe
 from rq.job import Job, JobStatus
 from rq.results import Result
 
-from docling_serve.engines.base import Submission, Upload
+from docling_serve.engines.base import OnCallback, Submission, Upload
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.engine import RqEngine
 from docling_serve.engines.rq.reaper import ReaperTimes
@@ -42,10 +42,13 @@ def rq_settings(url: str, **values: Any) -> DoclingServeSettings:
 
 @asynccontextmanager
 async def gateway(
-    url: str, reaper: ReaperTimes | None = None, **settings: Any
+    url: str,
+    reaper: ReaperTimes | None = None,
+    on_callback: OnCallback = lambda *_: None,
+    **settings: Any,
 ) -> AsyncIterator[RqEngine]:
     """An engine that follows what workers do."""
-    engine = RqEngine(rq_settings(url, **settings), reaper)
+    engine = RqEngine(rq_settings(url, **settings), on_callback, reaper)
     following = asyncio.create_task(engine.process_queue())
     try:
         await asyncio.wait_for(engine.listener.listening.wait(), PATIENCE_S)

@@ -9,8 +9,7 @@ import pytest
 
 from docling_serve.runtime import Runtime, log_level, pool_config
 from docling_serve.settings import DoclingServeSettings
-from docling_serve.subprocess_worker import WorkerPoolConfig, close_worker_pool, threads_per_worker
-from tests.helpers.loops import run
+from docling_serve.subprocess_worker import WorkerPoolConfig, threads_per_worker
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +61,7 @@ def test_a_process_without_conversions_does_without_torch(
     runtime = Runtime.decide(settings(use_subprocess_for_ocr=on, **engine), runs_tasks=runs_tasks)
 
     assert runtime.keeps_light is light
-    assert runtime.has_pool is (on and runs_tasks)
+    assert (runtime.pool is not None) is (on and runs_tasks)
 
 
 @pytest.mark.parametrize("limit", ["max_rss", "max_growth", "memory_limit"])
@@ -97,17 +96,17 @@ def test_making_it_starts_nothing() -> None:
     assert psutil.Process().num_threads() == threads
 
 
-def test_there_is_one_pool_with_the_devices_watch() -> None:
-    async def work() -> None:
-        runtime = Runtime.decide(settings(use_subprocess_for_ocr=True, subprocess_max_workers=3))
-        try:
-            assert runtime.pool is runtime.pool
-            assert runtime.pool.config.max_workers == 3
-            assert runtime.pool.workers() == []
-        finally:
-            await close_worker_pool()
+def test_the_pool_is_what_the_settings_say_for_a_process_with_workers() -> None:
+    asked = settings(use_subprocess_for_ocr=True, subprocess_max_workers=3)
+    pool = Runtime.decide(asked).pool
+    assert pool is not None
+    assert pool.config.max_workers == 3
 
-    run(work())
+    alone = Runtime.decide(
+        asked, for_workers=lambda s: s.model_copy(update={"subprocess_max_workers": 1})
+    )
+    assert alone.pool is not None
+    assert alone.pool.config.max_workers == alone.settings.subprocess_max_workers == 1
 
 
 # ---- the pool's configuration --------------------------------------------------------------------

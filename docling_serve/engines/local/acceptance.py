@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -23,7 +23,7 @@ from docling_serve.engines.local.lines import Lines
 from docling_serve.engines.local.staging import Deployment, Staged, size_of, stage
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import KeyReused
-from docling_serve.jobs import JobSpec, TaskFolder
+from docling_serve.jobs import TaskFolder
 
 
 class Acceptance:
@@ -36,14 +36,12 @@ class Acceptance:
         folders: Path,
         lines: Lines,
         deployment: Deployment,
-        is_light: Callable[[JobSpec, TaskFolder], bool],
     ) -> None:
         self._journal = journal
         self._disk = disk
         self._folders = folders
         self._lines = lines
         self._deployment = deployment
-        self._is_light = is_light
         #: The task of each key; not done while it is being taken in.
         self._keys: dict[tuple[str, str], asyncio.Future[TaskRecord]] = {}
 
@@ -90,8 +88,8 @@ class Acceptance:
         task_id = str(uuid.uuid4())
         folder = TaskFolder(self._folders / task_id)
         try:
-            staged, light = await asyncio.to_thread(self._stage, submission, folder)
-            record = TaskRecord(_row(submission, staged, size, light), folder, staged.spec)
+            staged = await asyncio.to_thread(self._stage, submission, folder)
+            record = TaskRecord(_row(submission, staged, size), folder, staged.spec)
             await self._journal.accept(record.row)
         except BaseException:
             self._lines.give_back(submission.tenant, size)
@@ -102,12 +100,10 @@ class Acceptance:
             raise
         return record
 
-    def _stage(self, submission: Submission, folder: TaskFolder) -> tuple[Staged, bool]:
-        """The submission on disk, and whether it is a light one."""
+    def _stage(self, submission: Submission, folder: TaskFolder) -> Staged:
         task_id = folder.root.name
         TaskFolder.create(self._folders, task_id)
-        staged = stage(submission, task_id, folder, self._deployment, self._disk)
-        return staged, self._is_light(staged.spec, folder)
+        return stage(submission, task_id, folder, self._deployment, self._disk)
 
 
 async def _same_request(record: TaskRecord, submission: Submission) -> TaskRecord:
@@ -116,7 +112,7 @@ async def _same_request(record: TaskRecord, submission: Submission) -> TaskRecor
     return record
 
 
-def _row(submission: Submission, staged: Staged, size: int, light: bool) -> TaskRow:
+def _row(submission: Submission, staged: Staged, size: int) -> TaskRow:
     spec = staged.spec
     keyed = submission.idempotency_key is not None
     return TaskRow(
@@ -127,7 +123,7 @@ def _row(submission: Submission, staged: Staged, size: int, light: bool) -> Task
         created=time.time(),
         input_bytes=size,
         attached=submission.attached,
-        light=light,
+        light=staged.light,
         pending_callbacks=[callback.model_dump(mode="json") for callback in submission.callbacks]
         or None,
         idempotency_key=submission.idempotency_key,

@@ -1,4 +1,4 @@
-"""Runs the tasks of the local engine: from their line, through the runner, to their end.
+"""Runs the tasks of the local engine: from their line, through the gate, to their end.
 
 One place changes the state of a task (:meth:`Conductor._move`), and everybody who waits for one
 waits on an event; nothing polls. What a client is told of an end has been written before.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from docling.datamodel.service.tasks import TaskType
@@ -22,7 +23,8 @@ from docling_serve.engines.local.outcomes import Outcomes, failed_row, outcome_o
 from docling_serve.engines.local.states import SETTLED, TRANSITIONS, TaskState
 from docling_serve.engines.local.task_record import TaskRecord, moment
 from docling_serve.errors import BY_SHUTDOWN, SHUT_DOWN, Failure
-from docling_serve.jobs import JobResult
+from docling_serve.jobs import JobProgress, JobResult
+from docling_serve.running import Gate, Listeners, RunRequest
 
 _log = logging.getLogger(__name__)
 
@@ -32,26 +34,28 @@ NOT_WRITTEN = Failure("internal", "The server could not write how the task ended
 class Conductor:
     """Moves every task that was accepted from state to state.
 
-    ``run`` runs one task to its end; cancelling it stops the work. With ``keep`` the tasks that
+    ``gate`` runs one task to its end; cancelling it stops the work. With ``keep`` the tasks that
     this process does not end are left, *parked*, for the next one.
     """
 
     def __init__(
         self,
-        run: Callable[[TaskRecord], Coroutine[Any, Any, JobResult]],
+        gate: Gate,
         lines: Lines,
         journal: Journal,
         outcomes: Outcomes,
         *,
         keep: bool,
         on_ended: Callable[[TaskRecord], None],
+        on_callback: Callable[[TaskRecord, dict[str, Any]], None],
     ) -> None:
-        self._run = run
+        self._gate = gate
         self._lines = lines
         self._journal = journal
         self._outcomes = outcomes
         self._keep = keep
         self._on_ended = on_ended
+        self._on_callback = on_callback
         self._running: set[asyncio.Future[Any]] = set()
         self._handed_over: set[asyncio.Future[Any]] = set()
         self.accepting = True
@@ -83,6 +87,21 @@ class Conductor:
             row, state=TaskState.STARTED, started=time.time(), attempts=row.attempts + 1
         )
         self._move(record, begun)
+
+    def request(self, record: TaskRecord) -> RunRequest:
+        """What the gate is handed: the task as it lies in its folder, and who is told of it."""
+        assert record.spec is not None, "the task has not finished"
+        return RunRequest(
+            record.spec,
+            record.folder,
+            record.row.light,
+            Listeners(
+                on_started=partial(self.started, record),
+                on_progress=partial(self._progressed, record),
+                on_callback=partial(self._on_callback, record),
+            ),
+            waiting=self._lines.__len__,
+        )
 
     def cancel(self, record: TaskRecord, failure: Failure) -> None:
         """End a task that has not ended, with ``failure`` as its cause; the first cause counts."""
@@ -145,12 +164,16 @@ class Conductor:
         task.add_done_callback(self._settled)
         return task
 
+    def _progressed(self, record: TaskRecord, progress: JobProgress) -> None:
+        record.progress = progress
+        self.tell(record)
+
     async def _process(self, line: Line) -> None:
         while True:
             await line.hands.acquire()
             record = await line.take()
             self._move(record, replace(record.row, state=TaskState.HANDED_OVER))
-            record.runner = asyncio.ensure_future(self._run(record))
+            record.runner = asyncio.ensure_future(self._gate(self.request(record)))
             conducted = self.background(self._conduct(line, record, record.runner))
             self._handed_over.add(conducted)
             conducted.add_done_callback(self._handed_over.discard)

@@ -1,4 +1,4 @@
-"""The local engine: tasks of this machine, in a journal, run by the function it was handed.
+"""The local engine: tasks of this machine, in a journal, run through the gate it was handed.
 
 This module is what others ask of it. Beside it, :mod:`.acceptance` takes tasks in,
 :mod:`.conductor` runs them, :mod:`.recovery` finds them again after a restart, :mod:`.upkeep`
@@ -35,95 +35,71 @@ from docling_serve.engines.local.conductor import Conductor
 from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.jobkit_interface import JobkitInterface
 from docling_serve.engines.local.journal import Journal
-from docling_serve.engines.local.lines import Line, Lines, QueueLimits
+from docling_serve.engines.local.lines import Line, Lines
 from docling_serve.engines.local.outcomes import Outcomes
 from docling_serve.engines.local.recovery import Recovered, Restorer
-from docling_serve.engines.local.staging import Deployment
+from docling_serve.engines.local.rules import LocalRules
 from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
-from docling_serve.engines.local.upkeep import RetentionRules, Upkeep
+from docling_serve.engines.local.upkeep import Upkeep
 from docling_serve.errors import CANCELLED, DELETED, SHUT_DOWN, Failure, ShuttingDown
-from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.running import Gate
 
 _log = logging.getLogger(__name__)
 
-Runner = Callable[["LocalEngine", Task], Awaitable[JobResult]]
-"""Runs one task to its end. Raises ``TaskFailed``; cancelling it stops the work."""
-
 
 class LocalEngine(JobkitInterface):
-    """Tasks of this process; with ``keep`` those it has not ended go on in the next one.
-
-    ``hand_over`` is how many tasks may be in the hands of ``runner`` at a time, ``workers`` how
-    many of them it can run. A task counts as started when the runner says so, so a runner may be
-    given one more than it can run: it then knows that work is waiting. With ``hand_over_light``
-    tasks for which ``is_light`` says yes have a line of their own, and so many of them are handed
-    over besides.
+    """Tasks of this process, which ``gate`` runs, by ``rules``.
 
     ``journal`` and ``folders`` are its memory beyond this process. Who made them closes them, once
-    the engine is closed.
+    the engine is closed. ``on_callback`` delivers what a task's callbacks are due.
     """
 
     def __init__(
         self,
-        *,
-        runner: Runner,
-        hand_over: int,
-        workers: int | None = None,
-        hand_over_light: int = 0,
-        workers_light: int | None = None,
-        is_light: Callable[[JobSpec, TaskFolder], bool] = lambda *_: False,
+        gate: Gate,
+        rules: LocalRules,
         folders: Path,
         journal: Journal | None = None,
+        *,
         disk: Disk | None = None,
-        keep: bool = False,
-        max_attempts: int = 1,
-        limits: QueueLimits | None = None,
-        retention: RetentionRules | None = None,
-        converter_config: dict[str, Any],
-        presigned_config: dict[str, Any] | None = None,
-        result_removal_delay_s: float = 300.0,
-        single_use_results: bool = True,
-        debug_error_details: bool = False,
         on_callback: OnCallback = lambda *_: None,
         clear_converters: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # jobkit's is not annotated
-        self._keep = keep
-        self._result_removal_delay_s = result_removal_delay_s
-        self._single_use_results = single_use_results
+        self._rules = rules
         self._on_callback = on_callback
         self._clear_converters = clear_converters
         self._records: dict[str, TaskRecord] = {}
-        self._runner = runner
         self.on_ended: Callable[[TaskView], None] = lambda _: None
 
         self._journal = journal or Journal.in_memory()
-        disk = disk or Disk(sync=keep)
-        light = Line(hand_over_light, workers_light or hand_over_light) if hand_over_light else None
-        self._lines = Lines(Line(hand_over, workers or hand_over), light, limits or QueueLimits())
+        disk = disk or Disk(sync=rules.keep)
+        self._lines = Lines(
+            Line(rules.hand_over, rules.workers),
+            Line(rules.hand_over_light, rules.workers_light) if rules.hand_over_light else None,
+            rules.limits,
+        )
         self._outcomes = Outcomes(self._journal, disk)
         self._conductor = Conductor(
-            self._run,
+            gate,
             self._lines,
             self._journal,
             self._outcomes,
-            keep=keep,
+            keep=rules.keep,
             on_ended=self._on_end,
+            on_callback=self._call_back,
         )
         self._upkeep = Upkeep(
             self._records,
             self._lines,
             self._outcomes,
-            retention or RetentionRules(),
+            rules.retention,
             self._conductor.cancel,
             self.delete_task,
         )
-        deployment = Deployment(converter_config, presigned_config, debug_error_details)
-        self._acceptance = Acceptance(
-            self._journal, disk, folders, self._lines, deployment, is_light
-        )
-        self._restorer = Restorer(folders, deployment, is_light, max_attempts)
+        self._acceptance = Acceptance(self._journal, disk, folders, self._lines, rules.deployment)
+        self._restorer = Restorer(folders, rules.deployment, rules.max_attempts)
 
     # ---- what the API asks ------------------------------------------------------------------
 
@@ -243,18 +219,6 @@ class LocalEngine(JobkitInterface):
         """Give back what loaded converters hold, through the function the engine was handed."""
         await self._clear_converters()
 
-    # ---- what the gate asks -----------------------------------------------------------------
-
-    def folder(self, task: Task) -> TaskFolder:
-        """The scratch folder of a task."""
-        return self._records[task.task_id].folder
-
-    def task_dict(self, task: Task) -> dict[str, Any]:
-        """The task as plain data for a worker."""
-        spec = self._records[task.task_id].spec
-        assert spec is not None, "the task has not finished"
-        return spec.model_dump(mode="json")
-
     @property
     def waiting(self) -> int:
         """Tasks that have not started."""
@@ -263,23 +227,6 @@ class LocalEngine(JobkitInterface):
     @property
     def waiting_since(self) -> float | None:
         return min((record.row.created for record in self._lines.waiting()), default=None)
-
-    def mark_started(self, task: Task) -> None:
-        """The work on a task begins."""
-        self._conductor.started(self._records[task.task_id])
-
-    def report_progress(self, task: Task, progress: JobProgress) -> None:
-        """The task is at ``progress``."""
-        record = self._records.get(task.task_id)
-        if record is not None:
-            record.progress = progress
-            self._conductor.tell(record)
-
-    def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
-        """The client's callbacks are due an event."""
-        record = self._records.get(task.task_id)
-        if record is not None and (callbacks := record.callbacks):
-            self._on_callback(record.task_id, callbacks, payload)
 
     # ---- life -------------------------------------------------------------------------------
 
@@ -319,14 +266,11 @@ class LocalEngine(JobkitInterface):
         for record in self._records.values():
             if record.removal is not None:
                 record.removal.cancel()
-        if not self._keep:
+        if not self._rules.keep:
             for task_id in list(self._records):
                 await self.delete_task(task_id)
 
     # ---- parts ------------------------------------------------------------------------------
-
-    async def _run(self, record: TaskRecord) -> JobResult:
-        return await self._runner(self, record.as_task())
 
     async def _take_over(self, recovered: Recovered) -> None:
         record = recovered.record
@@ -347,6 +291,11 @@ class LocalEngine(JobkitInterface):
         self.on_ended(self._conductor.view(record))
         self._tell_callbacks(record)
 
+    def _call_back(self, record: TaskRecord, payload: dict[str, Any]) -> None:
+        """The client's callbacks are due an event."""
+        if callbacks := record.callbacks:
+            self._on_callback(record.task_id, callbacks, payload)
+
     def _tell_callbacks(self, record: TaskRecord) -> None:
         callbacks = record.callbacks
         if not callbacks:
@@ -359,9 +308,9 @@ class LocalEngine(JobkitInterface):
     def _remove_later(self, record: TaskRecord) -> None:
         """A single-use result goes some time after it was read."""
         fetched, task_id = record.row.fetched, record.task_id
-        if not self._single_use_results or fetched is None:
+        if not self._rules.single_use_results or fetched is None:
             return
-        left_s = max(0.0, fetched + self._result_removal_delay_s - time.time())
+        left_s = max(0.0, fetched + self._rules.result_removal_delay_s - time.time())
         record.removal = asyncio.get_running_loop().call_later(
             left_s, lambda: self._conductor.background(self.delete_task(task_id))
         )

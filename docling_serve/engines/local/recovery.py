@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from docling_serve.engines.local.staging import Deployment
 from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobSpec, TaskFolder
+from docling_serve.jobs import JobSpec, TaskFolder, may_need_models
 
 _log = logging.getLogger(__name__)
 
@@ -69,12 +69,10 @@ class Restorer:
         self,
         folders: Path,
         deployment: Deployment,
-        is_light: Callable[[JobSpec, TaskFolder], bool],
         max_attempts: int,
     ) -> None:
         self._folders = folders
         self._deployment = deployment
-        self._is_light = is_light
         self._max_attempts = max_attempts
 
     async def restore(self, rows: Iterable[TaskRow]) -> Recovery:
@@ -103,7 +101,7 @@ class Restorer:
         except (OSError, ValidationError) as exc:
             _log.error("task %s: its files cannot be used: %s", row.task_id, exc)
             return Recovered(TaskRecord(row, folder), FILES_GONE)
-        record = TaskRecord(replace(row, light=self._is_light(spec, folder)), folder, spec)
+        record = TaskRecord(replace(row, light=not may_need_models(spec, folder)), folder, spec)
         used_up = row.state is TaskState.STARTED and row.attempts >= self._max_attempts
         return Recovered(record, LOST if used_up else None)
 
@@ -111,7 +109,11 @@ class Restorer:
         """The job as it was accepted, for this server: its configuration may be another one, and
         the part of the work that was under way is not the task."""
         changes = {**self._deployment.as_job_fields(), "part": None}
-        return folder.read_job().model_copy(update=changes)
+        written = folder.read_job()
+        spec = written.model_copy(update=changes)
+        if spec != written:
+            folder.write_job(spec)
+        return spec
 
 
 def _is_abandoned(row: TaskRow) -> bool:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from docling.datamodel.service.sources import FileSource, HttpSource
 
 from docling_serve.engines.base import Source, Submission, Upload, display_name, plain
 from docling_serve.engines.local.disk import Disk
-from docling_serve.jobs import (
-    JobSpec,
-    TaskFolder,
-)
+from docling_serve.jobs import JobSpec, TaskFolder, may_need_models
 
 
 @dataclass(frozen=True)
 class Deployment:
     """What a job takes from the server it runs on, and not from its request."""
 
-    converter_config: dict[str, Any]
+    converter_config: dict[str, Any] = field(default_factory=dict)
     presigned_config: dict[str, Any] | None = None
     debug_error_details: bool = False
 
@@ -35,10 +32,12 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Staged:
-    """A submission on disk. ``digests`` are the SHA-256 of its uploads, in order."""
+    """A submission on disk. ``digests`` are the SHA-256 of its uploads, in order; a ``light`` one
+    needs no models."""
 
     spec: JobSpec
     digests: list[str]
+    light: bool
 
 
 def stage(
@@ -79,7 +78,7 @@ def stage(
     disk.sync_folder(folder.inputs)
     disk.write_text(folder.job_file, spec.model_dump_json())
     disk.sync_folder(folder.root.parent)
-    return Staged(spec, digests)
+    return Staged(spec, digests, light=not may_need_models(spec, folder))
 
 
 def size_of(submission: Submission) -> int:

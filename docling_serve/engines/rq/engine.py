@@ -60,13 +60,16 @@ class RqEngine(TasksInRedis, RQOrchestrator):
     """Tasks in Redis. Making it connects to nothing; see ``redis_reach``."""
 
     def __init__(
-        self, settings: DoclingServeSettings, reaper_times: ReaperTimes | None = None
+        self,
+        settings: DoclingServeSettings,
+        on_callback: OnCallback = lambda *_: None,
+        reaper_times: ReaperTimes | None = None,
     ) -> None:
         super().__init__(wire.orchestrator_config(settings))
         # A connection that Redis has closed since looks usable until it is used once.
         self._async_redis_conn.set_retry(Retry(NoBackoff(), 1))
         self._single_use_results = settings.single_use_results
-        self.on_callback: OnCallback = lambda *_: None
+        self._on_callback = on_callback
         self.share(self._look)
         queues = [Queue(n, connection=self._redis_conn) for n in settings.eng_rq_queue_names]
         self.collector = RqCollector(settings.eng_rq_redis_url, settings.eng_rq_queue_names)
@@ -264,7 +267,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         """Tell the callbacks of a task that no worker ends."""
         callbacks = wire.callbacks_of(data)
         if callbacks:
-            self.on_callback(task_id, callbacks, ended_event(failure))
+            self._on_callback(task_id, callbacks, ended_event(failure))
 
     async def _publish_failure(self, task_id: str, failure: Failure) -> None:
         update = wire.TaskUpdate(

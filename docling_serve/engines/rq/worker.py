@@ -34,13 +34,13 @@ from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.engines.rq.loop_thread import LoopThread
 from docling_serve.engines.rq.worker_tasks import (
     PROMPT,
-    Gate,
     Liveness,
     TaskRunner,
     TaskSetup,
 )
 from docling_serve.errors import SHUT_DOWN, Failure, TaskFailed
 from docling_serve.guardian import Guardian
+from docling_serve.running import Gate, Runner
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.storage import Scratch
 
@@ -54,14 +54,12 @@ _MAX_BACKOFF_S = 15.0
 
 @dataclass(frozen=True)
 class WorkerParts:
-    """What the composition root hands down: the gate, and how to get ready, clear and end."""
+    """What the composition root hands down: the gate, how to get ready, and what runs the tasks."""
 
     gate: Gate
     isolated: bool
     prepare: Callable[[], Awaitable[None]]
-    clear: Callable[[], Awaitable[None]]
-    close: Callable[[], Awaitable[None]]
-    kill: Callable[[], None]
+    runner: Runner
     guardian: Guardian
     liveness: Liveness | None = None
 
@@ -159,7 +157,7 @@ class RqWorkerProcess:
 
     def clear(self) -> None:
         """Give back what loaded converters hold."""
-        self._loop.begin(self._parts.clear()).add_done_callback(_tell_why_not_cleared)
+        self._loop.begin(self._parts.runner.clear()).add_done_callback(_tell_why_not_cleared)
 
     def after_job(self, task_id: str) -> None:
         """Remove what RQ's last words have brought back of a task that somebody was done with."""
@@ -205,7 +203,7 @@ class RqWorkerProcess:
 
     def _close(self, callbacks: CallbackDelivery, scratch: Scratch) -> None:
         async def close() -> None:
-            await self._parts.close()
+            await self._parts.runner.close()
             await callbacks.close(within_s=self._settings.shutdown_grace)
 
         try:
@@ -213,7 +211,7 @@ class RqWorkerProcess:
         except (SystemExit, StopRequested):
             _log.warning("rq-worker: not waiting any longer")
         finally:
-            self._parts.kill()
+            self._parts.runner.kill()
             self._loop.stop()
             self._redis.close()
             scratch.release()

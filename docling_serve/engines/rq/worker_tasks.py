@@ -13,17 +13,17 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from docling.datamodel.service.callbacks import CallbackSpec
-from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
-from docling_serve.engines.base import TaskHost, display_name, ended_event
+from docling_serve.engines.base import display_name, ended_event
 from docling_serve.engines.callbacks import CallbackDelivery
 from docling_serve.engines.rq import wire
 from docling_serve.errors import DISK_FULL, SHUT_DOWN, Failure, TaskFailed, disk_is_full
@@ -36,14 +36,13 @@ from docling_serve.jobs import (
     RemoteUrl,
     StagedFile,
     TaskFolder,
+    may_need_models,
 )
+from docling_serve.running import Gate, Listeners, RunRequest
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Gate = Callable[[TaskHost, Task], Awaitable[JobResult]]
-"""Has one task run. Raises ``TaskFailed``; cancelling it stops the work."""
 
 _PROGRESS_EVERY_S = 1.0
 _INSIST_S = 60.0
@@ -138,10 +137,17 @@ class TaskRunner:
         folder = TaskFolder.create(self._setup.folders, task_id)
         try:
             spec = await asyncio.to_thread(stage_job, task_data, folder, self._setup)
-            host = _Host(self, spec, folder)
-            voice = asyncio.create_task(self._tell_progress(host))
+            light = not await asyncio.to_thread(may_need_models, spec, folder)
+            latest = _Latest()
+            voice = asyncio.create_task(self._tell_progress(task_id, latest))
+            callbacks = wire.callbacks_of(task_data)
+            listeners = Listeners(
+                on_progress=latest.put, on_callback=partial(self.relay, task_id, callbacks)
+            )
             try:
-                result = await self._gate(host, Task.model_construct(task_id=task_id))
+                result = await self._gate(
+                    RunRequest(spec, folder, light, listeners, self.jobs_waiting)
+                )
             finally:
                 voice.cancel()
             packed = await asyncio.to_thread(folder.result_file(result).read_bytes)
@@ -172,10 +178,9 @@ class TaskRunner:
                 _log.warning("task %s: no sign of life could be given: %s", task_id, exc)
             await asyncio.sleep(liveness.beat_every_s)
 
-    async def _tell_progress(self, host: _Host) -> None:
-        task_id = host.spec.task_id
+    async def _tell_progress(self, task_id: str, latest: _Latest) -> None:
         while True:
-            progress = await host.next_progress()
+            progress = await latest.get()
             key = wire.detail_key(task_id)
             with suppress(RedisError, OSError):  # it is for information only
                 await self._redis.hset(key, wire.PROGRESS, progress.model_dump_json())
@@ -234,42 +239,19 @@ class TaskRunner:
             return 0
 
 
-class _Host:
-    """One task, as the gate sees it."""
+class _Latest:
+    """The latest progress of a task; what came before it is dropped."""
 
-    def __init__(self, runner: TaskRunner, spec: JobSpec, folder: TaskFolder) -> None:
-        self.spec = spec
-        self._runner = runner
-        self._folder = folder
-        self._callbacks = wire.callbacks_of({"callbacks": spec.callbacks})
+    def __init__(self) -> None:
         self._progress: JobProgress | None = None
         self._news = asyncio.Event()
 
-    @property
-    def waiting(self) -> int:
-        return self._runner.jobs_waiting()
-
-    def folder(self, task: Task) -> TaskFolder:
-        del task
-        return self._folder
-
-    def task_dict(self, task: Task) -> dict[str, Any]:
-        del task
-        return self.spec.model_dump(mode="json")
-
-    def mark_started(self, task: Task) -> None:
-        """Nothing: it was said when the job was taken up."""
-
-    def report_progress(self, task: Task, progress: JobProgress) -> None:
-        del task
+    def put(self, progress: JobProgress) -> None:
         self._progress = progress
         self._news.set()
 
-    def relay_callback(self, task: Task, payload: dict[str, Any]) -> None:
-        self._runner.relay(task.task_id, self._callbacks, payload)
-
-    async def next_progress(self) -> JobProgress:
-        """The newest progress that was not asked for yet."""
+    async def get(self) -> JobProgress:
+        """Once there is one that was not asked for yet."""
         await self._news.wait()
         self._news.clear()
         assert self._progress is not None
@@ -277,7 +259,7 @@ class _Host:
 
 
 def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -> JobSpec:
-    """The job of a task that a gateway queued, its documents written into ``folder``. Blocks.
+    """The job of a task that a gateway queued, written into ``folder`` with its documents. Blocks.
 
     Raises:
         TaskFailed: a document is not base64.
@@ -285,7 +267,7 @@ def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -
     """
     export = task_data.get("chunking_export_options") or {}
     targets = task_data.get("targets") or [task_data.get("target") or {"kind": "inbody"}]
-    return JobSpec(
+    spec = JobSpec(
         task_id=task_data["task_id"],
         task_type=task_data.get("task_type") or "convert",
         sources=[
@@ -303,6 +285,8 @@ def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -
         debug_error_details=setup.config.debug_error_details,
         output="task_result",
     )
+    folder.write_job(spec)
+    return spec
 
 
 def _stage_source(source: dict[str, Any], index: int, folder: TaskFolder) -> JobSource:

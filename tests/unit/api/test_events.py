@@ -58,12 +58,11 @@ async def test_progress_is_told_page_by_page(tmp_path: Path) -> None:
     async with rest_server(tmp_path, closed=True) as server:
         task_id = await submit(server)
         await server.runner.begun.get()
-        task = await server.engine.get_raw_task(task_id)
+        report = server.runner.requests[task_id].listeners.on_progress
         async with stream(server, task_id) as events:
             await events.next()
             for page in (1, 2):
-                progress = JobProgress(phase="build", completed_pages=page, total_pages=2)
-                server.engine.report_progress(task, progress)
+                report(JobProgress(phase="build", completed_pages=page, total_pages=2))
             pages = [json.loads((await events.next()).data)["task_meta"] for _ in range(2)]
             server.runner.gate.set()
             await events.rest()

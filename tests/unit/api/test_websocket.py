@@ -133,14 +133,13 @@ async def test_progress_is_told(tmp_path: Path) -> None:
     async with rest_server(tmp_path, closed=True) as server:
         task_id = await submit(server)
         await server.runner.begun.get()
-        task = await server.engine.get_raw_task(task_id)
+        report = server.runner.requests[task_id].listeners.on_progress
         async with watch(server, task_id) as socket:
             await socket.next()
             await socket.next()
             for document, page in [(1, 0), (1, 1), (2, 0)]:
-                server.engine.report_progress(
-                    task,
-                    JobProgress(phase="build", document=document, num_docs=2, completed_pages=page),
+                report(
+                    JobProgress(phase="build", document=document, num_docs=2, completed_pages=page)
                 )
             server.runner.gate.set()
             *told, last, _ = await socket.rest()

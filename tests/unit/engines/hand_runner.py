@@ -13,12 +13,16 @@ from typing import Any
 
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.targets import InBodyTarget
-from docling_jobkit.datamodel.task import Task
 
 from docling_serve.engines.base import Submission, TaskView, Upload
+from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.engine import LocalEngine
+from docling_serve.engines.local.journal import Journal
+from docling_serve.engines.local.rules import LocalRules
+from docling_serve.engines.local.staging import Deployment
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobResult
+from docling_serve.jobs import JobResult, TaskFolder
+from docling_serve.running import RunRequest
 from tests.helpers.loops import PATIENCE_S, turns
 
 REPLY = b"the reply"
@@ -31,19 +35,22 @@ class HandRunner:
         self.handed: list[str] = []
         self.started: list[str] = []
         self.cancelled: list[str] = []
+        self.requests: dict[str, RunRequest] = {}
         self._slots = asyncio.Semaphore(slots)
         self._ends: dict[str, asyncio.Future[None]] = {}
 
-    async def __call__(self, engine: LocalEngine, task: Task) -> JobResult:
-        self.handed.append(task.task_id)
+    async def __call__(self, request: RunRequest) -> JobResult:
+        task_id = request.spec.task_id
+        self.handed.append(task_id)
+        self.requests[task_id] = request
         try:
             async with self._slots:
-                engine.mark_started(task)
-                self.started.append(task.task_id)
-                await self._end(task.task_id)
-                return self._reply(engine, task)
+                request.listeners.on_started()
+                self.started.append(task_id)
+                await self._end(task_id)
+                return self._reply(request.folder)
         except asyncio.CancelledError:
-            self.cancelled.append(task.task_id)
+            self.cancelled.append(task_id)
             raise
 
     def end(self, task_id: str, error: BaseException | None = None) -> None:
@@ -57,8 +64,7 @@ class HandRunner:
         return self._ends.setdefault(task_id, asyncio.get_running_loop().create_future())
 
     @staticmethod
-    def _reply(engine: LocalEngine, task: Task) -> JobResult:
-        folder = engine.folder(task)
+    def _reply(folder: TaskFolder) -> JobResult:
         folder.body.write_bytes(REPLY)
         return JobResult(
             body=folder.body.name, media_type="text/plain", processing_time=0.1, num_succeeded=1
@@ -66,21 +72,30 @@ class HandRunner:
 
 
 @contextlib.asynccontextmanager
-async def opened(folders: Path, runner: Any, **options: Any) -> AsyncIterator[LocalEngine]:
+async def opened(
+    folders: Path,
+    runner: Any,
+    *,
+    journal: Journal | None = None,
+    disk: Disk | None = None,
+    on_callback: Any = lambda *_: None,
+    clear_converters: Any = None,
+    converter_config: dict[str, Any] | None = None,
+    **rules: Any,
+) -> AsyncIterator[LocalEngine]:
     """An engine that hands its tasks to ``runner``, closed at the end."""
 
     async def clear() -> None:
         pass
 
     engine = LocalEngine(
-        **{
-            "runner": runner,
-            "hand_over": 1,
-            "folders": folders,
-            "converter_config": {},
-            "clear_converters": clear,
-            **options,
-        }
+        runner,
+        LocalRules(deployment=Deployment(converter_config or {}), **rules),
+        folders,
+        journal,
+        disk=disk,
+        on_callback=on_callback,
+        clear_converters=clear_converters or clear,
     )
     await engine.recover()
     queue = asyncio.create_task(engine.process_queue())

@@ -13,6 +13,7 @@ from docling_serve.conversion.failures import describe_failure
 from docling_serve.engines.in_process import InProcessConverters
 from docling_serve.errors import TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.running import Listeners, RunRequest
 from tests.helpers.loops import PATIENCE_S, run, turns, until
 
 SPEC = JobSpec(task_id="t", sources=[])
@@ -67,13 +68,8 @@ class Scripted(InProcessConverters):
 
     async def convert(self, told: list[Any] | None = None) -> JobResult:
         told = [] if told is None else told
-        return await self.run(
-            SPEC,
-            FOLDER,
-            on_started=lambda: told.append("started"),
-            on_progress=told.append,
-            on_callback=told.append,
-        )
+        listeners = Listeners(lambda: told.append("started"), told.append, told.append)
+        return await self.run(RunRequest(SPEC, FOLDER, listeners=listeners))
 
 
 def test_a_task_is_converted_in_a_thread_and_told_of_on_the_loop() -> None:
@@ -85,7 +81,7 @@ def test_a_task_is_converted_in_a_thread_and_told_of_on_the_loop() -> None:
         converters.made[0].go.set()
 
         assert await running == RESULT
-        converters.close()
+        converters.kill()
 
     run(work())
 
@@ -103,7 +99,7 @@ def test_no_more_tasks_are_converted_at_a_time_than_there_are_places() -> None:
         await asyncio.gather(*running)
 
         assert sum(conversion.runs for conversion in converters.made) == 3
-        converters.close()
+        converters.kill()
 
     run(work())
 
@@ -119,7 +115,7 @@ def test_a_failure_is_raised_and_the_place_used_again() -> None:
         conversion.error = None
 
         assert await converters.convert() == RESULT
-        converters.close()
+        converters.kill()
 
     run(work())
 
@@ -139,7 +135,7 @@ def test_cancelling_returns_at_once_and_the_place_is_free_when_the_thread_is() -
         conversion.go.set()
 
         assert await second == RESULT
-        converters.close()
+        converters.kill()
 
     run(work())
 
@@ -161,7 +157,7 @@ def test_nobody_hears_of_a_task_after_it_was_cancelled() -> None:
         await turns(5)
 
         assert told == heard
-        converters.close()
+        converters.kill()
 
     run(work())
 
@@ -179,7 +175,7 @@ def test_cancelling_who_waits_for_a_place_takes_none() -> None:
         await first
 
         assert await converters.convert() == RESULT
-        converters.close()
+        converters.kill()
 
     run(work())
 
@@ -198,7 +194,7 @@ def test_clearing_drops_the_models_of_idle_converters_alone() -> None:
         await converters.clear()
 
         assert (busy.cleared, idle.cleared) == (1, 2)
-        converters.close()
+        converters.kill()
 
     run(work())
 
@@ -216,7 +212,7 @@ def test_a_task_waits_while_models_are_dropped() -> None:
         await clearing
 
         assert await waiting == RESULT
-        converters.close()
+        converters.kill()
 
     run(work())
 
@@ -232,7 +228,7 @@ def test_cancelling_while_models_are_dropped_loses_no_place() -> None:
         await asyncio.wait({clearing})
         following = asyncio.create_task(converters.convert())
         ended, _ = await asyncio.wait({following}, timeout=PATIENCE_S)
-        converters.close()
+        converters.kill()
 
         assert ended, "no task will ever run again"
 
@@ -252,7 +248,7 @@ def test_warming_up_uses_a_place_and_gives_it_back() -> None:
 
         assert conversion.warm == 2
         assert await converters.convert() == RESULT
-        converters.close()
+        converters.kill()
 
     run(work())
 
@@ -260,7 +256,7 @@ def test_warming_up_uses_a_place_and_gives_it_back() -> None:
 def test_after_closing_nothing_is_converted() -> None:
     async def work() -> None:
         converters = Scripted(1)
-        converters.close()
+        converters.kill()
         with pytest.raises(RuntimeError):
             await converters.convert()
 

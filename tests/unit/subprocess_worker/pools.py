@@ -13,8 +13,8 @@ from typing import Any
 
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.running import Listeners
 from docling_serve.subprocess_worker import SubprocessWorkerPool, WorkerPoolConfig
-from docling_serve.subprocess_worker.job import Listeners
 from docling_serve.subprocess_worker.memory import DeviceMemory
 from docling_serve.subprocess_worker.starter import ChildMain, Starter
 from docling_serve.subprocess_worker.stopping import Rung

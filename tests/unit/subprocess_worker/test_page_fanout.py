@@ -23,8 +23,9 @@ from docling_serve.jobs import (
     StagedFile,
     TaskFolder,
 )
+from docling_serve.running import Listeners, RunRequest
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
-from docling_serve.subprocess_worker.job import Listeners, stopped_at
+from docling_serve.subprocess_worker.job import stopped_at
 from docling_serve.subprocess_worker.page_fanout import PageFanOut, Slice, cut, may_fan_out
 
 LOST = TaskFailed(Failure("capacity", "lost"))
@@ -148,9 +149,10 @@ def convert(
     folder = TaskFolder(tmp_path / "t")
     if not folder.root.exists():
         TaskFolder.create(tmp_path, "t")
-    listeners = (heard or Heard()).listeners()
-    work = PageFanOut(spec or task(), folder, 60.0, book.run, config, listeners)
-    return asyncio.run(work.convert())
+    spec = spec or task()
+    folder.write_job(spec)
+    request = RunRequest(spec, folder, listeners=(heard or Heard()).listeners())
+    return asyncio.run(PageFanOut(request, 60.0, book.run, config).convert())
 
 
 def test_a_long_pdf_is_counted_converted_in_slices_and_merged(tmp_path: Path) -> None:

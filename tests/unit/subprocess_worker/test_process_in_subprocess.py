@@ -35,7 +35,8 @@ def test_a_success_tells_where_the_reply_is(tmp_path: Path) -> None:
 
         assert answer["status"] == "success"
         assert answer["results"]["folder"] == str(tmp_path)
-        result = JobResult.from_results(answer["results"])
+        told = {k: v for k, v in answer["results"].items() if k != "folder"}
+        result = JobResult.model_validate(told)
         assert TaskFolder(tmp_path).result_file(result).read_bytes() == scriptable_child.REPLY
         assert json.loads(json.dumps(answer)) == answer
 

@@ -129,7 +129,7 @@ def test_a_task_that_is_told_to_stop_does_not_begin(tmp_path: Path) -> None:
             record = engine._records[task]
             assert record.state is TaskState.HANDED_OVER
             engine._conductor.cancel(record, CAUSE)
-            engine.mark_started(record.as_task())
+            runner.requests[task].listeners.on_started()
 
             assert (await finished(engine, task)).started_at is None
             assert record.row.attempts == 0

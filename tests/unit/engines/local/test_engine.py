@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 from docling.datamodel.service.callbacks import CallbackSpec
+from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.targets import ZipTarget
 from docling.datamodel.service.tasks import TaskType
-from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
+from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
-from docling_serve.engines.base import DEFAULT_TENANT, Upload
+from docling_serve.engines.base import DEFAULT_TENANT, Upload, plain
 from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
-from docling_serve.jobs import JobProgress
+from docling_serve.jobs import JobProgress, JobSpec, StagedFile
 from tests.helpers.loops import PATIENCE_S, run, turns
 from tests.unit.engines.hand_runner import (
     REPLY,
@@ -109,12 +110,8 @@ def test_a_task_counts_as_started_when_the_runner_says_so(tmp_path: Path) -> Non
 def test_light_tasks_have_a_line_of_their_own(tmp_path: Path) -> None:
     async def work() -> None:
         runner = HandRunner(slots=10)
-        light = {
-            "hand_over_light": 1,
-            "is_light": lambda spec, _: spec.sources[0].filename == "l.md",
-        }
-        async with opened(tmp_path, runner, **light) as engine:
-            heavy = await submit(engine, 2)
+        async with opened(tmp_path, runner, hand_over_light=1) as engine:
+            heavy = await submit(engine, 2, name="h.pdf")
             quick = await submit(engine, 2, name="l.md")
 
             assert set(runner.handed) == {heavy[0], quick[0]}
@@ -130,8 +127,8 @@ def test_light_tasks_have_a_line_of_their_own(tmp_path: Path) -> None:
 def test_without_a_light_line_all_tasks_wait_in_one(tmp_path: Path) -> None:
     async def work() -> None:
         runner = HandRunner(slots=10)
-        async with opened(tmp_path, runner, is_light=lambda *_: True) as engine:
-            tasks = await submit(engine, 2)
+        async with opened(tmp_path, runner) as engine:
+            tasks = await submit(engine, 2, name="l.md")
 
             assert runner.handed == tasks[:1]
 
@@ -166,7 +163,7 @@ def test_all_who_wait_are_woken(tmp_path: Path) -> None:
             (task,) = await submit(engine, 1)
             waiters = [asyncio.create_task(finished(engine, task)) for _ in range(5)]
             await turns(3)
-            engine.report_progress(Task(task_id=task), JobProgress(phase="build"))
+            runner.requests[task].listeners.on_progress(JobProgress(phase="build"))
             await turns(3)
             assert not any(waiter.done() for waiter in waiters)
             runner.end(task)
@@ -207,10 +204,11 @@ def test_a_watch_sees_every_state(tmp_path: Path) -> None:
 
 def test_progress_is_shown(tmp_path: Path) -> None:
     async def work() -> None:
-        async with opened(tmp_path, HandRunner()) as engine:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
             (task,) = await submit(engine, 1)
             progress = JobProgress(phase="build", completed_pages=3, total_pages=7)
-            engine.report_progress(Task(task_id=task), progress)
+            runner.requests[task].listeners.on_progress(progress)
 
             assert (await engine.view(task)).progress == progress
 
@@ -219,8 +217,14 @@ def test_progress_is_shown(tmp_path: Path) -> None:
 
 def test_progress_of_a_task_that_is_gone_is_nothing(tmp_path: Path) -> None:
     async def work() -> None:
-        async with opened(tmp_path, HandRunner()) as engine:
-            engine.report_progress(Task(task_id="gone"), JobProgress(phase="build"))
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            (task,) = await submit(engine, 1)
+            await engine.delete_task(task)
+            runner.requests[task].listeners.on_progress(JobProgress(phase="build"))
+
+            with pytest.raises(TaskNotFoundError):
+                await engine.view(task)
 
     run(work())
 
@@ -317,9 +321,10 @@ def test_callbacks_are_relayed_with_their_task(tmp_path: Path) -> None:
         def on_callback(*event: Any) -> None:
             relayed.append(event)
 
-        async with opened(tmp_path, HandRunner(), on_callback=on_callback) as engine:
+        runner = HandRunner()
+        async with opened(tmp_path, runner, on_callback=on_callback) as engine:
             (task,) = await submit(engine, 1, callbacks=[spec])
-            engine.relay_callback(await engine.get_raw_task(task), {"kind": "set_num_docs"})
+            runner.requests[task].listeners.on_callback({"kind": "set_num_docs"})
 
             assert relayed == [(task, [spec], {"kind": "set_num_docs"})]
 
@@ -328,7 +333,8 @@ def test_callbacks_are_relayed_with_their_task(tmp_path: Path) -> None:
 
 def test_the_runner_is_told_everything_about_a_task(tmp_path: Path) -> None:
     async def work() -> None:
-        async with opened(tmp_path, HandRunner(), converter_config={"a": 1}) as engine:
+        runner = HandRunner()
+        async with opened(tmp_path, runner, converter_config={"a": 1}) as engine:
             view = await engine.submit(
                 submission(
                     targets=[ZipTarget()],
@@ -337,15 +343,24 @@ def test_the_runner_is_told_everything_about_a_task(tmp_path: Path) -> None:
                     target_document_version="1.8.0",
                 )
             )
-            told = engine.task_dict(await engine.get_raw_task(view.task_id))
+            await turns(5)
+            request = runner.requests[view.task_id]
 
-            assert told["task_id"] == view.task_id
-            assert told["task_type"] == "chunk"
-            assert told["targets"] == [{"kind": "zip"}]
-            assert told["include_converted_doc"] is True
-            assert told["target_document_version"] == "1.8.0"
-            assert told["converter_config"] == {"a": 1}
-            assert told["sources"] == [{"kind": "file", "path": "input/0", "filename": "a.md"}]
+            assert request.light
+            assert (
+                request.spec
+                == request.folder.read_job()
+                == JobSpec(
+                    task_id=view.task_id,
+                    task_type="chunk",
+                    sources=[StagedFile(path="input/0", filename="a.md")],
+                    options=plain(ConvertDocumentsOptions()),
+                    targets=[{"kind": "zip"}],
+                    include_converted_doc=True,
+                    target_document_version="1.8.0",
+                    converter_config={"a": 1},
+                )
+            )
 
     run(work())
 

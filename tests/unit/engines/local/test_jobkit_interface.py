@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from docling.datamodel.service.callbacks import ProgressCallbackRequest
 from docling.datamodel.service.targets import ZipTarget
-from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
-from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.jobs import JobResult
+from docling_serve.running import RunRequest
 from tests.helpers.loops import run, turns
 from tests.unit.engines.hand_runner import (
     HandRunner,
@@ -65,8 +64,8 @@ def test_a_result_of_the_runner_is_the_tasks_result(tmp_path: Path) -> None:
     async def work() -> None:
         expected = JobResult(body="b", media_type="application/zip", processing_time=2.0)
 
-        async def runner(engine: LocalEngine, task: Task) -> JobResult:
-            (engine.folder(task).root / "b").touch()
+        async def runner(request: RunRequest) -> JobResult:
+            (request.folder.root / "b").touch()
             return expected
 
         async with opened(tmp_path, runner) as engine:

@@ -16,7 +16,7 @@ from docling_serve.engines.base import DEFAULT_TENANT, TaskView
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.recovery import FILES_GONE, LOST
 from docling_serve.errors import SHUT_DOWN, Failure, ShuttingDown, TaskFailed
-from docling_serve.jobs import JobSpec
+from docling_serve.jobs import MergeSlices, TaskFolder
 from tests.helpers.loops import run, turns, until
 from tests.unit.engines.hand_runner import REPLY, HandRunner, finished, left_in, submission, submit
 from tests.unit.engines.kept_server import assert_sound, image, kept_server
@@ -177,12 +177,15 @@ def test_a_task_that_was_in_parts_runs_from_its_beginning(tmp_path: Path) -> Non
         folder = tmp_path / "scratch"
         async with kept_server(folder, HandRunner()) as engine:
             (task,) = await submit(engine, 1)
-            whole = engine.task_dict(await engine.get_raw_task(task))
-            merging = JobSpec.from_task_dict({**whole, "part": {"kind": "merge", "files": ["x"]}})
-            engine.folder(await engine.get_raw_task(task)).write_job(merging)
+            at_work = TaskFolder(folder / "tasks" / task)
+            whole = at_work.read_job()
+            at_work.write_job(whole.model_copy(update={"part": MergeSlices(files=["x"])}))
             folder = image(folder)
-        async with kept_server(folder, HandRunner()) as engine:
-            assert engine.task_dict(await engine.get_raw_task(task)) == whole
+        runner = HandRunner()
+        async with kept_server(folder, runner):
+            await turns(5)
+            request = runner.requests[task]
+            assert request.spec == request.folder.read_job() == whole
 
     run(work())
 
@@ -247,9 +250,12 @@ def test_the_next_server_runs_tasks_with_its_own_configuration(tmp_path: Path) -
         async with kept_server(folder, HandRunner(), converter_config={"a": 1}) as engine:
             (task,) = await submit(engine, 1)
             folder = image(folder)
-        async with kept_server(folder, HandRunner(), converter_config={"a": 2}) as engine:
-            spec = engine.task_dict(await engine.get_raw_task(task))
-            assert spec["converter_config"] == {"a": 2}
+        runner = HandRunner()
+        async with kept_server(folder, runner, converter_config={"a": 2}):
+            await turns(5)
+            request = runner.requests[task]
+            assert request.spec.converter_config == {"a": 2}
+            assert request.folder.read_job() == request.spec, "which is what a worker reads"
 
     run(work())
 

@@ -44,8 +44,7 @@ def test_a_waiting_task_is_taken_out_of_the_queue(redis_url: str, worker: Jobkit
 def test_the_callbacks_of_a_task_that_no_worker_had_hear_of_its_end(redis_url: str) -> None:
     async def scenario() -> None:
         told: list[Event] = []
-        async with gateway(redis_url) as engine:
-            engine.on_callback = lambda *event: told.append(event)
+        async with gateway(redis_url, on_callback=lambda *event: told.append(event)) as engine:
             cancelled = await engine.submit(markdown(callbacks=[CALLBACK]))
             await engine.cancel(cancelled.task_id, TENANT, ASKED)
             deleted = await engine.submit(markdown(callbacks=[CALLBACK]))

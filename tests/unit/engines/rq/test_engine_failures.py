@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from docling_jobkit.orchestrators.base_orchestrator import (
@@ -103,9 +104,14 @@ def test_the_callbacks_of_a_lost_task_hear_of_its_end_once(
     async def scenario() -> None:
         times = ReaperTimes(look_every_s=0.01, missing_for_s=0.0)
         told: list[Event] = []
-        async with gateway(redis_url, times) as here, gateway(redis_url, times) as there:
-            for engine in (here, there):
-                engine.on_callback = lambda *event: told.append(event)
+
+        def tell(*event: Any) -> None:
+            told.append(event)
+
+        async with (
+            gateway(redis_url, times, tell) as here,
+            gateway(redis_url, times, tell),
+        ):
             task_id = (await here.submit(markdown(callbacks=[CALLBACK]))).task_id
             job = worker.job(worker.take())
             await until(lambda: job.id not in job.started_job_registry.get_job_ids())

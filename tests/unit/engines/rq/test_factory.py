@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -28,23 +27,14 @@ def no_current_engine() -> Iterator[None]:
     factory.set_current_engine(None)
 
 
-def parts() -> factory.LocalParts:
-    made = factory._no_parts()
-    assert isinstance(made.folders, Path)
-    return made
+def test_the_local_engine() -> None:
+    assert isinstance(factory.make_engine(settings_of(), factory._no_parts()), LocalEngine)
 
 
-def test_the_local_engine(tmp_path: Path) -> None:
-    assert isinstance(factory.make_engine(settings_of(), parts), LocalEngine)
-
-
-def test_the_rq_engine_needs_no_parts_and_no_redis_to_be_made() -> None:
-    def no_parts() -> factory.LocalParts:
-        raise AssertionError("not asked for")
-
+def test_the_rq_engine_needs_no_redis_to_be_made() -> None:
     async def scenario() -> None:
         settings = rq_settings("redis://127.0.0.1:1/").model_copy(update=RQ)
-        engine = factory.make_engine(settings, no_parts)
+        engine = factory.make_engine(settings, factory._no_parts())
         assert isinstance(engine, RqEngine)
         await engine.close()
 
@@ -69,7 +59,7 @@ def test_rq_without_redis_is_refused() -> None:
 
 
 def test_outside_code_gets_the_engine_of_the_server() -> None:
-    engine = factory.make_engine(settings_of(), parts)
+    engine = factory.make_engine(settings_of(), factory._no_parts())
     factory.set_current_engine(engine)
     assert factory.get_async_orchestrator() is engine
     factory.set_current_engine(None)

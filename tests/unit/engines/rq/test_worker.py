@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 import redis.asyncio
-from docling_jobkit.datamodel.task import Task
 from rq import Queue
 from rq.job import Job
 
-from docling_serve.engines.base import TaskHost
 from docling_serve.engines.callbacks import CallbackDelivery
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.job_taker import JobTaker
@@ -36,13 +34,13 @@ from docling_serve.jobs import (
     RemoteUrl,
     TaskFolder,
 )
+from docling_serve.running import Gate, RunRequest
 from tests.helpers.loops import run
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import gateway, markdown, rq_settings, until
 from tests.unit.engines.rq.worker_bench import (
     FAILURE,
     RESULT,
-    Gate,
     bench,
     breaks,
     converts,
@@ -77,12 +75,14 @@ def test_the_gate_gets_documents_as_files_and_the_rest_as_data(
 ) -> None:
     seen: list[JobSpec] = []
 
-    async def look(host: TaskHost, task: Task) -> JobResult:
-        spec = JobSpec.from_task_dict(host.task_dict(task))
-        path = host.folder(task).root / spec.sources[0].path  # type: ignore[union-attr]
+    async def look(request: RunRequest) -> JobResult:
+        spec, folder = request.spec, request.folder
+        path = folder.root / spec.sources[0].path  # type: ignore[union-attr]
         assert path.read_bytes() == b"# T"
+        assert folder.read_job() == spec
+        assert request.light
         seen.append(spec)
-        return await converts(host, task)
+        return await converts(request)
 
     async def scenario() -> None:
         async with bench(redis_url, tmp_path, look) as at:
@@ -202,11 +202,11 @@ def test_a_sign_of_life_is_given_again_and_again(redis_url: str, tmp_path: Path)
 def test_progress_is_stored_and_told(redis_url: str, tmp_path: Path) -> None:
     told = asyncio.Event()
 
-    async def progresses(host: TaskHost, task: Task) -> JobResult:
+    async def progresses(request: RunRequest) -> JobResult:
         for page in range(3):
-            host.report_progress(task, JobProgress(phase="process", completed_pages=page))
+            request.listeners.on_progress(JobProgress(phase="process", completed_pages=page))
         await told.wait()
-        return await converts(host, task)
+        return await converts(request)
 
     async def scenario() -> None:
         async with bench(redis_url, tmp_path, progresses) as at:
@@ -228,8 +228,8 @@ def test_a_result_survives_a_restart_of_redis(
 ) -> None:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
 
-        async def outlives_redis(host: TaskHost, task: Task) -> JobResult:
-            result = await converts(host, task)
+        async def outlives_redis(request: RunRequest) -> JobResult:
+            result = await converts(request)
             await asyncio.to_thread(server.stop)
             asyncio.get_running_loop().run_in_executor(None, server.start)
             return result

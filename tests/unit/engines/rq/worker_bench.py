@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import redis.asyncio
-from docling_jobkit.datamodel.task import Task
 
-from docling_serve.engines.base import TaskHost
 from docling_serve.engines.callbacks import CallbackDelivery
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.worker_tasks import (
@@ -25,6 +23,7 @@ from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import (
     JobResult,
 )
+from docling_serve.running import Gate, RunRequest
 from tests.helpers.rq_engines import rq_settings
 
 FAILURE = Failure("timeout", "too slow", details={"limit": "subprocess_timeout"})
@@ -33,9 +32,6 @@ FAILURE = Failure("timeout", "too slow", details={"limit": "subprocess_timeout"}
 RESULT = JobResult(
     body="result.body", media_type="application/msgpack", processing_time=1.0, num_converted=1
 )
-
-
-Gate = Callable[[TaskHost, Task], Awaitable[JobResult]]
 
 
 def task_data(task_id: str = "t", **changes: Any) -> dict[str, Any]:
@@ -52,30 +48,30 @@ def task_data(task_id: str = "t", **changes: Any) -> dict[str, Any]:
     }
 
 
-async def converts(host: TaskHost, task: Task) -> JobResult:
+async def converts(request: RunRequest) -> JobResult:
     """A gate that has the task converted."""
-    host.folder(task).body.write_bytes(b"packed")
+    request.folder.body.write_bytes(b"packed")
     return RESULT
 
 
-async def hangs(host: TaskHost, task: Task) -> JobResult:
+async def hangs(request: RunRequest) -> JobResult:
     """A gate whose task never ends by itself."""
-    host.mark_started(task)
+    request.listeners.on_started()
     await asyncio.Event().wait()
     return RESULT
 
 
-async def fails(host: TaskHost, task: Task) -> JobResult:
+async def fails(request: RunRequest) -> JobResult:
     """A gate whose worker says why there is no result."""
     raise TaskFailed(FAILURE)
 
 
-async def breaks(host: TaskHost, task: Task) -> JobResult:
+async def breaks(request: RunRequest) -> JobResult:
     """A gate with a fault of its own."""
     raise LookupError("/secret/path")
 
 
-async def has_no_room(host: TaskHost, task: Task) -> JobResult:
+async def has_no_room(request: RunRequest) -> JobResult:
     """A gate whose disk is full."""
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,0 +1,65 @@
+"""What the settings say of the local engine, in its own terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from docling_serve.engines.converter_config import converter_config, presigned_config
+from docling_serve.engines.local.lines import QueueLimits
+from docling_serve.engines.local.staging import Deployment
+from docling_serve.engines.local.upkeep import RetentionRules
+from docling_serve.settings import DoclingServeSettings
+
+
+@dataclass(frozen=True)
+class LocalRules:
+    """How the engine treats tasks.
+
+    ``hand_over`` is how many tasks may be in the hands of the gate at a time, ``workers`` how many
+    of them run. A task counts as started when its runner says so, so one more than can run may be
+    handed over: the runner then knows that work is waiting. With ``hand_over_light`` the tasks that
+    need no models have a line of their own, and so many of them are handed over besides. With
+    ``keep`` the tasks that this process has not ended go on in the next one.
+    """
+
+    hand_over: int = 1
+    workers: int = 1
+    hand_over_light: int = 0
+    workers_light: int = 0
+    keep: bool = False
+    max_attempts: int = 1
+    limits: QueueLimits = field(default_factory=QueueLimits)
+    retention: RetentionRules = field(default_factory=RetentionRules)
+    deployment: Deployment = field(default_factory=Deployment)
+    result_removal_delay_s: float = 300.0
+    single_use_results: bool = True
+
+    @classmethod
+    def from_settings(
+        cls, settings: DoclingServeSettings, *, pooled: bool, keep: bool
+    ) -> LocalRules:
+        """The rules of a server whose tasks run in a worker pool if ``pooled``, else in threads."""
+        workers = settings.subprocess_max_workers if pooled else settings.eng_loc_num_workers
+        light = settings.subprocess_light_workers if pooled else 0
+        return cls(
+            hand_over=workers + 1 if pooled else workers,
+            workers=workers,
+            hand_over_light=light + 1 if light else 0,
+            workers_light=light,
+            keep=keep,
+            max_attempts=settings.eng_loc_max_attempts,
+            limits=QueueLimits(
+                tasks=settings.eng_loc_max_queued_tasks,
+                bytes=settings.eng_loc_max_queued_bytes,
+                age_s=settings.eng_loc_max_queue_age,
+            ),
+            retention=RetentionRules(
+                max_age_s=settings.eng_loc_max_result_age,
+                max_bytes=settings.eng_loc_max_results_bytes,
+            ),
+            deployment=Deployment(
+                converter_config(settings), presigned_config(settings), settings.debug_error_details
+            ),
+            result_removal_delay_s=settings.result_removal_delay,
+            single_use_results=settings.single_use_results,
+        )
