@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, Protocol, runtime_checkable
 from docling.datamodel.service.callbacks import (
     CallbackSpec,
     ProgressCallbackRequest,
-    ProgressTaskCompleted,
 )
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.tasks import TaskType
@@ -27,7 +26,6 @@ from typing_extensions import Self
 
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress, JobResult
-from docling_serve.rendering import public_failure
 
 #: File systems allow 255; endings such as ".chunks.jsonl" come on top.
 _NAME_BYTES = 200
@@ -280,15 +278,6 @@ def plain(model: BaseModel) -> dict[str, Any]:
     a file that only this user may read."""
     dumped: dict[str, Any] = dump_model_with_secrets(model, serialize_as_any=True)
     return dumped
-
-
-def ended_event(failure: Failure | None) -> dict[str, Any]:
-    """The last event that the callbacks of a task get, as JSON data."""
-    ended = ProgressTaskCompleted(
-        task_status="failure" if failure else "success",
-        failure=public_failure(failure) if failure else None,
-    )
-    return ended.model_dump(mode="json")
 
 
 def display_name(name: str) -> str:

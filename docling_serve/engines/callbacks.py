@@ -14,14 +14,14 @@ import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 from docling.datamodel.service.callbacks import CallbackSpec
 
 from docling_serve.callback_address import AddressRefused
 from docling_serve.engines.callback_post import CallbackPost
-from docling_serve.engines.local.journal.records import Delivery
+from docling_serve.engines.outbox import Outbox
 from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)
@@ -33,20 +33,6 @@ _CANCEL_AGAIN_S = 1.0
 TIMESTAMP_HEADER = "X-Docling-Timestamp"
 SIGNATURE_HEADER = "X-Docling-Signature"
 DELIVERY_HEADER = "X-Docling-Delivery"
-
-
-class Outbox(Protocol):
-    """Where events are kept until they have arrived; every call may raise ``OSError``."""
-
-    def add_delivery(
-        self, task_id: str, target: dict[str, Any], body: dict[str, Any], now: float
-    ) -> Awaitable[int]: ...
-
-    def pending_deliveries(self) -> Awaitable[list[Delivery]]: ...
-
-    def postpone_delivery(self, delivery_id: int, due: float) -> Awaitable[None]: ...
-
-    def delivered(self, delivery_id: int) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True)

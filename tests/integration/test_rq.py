@@ -138,6 +138,9 @@ def test_what_one_gateway_accepts_another_answers(
     assert missing_phrases("scan.png", text_of(there, scan)) == []
     assert missing_phrases("notes.md", text_of(there, notes)) == []
     assert text_of(here, notes) == text_of(there, notes)
+    assert here.log().count(f"task {notes}: accepted") == 1
+    ended = f"task {notes}: success after "
+    eventually(lambda: worker.log().count(ended) == 1, within_s=STOP_LIMIT_S, what="it is logged")
     assert here.api.poll(scan)["task_meta"]["num_succeeded"] == 1
 
     metrics = there.api.get("/metrics").text

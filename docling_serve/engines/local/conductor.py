@@ -22,6 +22,7 @@ from docling_serve.engines.local.lines import Line, Lines
 from docling_serve.engines.local.outcomes import Outcomes, failed_row, outcome_of
 from docling_serve.engines.local.states import SETTLED, TRANSITIONS, TaskState
 from docling_serve.engines.local.task_record import TaskRecord, moment
+from docling_serve.engines.task_end import log_end
 from docling_serve.errors import BY_SHUTDOWN, SHUT_DOWN, Failure
 from docling_serve.jobs import JobProgress, JobResult
 from docling_serve.running import Gate, Listeners, RunRequest
@@ -228,7 +229,7 @@ class Conductor:
         if to not in TRANSITIONS[before.state]:
             raise AssertionError(f"task {row.task_id}: {before.state.value} to {to.value}")
         record.row = row
-        _log_move(before, row)
+        _log.debug("task %s: %s -> %s", row.task_id, before.state.value, to.value)
         moves_up = before.started is None and to in (TaskState.STARTED, TaskState.ENDING)
         if to is TaskState.STARTED:
             self._lines.started(record)
@@ -244,6 +245,7 @@ class Conductor:
             for watch in record.watches:
                 watch.close()
         if to.finished:
+            _log_end(row)
             self._on_ended(record)
         if moves_up:
             for other in self._lines.of(record).waiting():
@@ -258,15 +260,11 @@ class Conductor:
                 _log.error("an engine's work failed", exc_info=error)
 
 
-def _log_move(before: TaskRow, row: TaskRow) -> None:
-    """The end is for operators, who have one line for it with all there is to know."""
-    _log.debug("task %s: %s -> %s", row.task_id, before.state.value, row.state.value)
-    if row.finished is None:
-        return
-    begun = row.finished if row.started is None else row.started
-    _log.info(
-        "task %s: %s after %.3f s (waited %.3f s, ran %.3f s)%s",
-        *(row.task_id, row.state.value, row.finished - row.created),
-        *(begun - row.created, row.finished - begun),
-        f": {row.failure.category}: {row.failure.message}" if row.failure else "",
+def _log_end(row: TaskRow) -> None:
+    assert row.finished is not None
+    log_end(
+        *(_log, row.task_id, row.failure),
+        accepted=row.created,
+        started=row.started,
+        ended=row.finished,
     )

@@ -28,7 +28,6 @@ from docling_serve.engines.base import (
     Submission,
     TaskView,
     Watch,
-    ended_event,
 )
 from docling_serve.engines.local.acceptance import Acceptance
 from docling_serve.engines.local.conductor import Conductor
@@ -42,6 +41,7 @@ from docling_serve.engines.local.rules import LocalRules
 from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.engines.local.upkeep import Upkeep
+from docling_serve.engines.task_end import ended_event
 from docling_serve.errors import CANCELLED, DELETED, SHUT_DOWN, Failure, ShuttingDown
 from docling_serve.running import Gate
 

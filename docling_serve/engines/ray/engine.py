@@ -36,6 +36,7 @@ from docling_serve.engines.ray.store import RayTaskStore
 from docling_serve.engines.redis.jobkit_tasks import rendered, task_of
 from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
+from docling_serve.engines.task_end import log_ended_view
 from docling_serve.errors import DELETED, Failure, QueueFull
 from docling_serve.settings import DoclingServeSettings
 
@@ -131,8 +132,9 @@ class RayEngine(TasksInRedis, RayOrchestrator):
             view = await self._store.view(found)
         if not ended:
             return await self.view(task_id, tenant)
-        _log.info("task %s: cancelled: %s", task_id, failure.message)
-        return failed_view(view, failure)
+        view = failed_view(view, failure)
+        log_ended_view(_log, view)
+        return view
 
     async def delete(self, task_id: str, tenant: str) -> TaskView:
         view = await self.cancel(task_id, tenant, DELETED)
@@ -159,7 +161,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
 
     async def clear_converters(self) -> None:
         """Nothing: jobkit has no way to tell its actors to."""
-        _log.info("converters on Ray keep what they hold; Ray ends idle replicas")
+        _log.debug("converters on Ray keep what they hold; Ray ends idle replicas")
 
     # ---- life -------------------------------------------------------------------------------
 

@@ -32,7 +32,6 @@ from docling_serve.engines.base import (
     Reply,
     Submission,
     TaskView,
-    ended_event,
 )
 from docling_serve.engines.redis.jobkit_tasks import rendered, task_of
 from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
@@ -42,6 +41,7 @@ from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.engines.rq.metrics import RqCollector
 from docling_serve.engines.rq.reaper import Reaper, ReaperTimes
 from docling_serve.engines.rq.store import StoredTask, TaskStore
+from docling_serve.engines.task_end import ended_event, log_ended_view
 from docling_serve.errors import CANCELLED, Failure
 from docling_serve.settings import DoclingServeSettings
 
@@ -257,8 +257,10 @@ class RqEngine(TasksInRedis, RQOrchestrator):
             ended = await self._store.read(stored.task_id) or stored
             await self._store.close_metadata(ended)
             await self._publish_failure(stored.task_id, failure)
-        _log.info("task %s: cancelled: %s", stored.task_id, failure.message)
-        return failed_view(ended.view(), ended.failure or failure), with_worker
+        view = failed_view(ended.view(), ended.failure or failure)
+        if not with_worker:  # whose line it is otherwise
+            log_ended_view(_log, view)
+        return view, with_worker
 
     async def _task_data(self, task_id: str) -> dict[str, Any]:
         return await asyncio.to_thread(self._jobs.task_data, task_id) or {}

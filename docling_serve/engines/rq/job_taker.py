@@ -16,7 +16,7 @@ from rq.command import parse_payload
 from rq.job import Job
 
 from docling_serve.engines.rq import wire
-from docling_serve.errors import CANCELLED, Failure
+from docling_serve.errors import CANCELLED, Failure, TaskFailed
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class JobTaker(SimpleWorker):
     def _work(self, job: Job) -> str | None:
         task_data = job.kwargs.get("task_data")
         if not isinstance(task_data, dict):
-            _log.info("job %s: clear converters", job.id)
+            _log.debug("job %s: clear converters", job.id)
             self._host.clear()
             return None
         try:
@@ -111,8 +111,10 @@ class JobTaker(SimpleWorker):
             job.kwargs = {**job.kwargs, "task_data": {**task_data, "sources": []}}
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
-        """One line; RQ's own has the documents of the job at hand for any log handler."""
-        _log.error("job %s failed: %s", job.id, exc_info[1])
+        """One line; RQ's own has the documents of the job at hand for any log handler. A task that
+        failed has had its line."""
+        level = logging.DEBUG if isinstance(exc_info[1], TaskFailed) else logging.ERROR
+        _log.log(level, "job %s failed: %s", job.id, exc_info[1])
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """RQ's word for stopping a job, called in the thread that hears commands."""

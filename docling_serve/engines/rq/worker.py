@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -38,6 +39,7 @@ from docling_serve.engines.rq.worker_tasks import (
     TaskRunner,
     TaskSetup,
 )
+from docling_serve.engines.task_end import log_end
 from docling_serve.errors import SHUT_DOWN, Failure, TaskFailed
 from docling_serve.guardian import Guardian
 from docling_serve.running import Gate, Runner
@@ -138,16 +140,22 @@ class RqWorkerProcess:
             TaskFailed: it has no result.
         """
         assert self._runner is not None
+        started, failure = time.time(), None
         running = self._loop.begin(self._runner.run(job.id, task_data))
         try:
             return running.result()
-        except TaskFailed:
+        except TaskFailed as exc:
+            failure = exc.failure
             raise
         except BaseException as exc:
-            self.stop_task(_interrupted(exc, job))
+            failure = _interrupted(exc, job)
+            self.stop_task(failure)
             with suppress(Exception):
                 running.result(_STOP_WITHIN_S)
             raise
+        finally:
+            accepted = job.created_at.timestamp()
+            log_end(_log, job.id, failure, accepted=accepted, started=started, ended=time.time())
 
     def stop_task(self, failure: Failure, task_id: str | None = None) -> None:
         """End the task that runs, if there is one and it is ``task_id``; None for any. May be

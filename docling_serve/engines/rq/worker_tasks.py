@@ -23,9 +23,10 @@ from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
-from docling_serve.engines.base import display_name, ended_event
+from docling_serve.engines.base import display_name
 from docling_serve.engines.callbacks import CallbackDelivery
 from docling_serve.engines.rq import wire
+from docling_serve.engines.task_end import ended_event
 from docling_serve.errors import DISK_FULL, SHUT_DOWN, Failure, TaskFailed, disk_is_full
 from docling_serve.jobs import (
     ConnectorSource,

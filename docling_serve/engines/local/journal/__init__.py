@@ -2,14 +2,12 @@
 
 from docling_serve.engines.local.journal.journal import Journal, require_usable
 from docling_serve.engines.local.journal.records import (
-    Delivery,
     IllegalMove,
     JournalUnusable,
     TaskRow,
 )
 
 __all__ = [
-    "Delivery",
     "IllegalMove",
     "Journal",
     "JournalUnusable",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from docling_serve.engines.local.journal.records import (
-    Delivery,
     IllegalMove,
     JournalUnusable,
     TaskRow,
@@ -20,6 +19,7 @@ from docling_serve.engines.local.journal.records import (
 from docling_serve.engines.local.journal.schema import migrate
 from docling_serve.engines.local.journal.writer import JournalWriter
 from docling_serve.engines.local.states import JOURNALED, MAY_COME_FROM, TaskState
+from docling_serve.engines.outbox import Delivery
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobResult
 

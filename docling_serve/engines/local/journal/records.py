@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from docling_serve.engines.local.states import TaskState
@@ -41,20 +41,6 @@ class TaskRow:
     result: JobResult | None = None
     result_bytes: int = 0
     failure: Failure | None = None
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """An event that a callback is due: ``body`` goes to ``target`` (a ``CallbackSpec`` as JSON
-    data), not before ``due``. ``attempts`` counts the tries so far."""
-
-    delivery_id: int
-    task_id: str
-    target: dict[str, Any]
-    body: dict[str, Any]
-    due: float
-    created: float
-    attempts: int = field(default=0)
 
 
 class JournalUnusable(DoclingServeError):

@@ -10,6 +10,7 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
 from docling_serve.engines.base import DEFAULT_TENANT
+from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import Failure, TaskFailed
 from tests.helpers.loops import PATIENCE_S, run, turns
 from tests.unit.engines.hand_runner import (
@@ -73,6 +74,40 @@ def test_a_task_can_be_cancelled_at_any_moment(tmp_path: Path, already: int) -> 
             following = await engine.submit(submission())
             runner.end(following.task_id)
             assert (await finished(engine, following.task_id)).failure is None
+
+    run(work())
+
+
+def test_a_task_can_be_cancelled_before_the_first_step_of_its_runner(tmp_path: Path) -> None:
+    async def work() -> None:
+        runner = HandRunner()
+        async with opened(tmp_path, runner) as engine:
+            await turns(2)  # the queue waits for a task
+            task = (await engine.submit(submission())).task_id
+            while engine._records[task].state is TaskState.QUEUED:
+                await turns(1)
+            assert engine._records[task].state is TaskState.HANDED_OVER
+            assert runner.handed == [], "its own coroutine has not begun"
+            view = await engine.cancel(task, DEFAULT_TENANT, CAUSE)
+
+            assert view.failure == CAUSE
+            assert runner.handed == []
+            (following,) = await submit(engine, 1)
+            runner.end(following)
+            assert (await finished(engine, following)).failure is None, "the hand is free again"
+
+    run(work())
+
+
+def test_a_task_can_be_cancelled_twice(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path, HandRunner()) as engine:
+            (task,) = await submit(engine, 1)
+            views = await asyncio.gather(
+                *(engine.cancel(task, DEFAULT_TENANT, CAUSE) for _ in range(2))
+            )
+
+            assert [view.failure for view in views] == [CAUSE, CAUSE]
 
     run(work())
 

@@ -403,7 +403,8 @@ def test_a_failed_job_ends_and_the_next_is_run(
 ) -> None:
     host.failure = FAILURE
     jobs = [queue(host, "a"), queue(host, "b")]
-    work_off(host)
+    with caplog.at_level("DEBUG", logger="docling_serve.engines.rq"):
+        work_off(host)
     assert host.ran == ["a", "b"]
     assert [job.get_status() for job in jobs] == ["failed", "failed"]
     assert "job a failed: too slow" in caplog.text
