@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import gc
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.loops import LOOPS, NewLoop, unseen
 from tests.helpers.server import (
     IN_PROCESS_MODE,
     SUBPROCESS_MODE,
@@ -46,6 +48,26 @@ MODES = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--soak``: the long form of the tests in tests/soak."""
     parser.addoption("--soak", action="store_true", help="run tests/soak for as long as it takes")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, NewLoop]:
+    """asyncio's own loop; others where a test's mark names them."""
+    del config
+    mark = item.get_closest_marker("asyncio")
+    if mark is not None and "loop_factories" in mark.kwargs:
+        return LOOPS
+    return {"asyncio": LOOPS["asyncio"]}
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails_unseen() -> Iterator[None]:
+    """What goes wrong on a loop fails the test, also where nobody looks."""
+    unseen.clear()
+    yield
+    gc.collect(1)  # a lost exception is reported when its task goes
+    assert unseen == []
 
 
 @pytest.fixture(scope="session")

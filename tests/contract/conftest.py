@@ -24,11 +24,6 @@ RECORDED_WITH = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def recorded_server(mode: str, serve: StartServer) -> Iterator[RunningServer]:
     """A server without model weights, set up like the recorded one; in both modes."""

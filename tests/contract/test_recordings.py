@@ -123,7 +123,6 @@ GATED: dict[str, Any] = {
 }
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("name", "numbers", "settings"),
     [

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from websockets.asyncio.client import connect
 
 from tests.contract.documented import is_documented
@@ -18,8 +17,6 @@ from tests.helpers.documents import scanned_pdf
 from tests.helpers.loops import PATIENCE_S
 from tests.helpers.rest_server import RestServer, rest_server
 from tests.helpers.server import RunningServer
-
-pytestmark = pytest.mark.anyio
 
 QUEUED, FINISHED, UNKNOWN, NO_KEY, WITH_KEY = recording("09")["sessions"]
 KEY = {"X-Api-Key": "secret"}

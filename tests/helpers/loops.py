@@ -1,57 +1,39 @@
-"""Run a coroutine to its end on the event loop a test asks for."""
+"""The event loops that tests run on, and waits that let everything else on a loop run."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import Callable, Coroutine
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 import uvloop
-
-_T = TypeVar("_T")
-
-LoopKind = Literal["asyncio", "uvloop"]
-LOOP_KINDS: tuple[LoopKind, ...] = ("asyncio", "uvloop")
 
 # Ends a hang; it measures nothing, so it is far beyond what the busiest machine needs.
 PATIENCE_S = 30.0
 
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
-def run_on(kind: LoopKind, work: Coroutine[Any, Any, _T], within_s: float = 2 * PATIENCE_S) -> _T:
-    """The result of ``work``. The bound is there to fail a hang.
-
-    What goes wrong where nobody looks (a task whose exception is never asked for, a callback that
-    raises) fails the test too.
-    """
-    unseen: list[dict[str, Any]] = []
-    loop = uvloop.new_event_loop() if kind == "uvloop" else asyncio.new_event_loop()
-    loop.set_exception_handler(lambda _, context: unseen.append(context))
-    try:
-        result = loop.run_until_complete(asyncio.wait_for(work, within_s))
-        _cancel_the_rest(loop)
-        gc.collect(1)  # a lost exception is reported when its task goes
-        loop.run_until_complete(asyncio.sleep(0))
-    finally:
-        _cancel_the_rest(loop)
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-    assert not unseen, unseen
-    return result
+#: What went wrong on a loop without reaching the test: a task whose exception is never asked for,
+#: a callback that raises.
+unseen: list[dict[str, Any]] = []
 
 
-def run(work: Coroutine[Any, Any, _T], within_s: float = 2 * PATIENCE_S) -> _T:
-    """:func:`run_on` plain asyncio, for code that opens no socket."""
-    return run_on("asyncio", work, within_s)
+def _watched(new_loop: NewLoop) -> NewLoop:
+    def make() -> asyncio.AbstractEventLoop:
+        loop = new_loop()
+        loop.set_exception_handler(lambda _, context: unseen.append(context))
+        return loop
+
+    return make
 
 
-def _cancel_the_rest(loop: asyncio.AbstractEventLoop) -> None:
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.wait(left, timeout=PATIENCE_S))
+LOOPS: dict[str, NewLoop] = {
+    "asyncio": _watched(asyncio.new_event_loop),
+    "uvloop": _watched(uvloop.new_event_loop),
+}
+ON_BOTH_LOOPS = pytest.mark.asyncio(loop_factories=[*LOOPS])
+ON_UVLOOP = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -7,7 +7,7 @@ tries first; a second server has no store, so that the client falls back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, TypeVar
 from zipfile import ZipFile
@@ -91,10 +91,6 @@ def connect_async(service: RunningServer) -> ConnectAsync:
         return AsyncDoclingServiceClient(service.url, api_key=KEY, **options)
 
     return make
-
-
-def run(scenario: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(scenario)
 
 
 # ---- converting -------------------------------------------------------------------------------
@@ -290,48 +286,41 @@ def test_a_store_that_is_not_there(
 # ---- the asynchronous client ------------------------------------------------------------------
 
 
-def test_asynchronous_outcomes(connect_async: ConnectAsync) -> None:
-    async def scenario() -> None:
-        items = [ConversionItem(source=DOCUMENTS / name, metadata=name) for name in FEW]
-        async with connect_async() as client:
-            assert (await client.health()).status == "ok"
-            told = client.submit_and_retrieve_each(items, target=InBodyTarget())
-            outcomes = {item.metadata: outcome async for item, outcome in told}
-            chunking = await client.submit_chunk(DOCUMENTS / "page.html", ChunkerKind.HIERARCHICAL)
-            assert (await chunking.result()).chunks
-        assert set(outcomes) == set(FEW)
-        for name, outcome in outcomes.items():
-            assert not isinstance(outcome, Exception)
-            assert missing_phrases(name, outcome.document.md_content) == []
-
-    run(scenario())
+async def test_asynchronous_outcomes(connect_async: ConnectAsync) -> None:
+    items = [ConversionItem(source=DOCUMENTS / name, metadata=name) for name in FEW]
+    async with connect_async() as client:
+        assert (await client.health()).status == "ok"
+        told = client.submit_and_retrieve_each(items, target=InBodyTarget())
+        outcomes = {item.metadata: outcome async for item, outcome in told}
+        chunking = await client.submit_chunk(DOCUMENTS / "page.html", ChunkerKind.HIERARCHICAL)
+        assert (await chunking.result()).chunks
+    assert set(outcomes) == set(FEW)
+    for name, outcome in outcomes.items():
+        assert not isinstance(outcome, Exception)
+        assert missing_phrases(name, outcome.document.md_content) == []
 
 
 @pytest.mark.parametrize("watcher", WATCHERS)
-def test_asynchronous_tasks(connect_async: ConnectAsync, watcher: StatusWatcherKind) -> None:
-    async def scenario() -> None:
-        async with connect_async(status_watcher=watcher, ws_fallback_to_poll=False) as client:
-            jobs = [await client.submit(DOCUMENTS / name, target=InBodyTarget()) for name in FEW]
-            states = [state.task_status.value async for state in jobs[0].watch()]
-            assert states[-1] == "success"
-            for name, result in zip(
-                FEW, await asyncio.gather(*(job.result() for job in jobs)), strict=True
-            ):
-                assert missing_phrases(name, result.document.export_to_markdown()) == []
-
-    run(scenario())
+async def test_asynchronous_tasks(connect_async: ConnectAsync, watcher: StatusWatcherKind) -> None:
+    async with connect_async(status_watcher=watcher, ws_fallback_to_poll=False) as client:
+        jobs = [await client.submit(DOCUMENTS / name, target=InBodyTarget()) for name in FEW]
+        states = [state.task_status.value async for state in jobs[0].watch()]
+        assert states[-1] == "success"
+        for name, result in zip(
+            FEW, await asyncio.gather(*(job.result() for job in jobs)), strict=True
+        ):
+            assert missing_phrases(name, result.document.export_to_markdown()) == []
 
 
-def test_an_asynchronous_batch(connect_async: ConnectAsync, store: S3Server, mode: str) -> None:
-    async def scenario() -> None:
-        async with connect_async() as client:
-            job = await client.submit_batch(
-                [S3SourceRequest(kind="s3", **store.coordinates("in/notes"))],
-                target=S3Target(kind="s3", **store.coordinates(f"{mode}/async/")),
-            )
-            assert (await job.result()).num_succeeded == 1
-
-    run(scenario())
+async def test_an_asynchronous_batch(
+    connect_async: ConnectAsync, store: S3Server, mode: str
+) -> None:
+    async with connect_async() as client:
+        job = await client.submit_batch(
+            [S3SourceRequest(kind="s3", **store.coordinates("in/notes"))],
+            target=S3Target(kind="s3", **store.coordinates(f"{mode}/async/")),
+        )
+        assert (await job.result()).num_succeeded == 1
     assert len(store.keys(f"{mode}/async/")) == 1
 
 

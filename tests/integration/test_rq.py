@@ -23,7 +23,6 @@ from tests.conftest import KEEP_WORKERS, StartServer
 from tests.helpers.api import document, missing_phrases, upload
 from tests.helpers.documents import scanned_pdf
 from tests.helpers.eventually import eventually
-from tests.helpers.loops import run
 from tests.helpers.process_ends import has_ended
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import (
@@ -244,7 +243,7 @@ def test_all_go_on_after_a_restart_of_redis(
     assert there.api.get("/ready").status_code == 200
 
 
-def test_a_killed_worker_costs_one_job(
+async def test_a_killed_worker_costs_one_job(
     redis_server: RedisServer, here: RunningServer, start_worker: StartWorker
 ) -> None:
     """One of two workers is killed in mid-job. The test makes its sign of life expire, and looks
@@ -253,93 +252,80 @@ def test_a_killed_worker_costs_one_job(
     hasty = {"DOCLING_SERVE_SHUTDOWN_GRACE": "0.5"}
     workers = [start_worker("two", **hasty), start_worker("two", **hasty)]
 
-    async def scenario() -> None:
-        times = ReaperTimes(look_every_s=0.2, missing_for_s=0.5)
-        queue = {"eng_rq_queue_name": "two"}
-        async with gateway(redis_server.url, times, **queue) as engine:
-            long = [
-                (await engine.submit(uploaded("long.pdf", long_pdf()))).task_id for _ in range(2)
-            ]
-            small = (await engine.submit(markdown())).task_id
-            had = {task: await asyncio.to_thread(_who_has, workers, task) for task in long}
-            assert set(had.values()) == set(workers), "both work at the same time"
+    times = ReaperTimes(look_every_s=0.2, missing_for_s=0.5)
+    queue = {"eng_rq_queue_name": "two"}
+    async with gateway(redis_server.url, times, **queue) as engine:
+        long = [(await engine.submit(uploaded("long.pdf", long_pdf()))).task_id for _ in range(2)]
+        small = (await engine.submit(markdown())).task_id
+        had = {task: await asyncio.to_thread(_who_has, workers, task) for task in long}
+        assert set(had.values()) == set(workers), "both work at the same time"
 
-            lost, kept = long
-            conversion = had[lost].wait_for(lost)
-            had[lost].kill()
-            assert has_ended(conversion), "its conversion process ends with it"
-            with JobkitWorker(redis_server.url, rq_settings(redis_server.url)) as look:
-                look.redis.delete(wire.heartbeat_key(look.config, lost))
-            view = await engine.wait_finished(lost, TENANT, 60)
-            assert view.failure is not None
-            assert view.failure.details["reason"] == "worker_lost"
-            assert view.failure.retryable
-            told = await asyncio.to_thread(here.api.poll, lost)
-            assert told["error_message"] == view.failure.message
+        lost, kept = long
+        conversion = had[lost].wait_for(lost)
+        had[lost].kill()
+        assert has_ended(conversion), "its conversion process ends with it"
+        with JobkitWorker(redis_server.url, rq_settings(redis_server.url)) as look:
+            look.redis.delete(wire.heartbeat_key(look.config, lost))
+        view = await engine.wait_finished(lost, TENANT, 60)
+        assert view.failure is not None
+        assert view.failure.details["reason"] == "worker_lost"
+        assert view.failure.retryable
+        told = await asyncio.to_thread(here.api.poll, lost)
+        assert told["error_message"] == view.failure.message
 
-            assert (await engine.view(kept)).status == "started"
-            await engine.cancel(kept, TENANT, view.failure)
-            assert (await engine.wait_finished(small, TENANT, _FINISHES_S)).status == "success"
+        assert (await engine.view(kept)).status == "started"
+        await engine.cancel(kept, TENANT, view.failure)
+        assert (await engine.wait_finished(small, TENANT, _FINISHES_S)).status == "success"
 
-            last = (await engine.submit(uploaded("long.pdf", long_pdf()))).task_id
-            await asyncio.to_thread(had[kept].wait_for, last)
-            had[kept].press_ctrl_c()
-            failure = (await engine.wait_finished(last, TENANT, 60)).failure
-            assert failure is not None
-            assert "shut down before the task ended" in failure.message
-            assert await asyncio.to_thread(had[kept].wait, STOP_LIMIT_S) == 0
-
-    run(scenario(), within_s=240)
+        last = (await engine.submit(uploaded("long.pdf", long_pdf()))).task_id
+        await asyncio.to_thread(had[kept].wait_for, last)
+        had[kept].press_ctrl_c()
+        failure = (await engine.wait_finished(last, TENANT, 60)).failure
+        assert failure is not None
+        assert "shut down before the task ended" in failure.message
+        assert await asyncio.to_thread(had[kept].wait, STOP_LIMIT_S) == 0
 
 
 # ---- the end of a worker ----------------------------------------------------------------------
 
 
-def test_a_worker_gives_memory_back_and_finishes_its_job_before_it_ends(
+async def test_a_worker_gives_memory_back_and_finishes_its_job_before_it_ends(
     redis_server: RedisServer, start_worker: StartWorker
 ) -> None:
     scan = document("scan.png")
 
-    async def scenario() -> None:
-        async with gateway(redis_server.url, eng_rq_queue_name="idle") as engine:
-            worker = await asyncio.to_thread(start_worker, "idle")
-            tasks = [(await engine.submit(uploaded("scan.png", scan))).task_id for _ in range(3)]
-            for task in tasks:
-                assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
-            pids = {handed.pid for handed in worker.all_handed_over()}
-            assert len(pids) == 1, "one conversion process did them all"
-            gone = partial(eventually, lambda: not worker.workers(), within_s=ORPHAN_LIMIT_S)
-            await asyncio.to_thread(gone)
+    async with gateway(redis_server.url, eng_rq_queue_name="idle") as engine:
+        worker = await asyncio.to_thread(start_worker, "idle")
+        tasks = [(await engine.submit(uploaded("scan.png", scan))).task_id for _ in range(3)]
+        for task in tasks:
+            assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
+        pids = {handed.pid for handed in worker.all_handed_over()}
+        assert len(pids) == 1, "one conversion process did them all"
+        gone = partial(eventually, lambda: not worker.workers(), within_s=ORPHAN_LIMIT_S)
+        await asyncio.to_thread(gone)
 
-            last = (await engine.submit(uploaded("scan.png", scan))).task_id
-            await asyncio.to_thread(worker.wait_for, last)
-            worker.signal(signal.SIGTERM)
-            later = (await engine.submit(markdown())).task_id
-            assert (await engine.wait_finished(last, TENANT, _FINISHES_S)).status == "success"
-            assert await asyncio.to_thread(worker.wait, STOP_LIMIT_S) == 0
-            assert (await engine.view(later)).position == 1, "it took no other job"
-
-    run(scenario(), within_s=240)
+        last = (await engine.submit(uploaded("scan.png", scan))).task_id
+        await asyncio.to_thread(worker.wait_for, last)
+        worker.signal(signal.SIGTERM)
+        later = (await engine.submit(markdown())).task_id
+        assert (await engine.wait_finished(last, TENANT, _FINISHES_S)).status == "success"
+        assert await asyncio.to_thread(worker.wait, STOP_LIMIT_S) == 0
+        assert (await engine.view(later)).position == 1, "it took no other job"
 
 
-def test_without_the_mode_a_worker_converts_itself(
+async def test_without_the_mode_a_worker_converts_itself(
     redis_server: RedisServer, start_worker: StartWorker
 ) -> None:
-    async def scenario() -> None:
-        async with gateway(redis_server.url, eng_rq_queue_name="inside") as engine:
-            boot = {"DOCLING_SERVE_LOAD_MODELS_AT_BOOT": "false"}
-            worker = await asyncio.to_thread(
-                partial(start_worker, "inside", **IN_PROCESS_MODE, **boot)
-            )
-            task = (await engine.submit(uploaded("scan.png", document("scan.png")))).task_id
-            assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
-            reply = await engine.reply(task)
-            assert reply is not None
-            assert missing_phrases("scan.png", reply.content.decode()) == []
-            assert worker.workers() == []
-            assert "libtorch" in worker.maps()
-
-    run(scenario(), within_s=240)
+    async with gateway(redis_server.url, eng_rq_queue_name="inside") as engine:
+        boot = {"DOCLING_SERVE_LOAD_MODELS_AT_BOOT": "false"}
+        worker = await asyncio.to_thread(partial(start_worker, "inside", **IN_PROCESS_MODE, **boot))
+        task = (await engine.submit(uploaded("scan.png", document("scan.png")))).task_id
+        assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
+        reply = await engine.reply(task)
+        assert reply is not None
+        assert missing_phrases("scan.png", reply.content.decode()) == []
+        assert worker.workers() == []
+        assert "libtorch" in worker.maps()
 
 
 # ---- the start --------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ text or the right cause.
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -25,7 +24,7 @@ TIMEOUT_S = {True: 40, False: 15}
 
 
 @pytest.mark.timeout(3600)
-def test_each_task_ends_once_and_as_it_should(start_server: StartServer, soak: bool) -> None:
+async def test_each_task_ends_once_and_as_it_should(start_server: StartServer, soak: bool) -> None:
     server = start_server(
         SUBPROCESS_MODE
         | FORKED
@@ -39,7 +38,7 @@ def test_each_task_ends_once_and_as_it_should(start_server: StartServer, soak: b
     idle = server.idle_tree()
     started = time.monotonic()
 
-    account = asyncio.run(MixedRun(server, CLIENTS).play(draw(TASKS[soak], SEED)))
+    account = await MixedRun(server, CLIENTS).play(draw(TASKS[soak], SEED))
 
     audit = Audit(server, account)
     print(f"\n{TASKS[soak]} mixed tasks, seed {SEED}, {time.monotonic() - started:.0f} s")

@@ -24,7 +24,6 @@ from docling_serve.running import Listeners, RunRequest
 from docling_serve.runtime import Runtime
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.subprocess_worker import PoolRunner, SubprocessWorkerPool
-from tests.helpers.loops import run
 from tests.unit.subprocess_worker.conftest import (  # noqa: F401 - fixtures
     fork_server,
     nothing_is_left,
@@ -105,18 +104,15 @@ async def gate(task: Heard, runtime: Runtime) -> JobResult:
 
 
 @pytest.mark.usefixtures("nothing_is_left")
-def test_with_the_mode_on_a_worker_runs_the_task(tmp_path: Path) -> None:
-    async def work() -> None:
-        task = Heard(tmp_path, progress=1)
-        async with open_pool() as pool:
-            result = await gate(task, runtime_of(pool))
+async def test_with_the_mode_on_a_worker_runs_the_task(tmp_path: Path) -> None:
+    task = Heard(tmp_path, progress=1)
+    async with open_pool() as pool:
+        result = await gate(task, runtime_of(pool))
 
-            assert task.request.folder.result_file(result).exists()
-            assert task.told[0] == "started"
-            assert set(task.told[1]) == {"pid"}
-            assert isinstance(task.told[2], JobProgress)
-
-    run(work())
+        assert task.request.folder.result_file(result).exists()
+        assert task.told[0] == "started"
+        assert set(task.told[1]) == {"pid"}
+        assert isinstance(task.told[2], JobProgress)
 
 
 @pytest.mark.usefixtures("nothing_is_left")
@@ -128,45 +124,36 @@ def test_with_the_mode_on_a_worker_runs_the_task(tmp_path: Path) -> None:
         ({"do": "hang"}, TaskTimedOut, "timeout"),
     ],
 )
-def test_with_the_mode_on_a_failure_is_raised(
+async def test_with_the_mode_on_a_failure_is_raised(
     tmp_path: Path, options: dict[str, Any], kind: type[TaskFailed], category: str
 ) -> None:
-    async def work() -> None:
-        async with open_pool(retries=0) as pool:
-            runtime = runtime_of(pool, subprocess_timeout=0.5)
-            with pytest.raises(kind) as failed:
-                await gate(Heard(tmp_path, **options), runtime)
+    async with open_pool(retries=0) as pool:
+        runtime = runtime_of(pool, subprocess_timeout=0.5)
+        with pytest.raises(kind) as failed:
+            await gate(Heard(tmp_path, **options), runtime)
 
-            assert failed.value.failure.category == category
-
-    run(work())
+        assert failed.value.failure.category == category
 
 
 @pytest.mark.usefixtures("nothing_is_left")
-def test_with_the_mode_on_nothing_is_warmed_up_or_cleaned_up_here(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with open_pool() as pool:
-            runtime = runtime_of(pool, free_vram_on_idle=True)
-            await ensure_models_loaded(runtime)
-            await cleanup_models_if_needed(runtime, idle=True)
-            await runtime.runner.clear()
+async def test_with_the_mode_on_nothing_is_warmed_up_or_cleaned_up_here(tmp_path: Path) -> None:
+    async with open_pool() as pool:
+        runtime = runtime_of(pool, free_vram_on_idle=True)
+        await ensure_models_loaded(runtime)
+        await cleanup_models_if_needed(runtime, idle=True)
+        await runtime.runner.clear()
 
-            assert pool.workers() == []
-
-    run(work())
+        assert pool.workers() == []
 
 
-def test_with_the_mode_on_weights_are_read_into_the_page_cache(
+async def test_with_the_mode_on_weights_are_read_into_the_page_cache(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(b"w" * 5000)
 
-    async def work() -> None:
+    with caplog.at_level("INFO", logger="docling_serve.shared_weights"):
         async with open_pool() as pool:
             await ensure_models_loaded(runtime_of(pool, artifacts_path=tmp_path))
-
-    with caplog.at_level("INFO", logger="docling_serve.shared_weights"):
-        run(work())
 
     assert "1 weight files" in caplog.text
 
@@ -174,10 +161,10 @@ def test_with_the_mode_on_weights_are_read_into_the_page_cache(
 # ---- the mode is off -----------------------------------------------------------------------------
 
 
-def test_with_the_mode_off_the_task_runs_here(tmp_path: Path) -> None:
+async def test_with_the_mode_off_the_task_runs_here(tmp_path: Path) -> None:
     task, converters = Heard(tmp_path), HandConverters()
 
-    assert run(gate(task, runtime_of(converters))) == RESULT
+    assert await gate(task, runtime_of(converters)) == RESULT
     assert converters.calls == ["run"]
     assert task.told == ["started", JobProgress(phase="build"), {"kind": "set_num_docs"}]
 
@@ -186,41 +173,35 @@ def test_with_the_mode_off_the_task_runs_here(tmp_path: Path) -> None:
     ("frees", "waiting", "cleared"), [(True, 0, True), (True, 1, False), (False, 0, False)]
 )
 @pytest.mark.parametrize("fails", [True, False])
-def test_models_are_cleared_when_nothing_waits_and_it_was_asked_for(
+async def test_models_are_cleared_when_nothing_waits_and_it_was_asked_for(
     tmp_path: Path, frees: bool, waiting: int, cleared: bool, fails: bool
 ) -> None:
     error = TaskFailed(Failure("policy", "No.")) if fails else None
     converters = HandConverters(error)
     runtime = runtime_of(converters, free_vram_on_idle=frees)
 
-    async def work() -> None:
-        passing = gate(Heard(tmp_path, waiting=waiting), runtime)
-        if fails:
-            with pytest.raises(TaskFailed, match="No"):
-                await passing
-        else:
+    passing = gate(Heard(tmp_path, waiting=waiting), runtime)
+    if fails:
+        with pytest.raises(TaskFailed, match="No"):
             await passing
-
-    run(work())
+    else:
+        await passing
     assert converters.calls == ["run", *(["clear"] if cleared else [])]
 
 
-def test_with_the_mode_off_models_are_loaded_and_dropped_here() -> None:
-    async def work() -> None:
-        converters = HandConverters()
-        await ensure_models_loaded(runtime_of(converters))
-        assert converters.calls == ["warm up"]
-
-    run(work())
+async def test_with_the_mode_off_models_are_loaded_and_dropped_here() -> None:
+    converters = HandConverters()
+    await ensure_models_loaded(runtime_of(converters))
+    assert converters.calls == ["warm up"]
 
 
 # ---- either --------------------------------------------------------------------------------------
 
 
-def test_a_failure_says_where_the_task_was(tmp_path: Path) -> None:
+async def test_a_failure_says_where_the_task_was(tmp_path: Path) -> None:
     converters = HandConverters(TaskFailed(Failure("timeout", "Too slow.")))
     with pytest.raises(TaskFailed) as failed:
-        run(gate(Heard(tmp_path), runtime_of(converters)))
+        await gate(Heard(tmp_path), runtime_of(converters))
 
     details = failed.value.failure.details
     assert details == {"document": "a.md", "document_number": "1", "doing": "build"}
@@ -228,45 +209,39 @@ def test_a_failure_says_where_the_task_was(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_is_left")
 @pytest.mark.parametrize("told", [True, False])
-def test_what_a_worker_printed_is_told_where_details_are(tmp_path: Path, told: bool) -> None:
-    async def work() -> None:
-        async with open_pool(retries=0) as pool:
-            runner = PoolRunner(pool, 20, tells_log=told)
-            with pytest.raises(TaskFailed) as failed:
-                await runner.run(Heard(tmp_path, do="segfault", say="last words").request)
+async def test_what_a_worker_printed_is_told_where_details_are(tmp_path: Path, told: bool) -> None:
+    async with open_pool(retries=0) as pool:
+        runner = PoolRunner(pool, 20, tells_log=told)
+        with pytest.raises(TaskFailed) as failed:
+            await runner.run(Heard(tmp_path, do="segfault", say="last words").request)
 
-            assert ("worker_log" in failed.value.failure.details) is told
-
-    run(work())
+        assert ("worker_log" in failed.value.failure.details) is told
 
 
 # ---- neighbours ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "asked"), [("scan.pdf", True), ("notes.md", False)])
-def test_a_neighbour_is_asked_to_unload_before_models_are_loaded(
+async def test_a_neighbour_is_asked_to_unload_before_models_are_loaded(
     tmp_path: Path, name: str, asked: bool
 ) -> None:
     with stand_in_ollama(StandInNeighbour(["llama"])) as ollama:
         converters = HandConverters()
         runtime = runtime_of(converters, unload_ollama_base_url=ollama.url)
-        run(gate(Heard(tmp_path, name=name), runtime))
+        await gate(Heard(tmp_path, name=name), runtime)
 
         assert ollama.models == ([] if asked else ["llama"])
     assert converters.calls == ["run"]
 
 
-def test_a_neighbour_that_is_not_there_keeps_no_task_from_running(tmp_path: Path) -> None:
-    async def work() -> None:
-        runtime = runtime_of(
-            HandConverters(),
-            unload_ollama_base_url="http://127.0.0.1:1",
-            unload_external_model_timeout=1,
-        )
-        await unload_external_models(runtime)
-        assert await gate(Heard(tmp_path, name="scan.pdf"), runtime) == RESULT
-
-    run(work())
+async def test_a_neighbour_that_is_not_there_keeps_no_task_from_running(tmp_path: Path) -> None:
+    runtime = runtime_of(
+        HandConverters(),
+        unload_ollama_base_url="http://127.0.0.1:1",
+        unload_external_model_timeout=1,
+    )
+    await unload_external_models(runtime)
+    assert await gate(Heard(tmp_path, name="scan.pdf"), runtime) == RESULT
 
 
 # ---- the app -------------------------------------------------------------------------------------
@@ -279,24 +254,21 @@ def test_an_engine_that_cannot_be_reached_is_refused() -> None:
         create_app(settings)
 
 
-def test_cancelling_a_task_cancels_what_runs_it(tmp_path: Path) -> None:
-    async def work() -> None:
-        entered = asyncio.Event()
+async def test_cancelling_a_task_cancels_what_runs_it(tmp_path: Path) -> None:
+    entered = asyncio.Event()
 
-        class Waiting(HandConverters):
-            async def run(self, request: RunRequest) -> JobResult:
-                del request
-                entered.set()
-                await asyncio.Event().wait()
-                raise AssertionError
+    class Waiting(HandConverters):
+        async def run(self, request: RunRequest) -> JobResult:
+            del request
+            entered.set()
+            await asyncio.Event().wait()
+            raise AssertionError
 
-        converters = Waiting()
-        runtime = runtime_of(converters, free_vram_on_idle=True)
-        running = asyncio.create_task(gate(Heard(tmp_path), runtime))
-        await entered.wait()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert converters.calls == ["clear"]
-
-    run(work())
+    converters = Waiting()
+    runtime = runtime_of(converters, free_vram_on_idle=True)
+    running = asyncio.create_task(gate(Heard(tmp_path), runtime))
+    await entered.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert converters.calls == ["clear"]

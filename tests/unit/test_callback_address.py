@@ -6,7 +6,6 @@ import pytest
 from docling_core.utils.settings import settings as docling_settings
 
 from docling_serve.callback_address import AddressRefused, is_refused, pinned
-from tests.helpers.loops import run
 
 PRIVATE = [
     "http://127.0.0.1/x",
@@ -24,16 +23,16 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("url", PRIVATE)
-def test_what_is_not_public_is_refused(url: str) -> None:
+async def test_what_is_not_public_is_refused(url: str) -> None:
     assert is_refused(url)
     with pytest.raises(AddressRefused):
-        run(pinned(url))
+        await pinned(url)
 
 
 @pytest.mark.parametrize("url", ["http://93.184.216.34/x", "https://[2606:4700::1111]:8443/x?y=1"])
-def test_what_is_public_is_not(url: str) -> None:
+async def test_what_is_public_is_not(url: str) -> None:
     assert not is_refused(url)
-    target, headers, _ = run(pinned(url))
+    target, headers, _ = await pinned(url)
     assert str(target) == url
     assert headers["Host"] in url
 
@@ -48,9 +47,11 @@ def test_exceptions_are_those_of_sources(monkeypatch: pytest.MonkeyPatch) -> Non
     assert is_refused("http://127.0.0.1/x")
 
 
-def test_the_connection_is_for_the_name_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_connection_is_for_the_name_that_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(docling_settings, "allowed_private_ips", ["127.0.0.0/8", "::1"])
-    target, headers, extensions = run(pinned("https://localhost:8443/x?y=1"))
+    target, headers, extensions = await pinned("https://localhost:8443/x?y=1")
 
     assert target.host in ("127.0.0.1", "::1")
     assert (target.port, target.raw_path) == (8443, b"/x?y=1")
@@ -59,6 +60,6 @@ def test_the_connection_is_for_the_name_that_was_asked(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com/x", "file:///etc/passwd"])
-def test_only_http_is_spoken(url: str) -> None:
+async def test_only_http_is_spoken(url: str) -> None:
     with pytest.raises(AddressRefused):
-        run(pinned(url))
+        await pinned(url)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 import httpx
@@ -87,21 +86,17 @@ def _chunk_request(options: Any, chunking: Any, include_converted_doc: bool) -> 
     }
 
 
-def post(path: str, **request: Any) -> httpx.Response:
+async def post(path: str, **request: Any) -> httpx.Response:
     """Send one real request through the ASGI interface."""
-
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-            return await client.post(path, **request)
-
-    return asyncio.run(send())
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        return await client.post(path, **request)
 
 
-def post_form(path: str, fields: dict[str, Any] | None = None, *names: str) -> httpx.Response:
+async def post_form(path: str, fields: dict[str, Any] | None = None, *names: str) -> httpx.Response:
     """Send ``fields`` and one small file per name (``a.md`` where none is given)."""
     files = [("files", (name, b"# T")) for name in names or ("a.md",)]
-    return post(path, data=fields or {}, files=files)
+    return await post(path, data=fields or {}, files=files)
 
 
 def errors(response: httpx.Response) -> Any:

@@ -10,8 +10,6 @@ import pytest
 
 from tests.helpers.rest_server import RestServer, rest_server
 
-pytestmark = pytest.mark.anyio
-
 PATH = "/v1/convert/source/batch"
 KEYS = {"endpoint": "s3.example.com", "access_key": "a", "secret_key": "s", "bucket": "docs"}
 S3 = {"kind": "s3", **KEYS}

@@ -10,8 +10,6 @@ import pytest
 
 from tests.helpers.rest_server import rest_server
 
-pytestmark = pytest.mark.anyio
-
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 JSON = {"Content-Type": "application/json"}
 LIMITS = {"max_upload_size": 1000, "max_json_size": 100}

@@ -11,8 +11,6 @@ import pytest
 from docling_serve.errors import Failure
 from tests.helpers.rest_server import RestServer, rest_server
 
-pytestmark = pytest.mark.anyio
-
 CHUNKERS = pytest.mark.parametrize("chunker", ["hybrid", "hierarchical"])
 UPLOAD = [("files", ("a.md", b"# T"))]
 SOURCE = {"kind": "file", "filename": "a.md", "base64_string": base64.b64encode(b"# T").decode()}

@@ -11,8 +11,6 @@ import pytest
 from docling_serve.errors import Failure
 from tests.helpers.rest_server import rest_server
 
-pytestmark = pytest.mark.anyio
-
 UPLOAD = [("files", ("a.md", b"# T"))]
 SOURCE = {"kind": "file", "filename": "a.md", "base64_string": "IyBU"}
 HTTP = {"kind": "http", "url": "https://example.com/a.pdf"}

@@ -10,8 +10,6 @@ import pytest
 from docling_serve.api.docs_pages import ASSETS
 from tests.helpers.rest_server import RestServer, rest_server
 
-pytestmark = pytest.mark.anyio
-
 PAGES = ["/swagger", "/docs", "/scalar"]
 
 

@@ -36,9 +36,9 @@ def reduced(schema: Any) -> Any:
     }
 
 
-def sent(fields: dict[str, Any]) -> dict[str, Any]:
+async def sent(fields: dict[str, Any]) -> dict[str, Any]:
     """What the convert endpoint took as sent."""
-    response = post_form(CONVERT, fields)
+    response = await post_form(CONVERT, fields)
     assert response.status_code == 200, response.text
     understood: dict[str, Any] = response.json()["sent"]
     return understood
@@ -56,28 +56,28 @@ def test_form_schema_is_that_of_docling_serve(route: str) -> None:
 
 
 @pytest.mark.parametrize("exchange", REFUSED, ids=lambda exchange: str(exchange["detail"])[:70])
-def test_recorded_refusals(exchange: dict[str, Any]) -> None:
+async def test_recorded_refusals(exchange: dict[str, Any]) -> None:
     if "json" in exchange:
-        response = post(
+        response = await post(
             exchange["path"], json=exchange["json"], headers=exchange.get("headers", {})
         )
     elif exchange["files"]:
-        response = post_form(exchange["path"], exchange["fields"], *exchange["files"])
+        response = await post_form(exchange["path"], exchange["fields"], *exchange["files"])
     else:
         # A multipart body without any file, which a dict of data alone would not make.
         fields = {name: (None, value) for name, value in exchange["fields"].items()}
-        response = post(exchange["path"], files=fields)
+        response = await post(exchange["path"], files=fields)
 
     assert errors(response) == exchange["detail"]
 
 
-def test_nothing_sent_leaves_nothing_set() -> None:
-    assert sent({}) == {}
+async def test_nothing_sent_leaves_nothing_set() -> None:
+    assert await sent({}) == {}
 
 
-def test_lists_are_repeated_fields() -> None:
+async def test_lists_are_repeated_fields() -> None:
     fields = {"to_formats": ["md", "text"], "ocr_lang": ["en", "de"], "page_range": ["2", "3"]}
-    assert sent(fields) == {
+    assert await sent(fields) == {
         "to_formats": ["md", "text"],
         "ocr_lang": ["en", "de"],
         "page_range": [2, 3],
@@ -85,8 +85,8 @@ def test_lists_are_repeated_fields() -> None:
 
 
 @pytest.mark.parametrize("text", ["md,text", '["md", "text"]'])
-def test_a_list_in_one_field_is_refused(text: str) -> None:
-    (error,) = errors(post_form(CONVERT, {"to_formats": text}))
+async def test_a_list_in_one_field_is_refused(text: str) -> None:
+    (error,) = errors(await post_form(CONVERT, {"to_formats": text}))
     assert (error["type"], error["loc"]) == ("enum", ["body", "to_formats", 0])
 
 
@@ -109,27 +109,27 @@ def test_a_list_in_one_field_is_refused(text: str) -> None:
     ],
     ids=str,
 )
-def test_empty_and_default_values_count_as_not_sent(fields: dict[str, Any]) -> None:
-    assert sent(fields) == {}
+async def test_empty_and_default_values_count_as_not_sent(fields: dict[str, Any]) -> None:
+    assert await sent(fields) == {}
 
 
-def test_an_explicit_default_does_not_hide_the_deprecated_engine() -> None:
-    response = post_form(CONVERT, {"ocr_engine": "zzz", "ocr_preset": "auto"})
+async def test_an_explicit_default_does_not_hide_the_deprecated_engine() -> None:
+    response = await post_form(CONVERT, {"ocr_engine": "zzz", "ocr_preset": "auto"})
     assert errors(response).startswith("OCR preset 'zzz' is not allowed. Allowed presets: auto, ")
 
 
-def test_deprecated_engine_becomes_the_preset() -> None:
-    response = post_form(CONVERT, {"ocr_engine": "rapidocr"})
+async def test_deprecated_engine_becomes_the_preset() -> None:
+    response = await post_form(CONVERT, {"ocr_engine": "rapidocr"})
     assert response.json()["ocr_preset"] == "rapidocr"
 
 
-def test_objects_are_json_text() -> None:
+async def test_objects_are_json_text() -> None:
     fields = {
         "layout_custom_config": '{"kind": "plain"}',
         "chunking_options": '{"chunker": "hybrid", "max_tokens": 99}',
         "pdf_heading_hierarchy_options": '{"max_level": 3}',
     }
-    understood = sent(fields)
+    understood = await sent(fields)
     assert understood["layout_custom_config"] == {"kind": "plain"}
     assert understood["chunking_options"] == {"chunker": "hybrid", "max_tokens": 99}
     assert understood["pdf_heading_hierarchy_options"] == {"max_level": 3}
@@ -162,29 +162,29 @@ def test_objects_are_json_text() -> None:
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_errors_are_reported_under_the_form_field(
+async def test_errors_are_reported_under_the_form_field(
     fields: dict[str, Any], kind: str, loc: list[Any]
 ) -> None:
-    (error,) = errors(post_form(CONVERT, fields))
+    (error,) = errors(await post_form(CONVERT, fields))
     assert (error["type"], error["loc"]) == (kind, ["body", *loc])
 
 
 @pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "On"])
-def test_booleans_have_many_spellings(text: str) -> None:
-    assert sent({"force_ocr": text}) == {"force_ocr": True}
+async def test_booleans_have_many_spellings(text: str) -> None:
+    assert await sent({"force_ocr": text}) == {"force_ocr": True}
 
 
-def test_exclusive_options_are_an_error_of_the_body() -> None:
+async def test_exclusive_options_are_an_error_of_the_body() -> None:
     fields = {"layout_custom_config": '{"kind": "plain"}', "layout_preset": "default"}
-    (error,) = errors(post_form(CONVERT, fields))
+    (error,) = errors(await post_form(CONVERT, fields))
     assert (error["type"], error["loc"]) == ("value_error", ["body"])
 
 
-def test_unknown_fields_are_ignored() -> None:
-    assert sent({"no_such_option": "1"}) == {}
+async def test_unknown_fields_are_ignored() -> None:
+    assert await sent({"no_such_option": "1"}) == {}
 
 
-def test_chunk_forms_have_prefixes() -> None:
+async def test_chunk_forms_have_prefixes() -> None:
     fields = {
         "convert_do_ocr": "false",
         "convert_to_formats": "json",
@@ -193,7 +193,7 @@ def test_chunk_forms_have_prefixes() -> None:
         "chunking_merge_peers": "no",
         "include_converted_doc": "true",
     }
-    understood = post_form(HYBRID, fields).json()
+    understood = (await post_form(HYBRID, fields)).json()
     assert understood["options"]["do_ocr"] is False
     assert understood["options"]["to_formats"] == ["md"]
     assert understood["options"]["chunking_preset"] is None
@@ -204,16 +204,20 @@ def test_chunk_forms_have_prefixes() -> None:
     assert understood["include_converted_doc"] is True
 
 
-def test_chunk_errors_name_the_prefixed_field() -> None:
-    (error,) = errors(post_form(HYBRID, {"chunking_max_tokens": "many"}))
+async def test_chunk_errors_name_the_prefixed_field() -> None:
+    (error,) = errors(await post_form(HYBRID, {"chunking_max_tokens": "many"}))
     assert error["loc"] == ["body", "chunking_max_tokens"]
-    (error,) = errors(post_form(HYBRID, {"convert_picture_description_api": '{"url": "nowhere"}'}))
+    (error,) = errors(
+        await post_form(HYBRID, {"convert_picture_description_api": '{"url": "nowhere"}'})
+    )
     assert error["loc"] == ["body", "convert_picture_description_api", "url"]
 
 
-def test_callbacks_are_urls_or_objects() -> None:
+async def test_callbacks_are_urls_or_objects() -> None:
     spec = {"url": "https://example.org/b", "headers": {"X-A": "1"}, "ca_cert": ""}
-    response = post_form(CONVERT, {"callbacks": ["https://example.org/a", json.dumps(spec), " "]})
+    response = await post_form(
+        CONVERT, {"callbacks": ["https://example.org/a", json.dumps(spec), " "]}
+    )
     assert response.json()["callbacks"] == [
         {"url": "https://example.org/a", "headers": {}, "ca_cert": ""},
         spec,
@@ -221,20 +225,22 @@ def test_callbacks_are_urls_or_objects() -> None:
 
 
 @pytest.mark.parametrize("text", ["nope", "{bad", '["https://example.org"]', '{"url": "nope"}'])
-def test_other_callbacks_are_refused(text: str) -> None:
-    (error,) = errors(post_form(CONVERT, {"callbacks": ["https://example.org", text]}))
+async def test_other_callbacks_are_refused(text: str) -> None:
+    (error,) = errors(await post_form(CONVERT, {"callbacks": ["https://example.org", text]}))
     assert (error["type"], error["loc"]) == ("url_parsing", ["body", "callbacks"])
 
 
 @pytest.mark.parametrize(
     ("fields", "target"), [({}, None), ({"target_type": ""}, None), ({"target_type": "zip"}, "zip")]
 )
-def test_target_type_tells_whether_it_was_sent(fields: dict[str, Any], target: str | None) -> None:
-    assert post_form(CONVERT, fields).json()["target_type"] == target
+async def test_target_type_tells_whether_it_was_sent(
+    fields: dict[str, Any], target: str | None
+) -> None:
+    assert (await post_form(CONVERT, fields)).json()["target_type"] == target
 
 
-def test_a_text_field_named_files_is_refused() -> None:
-    (error,) = errors(post(CONVERT, files={"files": (None, "text")}))
+async def test_a_text_field_named_files_is_refused() -> None:
+    (error,) = errors(await post(CONVERT, files={"files": (None, "text")}))
     assert (error["type"], error["loc"][:2]) == ("value_error", ["body", "files"])
 
 

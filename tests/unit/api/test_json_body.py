@@ -13,8 +13,6 @@ import pytest
 
 from tests.helpers.rest_server import rest_server
 
-pytestmark = pytest.mark.anyio
-
 MB = 2**20
 DOCUMENT = b"# A title\n" + b"x" * 12 * MB
 

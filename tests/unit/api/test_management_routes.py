@@ -10,8 +10,6 @@ import pytest
 from docling_serve.api.management import _cgroup_bytes
 from tests.helpers.rest_server import rest_server
 
-pytestmark = pytest.mark.anyio
-
 KEY = {"X-Api-Key": "secret"}
 
 

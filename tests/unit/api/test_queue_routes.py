@@ -13,8 +13,6 @@ from docling_serve.errors import Failure
 from tests.helpers.rest_server import RestServer, rest_server
 from tests.unit.api.test_batch_route import S3
 
-pytestmark = pytest.mark.anyio
-
 UPLOAD = [("files", ("a.md", b"# T"))]
 OTHER = [("files", ("a.md", b"# other"))]
 SOURCE = {"kind": "file", "filename": "a.md", "base64_string": "IyBU"}

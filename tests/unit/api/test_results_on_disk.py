@@ -16,7 +16,7 @@ from docling_serve.api.task_flow import result_response
 from docling_serve.engines.base import Reply
 
 
-def answer(path: Path) -> Response:
+async def answer(path: Path) -> Response:
     """What the API answers for a finished task whose result is at ``path``."""
 
     async def reply(*_: str) -> Reply:
@@ -27,10 +27,10 @@ def answer(path: Path) -> Response:
 
     services: Any = SimpleNamespace(engine=SimpleNamespace(reply=reply, on_result_fetched=fetched))
     view: Any = SimpleNamespace(task_id="t")
-    return asyncio.run(result_response(services, view, "default"))
+    return await result_response(services, view, "default")
 
 
-def body_of(response: Response) -> bytes:
+async def body_of(response: Response) -> bytes:
     sent: list[MutableMapping[str, Any]] = []
 
     async def send(message: MutableMapping[str, Any]) -> None:
@@ -40,22 +40,22 @@ def body_of(response: Response) -> bytes:
         return await asyncio.get_running_loop().create_future()  # the client stays
 
     scope = {"type": "http", "method": "GET", "headers": [], "extensions": {}}
-    asyncio.run(response(scope, receive, send))
+    await response(scope, receive, send)
     length = dict(sent[0]["headers"])[b"content-length"]
     body = b"".join(message.get("body", b"") for message in sent)
     assert int(length) == len(body)
     return body
 
 
-def test_a_result_that_goes_meanwhile_still_arrives_whole(tmp_path: Path) -> None:
+async def test_a_result_that_goes_meanwhile_still_arrives_whole(tmp_path: Path) -> None:
     path = tmp_path / "result.body"
     path.write_bytes(b"x" * 200_000)
-    response = answer(path)
+    response = await answer(path)
     path.unlink()
 
-    assert body_of(response) == b"x" * 200_000
+    assert await body_of(response) == b"x" * 200_000
 
 
-def test_a_result_that_is_gone_is_no_result(tmp_path: Path) -> None:
+async def test_a_result_that_is_gone_is_no_result(tmp_path: Path) -> None:
     with pytest.raises(TaskNotFoundError):
-        answer(tmp_path / "result.body")
+        await answer(tmp_path / "result.body")

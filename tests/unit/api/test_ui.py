@@ -8,36 +8,34 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers.loops import run
 from tests.helpers.rest_server import rest_server
 
 
-def ask(folder: Path, path: str, *, root_path: str = "", **settings: object) -> httpx.Response:
-    async def scenario() -> httpx.Response:
-        async with rest_server(folder, **settings) as server:
-            transport = httpx.ASGITransport(app=server.app, root_path=root_path)
-            async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-                return await client.get(root_path + path)
-
-    return run(scenario())
+async def ask(
+    folder: Path, path: str, *, root_path: str = "", **settings: object
+) -> httpx.Response:
+    async with rest_server(folder, **settings) as server:
+        transport = httpx.ASGITransport(app=server.app, root_path=root_path)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.get(root_path + path)
 
 
 @pytest.mark.parametrize(("path", "to"), [("/", "ui/"), ("/ui", "/ui/")])
-def test_the_ways_to_the_page(tmp_path: Path, path: str, to: str) -> None:
+async def test_the_ways_to_the_page(tmp_path: Path, path: str, to: str) -> None:
     """Upstream B17."""
-    reply = ask(tmp_path, path, enable_ui=True)
+    reply = await ask(tmp_path, path, enable_ui=True)
 
     assert (reply.status_code, reply.headers["location"]) == (307, to)
 
 
-def test_the_way_under_a_root_path(tmp_path: Path) -> None:
-    reply = ask(tmp_path, "/ui", root_path="/docs-service", enable_ui=True)
+async def test_the_way_under_a_root_path(tmp_path: Path) -> None:
+    reply = await ask(tmp_path, "/ui", root_path="/docs-service", enable_ui=True)
 
     assert reply.headers["location"] == "/docs-service/ui/"
 
 
-def test_the_page_is_asked_for_each_time_and_its_assets_once(tmp_path: Path) -> None:
-    page = ask(tmp_path, "/ui/", enable_ui=True)
+async def test_the_page_is_asked_for_each_time_and_its_assets_once(tmp_path: Path) -> None:
+    page = await ask(tmp_path, "/ui/", enable_ui=True)
     names = re.findall(r'(?:src|href)="(assets/[^"]+)"', page.text)
 
     assert page.status_code == 200
@@ -47,25 +45,25 @@ def test_the_page_is_asked_for_each_time_and_its_assets_once(tmp_path: Path) -> 
     assert "{" not in page.text, "every placeholder was filled"
     assert len(names) == 2
     for name in names:
-        asset = ask(tmp_path, f"/ui/{name}", enable_ui=True)
+        asset = await ask(tmp_path, f"/ui/{name}", enable_ui=True)
         assert asset.status_code == 200
         assert "immutable" in asset.headers["cache-control"]
         assert re.fullmatch(r"assets/\w+\.[0-9a-f]{16}\.(js|css)", name)
 
 
 @pytest.mark.parametrize("path", ["/ui/assets/app.js", "/ui/app.js", "/ui/index.html"])
-def test_nothing_else_is_there(tmp_path: Path, path: str) -> None:
-    assert ask(tmp_path, path, enable_ui=True).status_code == 404
+async def test_nothing_else_is_there(tmp_path: Path, path: str) -> None:
+    assert (await ask(tmp_path, path, enable_ui=True)).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/ui", "/ui/"])
-def test_a_closed_page_is_not_there(tmp_path: Path, path: str) -> None:
-    reply = ask(tmp_path, path, enable_ui=False)
+async def test_a_closed_page_is_not_there(tmp_path: Path, path: str) -> None:
+    reply = await ask(tmp_path, path, enable_ui=False)
 
     assert (reply.status_code, reply.json()) == (404, {"detail": "Not Found"})
 
 
-def test_the_page_names_nobody_else(tmp_path: Path) -> None:
-    page = ask(tmp_path, "/ui/", enable_ui=True)
+async def test_the_page_names_nobody_else(tmp_path: Path) -> None:
+    page = await ask(tmp_path, "/ui/", enable_ui=True)
 
     assert re.findall(r'(?:src|href)="(?:https?:)?//', page.text) == []

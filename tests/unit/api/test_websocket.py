@@ -12,8 +12,6 @@ from docling_serve.jobs import JobProgress
 from tests.helpers.asgi_websocket import AsgiWebsocket
 from tests.helpers.rest_server import RestServer, rest_server
 
-pytestmark = pytest.mark.anyio
-
 
 async def submit(server: RestServer, **headers: str) -> str:
     reply = await server.client.post(

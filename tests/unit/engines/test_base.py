@@ -22,43 +22,35 @@ async def read(watch: Watch) -> list[TaskView]:
     return [view async for view in watch]
 
 
-def test_reader_gets_every_state_and_then_the_end() -> None:
-    async def scenario() -> list[TaskView]:
-        watch = Watch(state(TaskStatus.PENDING, 1))
-        reader = asyncio.ensure_future(read(watch))
-        await asyncio.sleep(0)
-        watch.tell(STARTED)
-        await asyncio.sleep(0)
-        watch.tell(SUCCESS)
-        watch.tell(SUCCESS)
-        return await reader
-
-    told = asyncio.run(scenario())
+async def test_reader_gets_every_state_and_then_the_end() -> None:
+    watch = Watch(state(TaskStatus.PENDING, 1))
+    reader = asyncio.ensure_future(read(watch))
+    await asyncio.sleep(0)
+    watch.tell(STARTED)
+    await asyncio.sleep(0)
+    watch.tell(SUCCESS)
+    watch.tell(SUCCESS)
+    told = await reader
     assert [view.status for view in told] == ["pending", "started", "success"]
 
 
-def test_slow_reader_loses_the_oldest_states_only() -> None:
-    async def scenario() -> list[TaskView]:
-        watch = Watch(state(TaskStatus.PENDING, 1001))
-        for position in range(1000, 0, -1):
-            watch.tell(state(TaskStatus.PENDING, position))
-        watch.tell(SUCCESS)
-        return await read(watch)
-
-    told = asyncio.run(scenario())
+async def test_slow_reader_loses_the_oldest_states_only() -> None:
+    watch = Watch(state(TaskStatus.PENDING, 1001))
+    for position in range(1000, 0, -1):
+        watch.tell(state(TaskStatus.PENDING, position))
+    watch.tell(SUCCESS)
+    told = await read(watch)
     assert len(told) < 100
     assert told[-1] is SUCCESS
     assert [view.position for view in told[:-1]] == list(range(len(told) - 1, 0, -1))
 
 
-def test_repeat_gives_the_newest_state_again() -> None:
-    async def scenario() -> list[TaskView]:
-        watch = Watch(STARTED)
-        first = await anext(watch)
-        watch.repeat()
-        return [first, await anext(watch)]
+async def test_repeat_gives_the_newest_state_again() -> None:
+    watch = Watch(STARTED)
+    first = await anext(watch)
+    watch.repeat()
 
-    assert asyncio.run(scenario()) == [STARTED, STARTED]
+    assert [first, await anext(watch)] == [STARTED, STARTED]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from docling_core.utils.settings import settings as docling_settings
 from docling_serve.engines.callback_post import CallbackPost
 from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules, signature
 from docling_serve.engines.local.journal import Journal
-from tests.helpers.loops import run, until
+from tests.helpers.loops import until
 
 
 @dataclass
@@ -89,164 +89,132 @@ def event(number: int) -> dict[str, Any]:
     return {"kind": "set_num_docs", "num_docs": number}
 
 
-def test_events_arrive_in_their_order(hook: Hook) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        for number in range(5):
-            delivery.send("task-1", [hook.spec(), hook.spec("/other")], event(number))
-        await delivery.close(within_s=10)
+async def test_events_arrive_in_their_order(hook: Hook) -> None:
+    events = [event(number) for number in range(5)]
+    delivery = CallbackDelivery(HERE)
+    for each in events:
+        delivery.send("task-1", [hook.spec(), hook.spec("/other")], each)
+    await delivery.close(within_s=10)
 
-    run(work())
-    assert hook.events() == [event(number) for number in range(5)]
+    assert hook.events() == events
     assert hook.events("/other") == hook.events()
 
 
-def test_an_event_says_whose_it_is_and_carries_the_headers(hook: Hook) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        delivery.send("task-1", [hook.spec(headers={"X-Secret": "s3cret"})], event(1))
-        await delivery.close(within_s=10)
-
-    run(work())
+async def test_an_event_says_whose_it_is_and_carries_the_headers(hook: Hook) -> None:
+    delivery = CallbackDelivery(HERE)
+    delivery.send("task-1", [hook.spec(headers={"X-Secret": "s3cret"})], event(1))
+    await delivery.close(within_s=10)
     assert hook.sent == [("/hook", {"task_id": "task-1", "progress": event(1)})]
     assert hook.headers[0]["x-secret"] == "s3cret"
     assert hook.headers[0]["content-type"] == "application/json"
 
 
-def test_later_events_are_delivered_too(hook: Hook) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        delivery.send("task-1", [hook.spec()], event(1))
-        await until(lambda: hook.sent)
-        delivery.send("task-1", [hook.spec()], event(2))
-        await delivery.close(within_s=10)
-
-    run(work())
+async def test_later_events_are_delivered_too(hook: Hook) -> None:
+    delivery = CallbackDelivery(HERE)
+    delivery.send("task-1", [hook.spec()], event(1))
+    await until(lambda: hook.sent)
+    delivery.send("task-1", [hook.spec()], event(2))
+    await delivery.close(within_s=10)
     assert hook.events() == [event(1), event(2)]
 
 
-def test_an_event_that_is_refused_is_sent_again_before_the_next(hook: Hook) -> None:
+async def test_an_event_that_is_refused_is_sent_again_before_the_next(hook: Hook) -> None:
     """Takes the second that the first retry waits."""
     hook.statuses = [503]
 
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        for number in (1, 2):
-            delivery.send("task-1", [hook.spec()], event(number))
-        await delivery.close(within_s=10)
-
-    run(work())
+    delivery = CallbackDelivery(HERE)
+    for number in (1, 2):
+        delivery.send("task-1", [hook.spec()], event(number))
+    await delivery.close(within_s=10)
     assert hook.events() == [event(1), event(1), event(2)]
 
 
-def test_without_callbacks_nothing_is_sent(hook: Hook) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        delivery.send("task-1", [], event(1))
-        await delivery.close(within_s=10)
-
-    run(work())
+async def test_without_callbacks_nothing_is_sent(hook: Hook) -> None:
+    delivery = CallbackDelivery(HERE)
+    delivery.send("task-1", [], event(1))
+    await delivery.close(within_s=10)
     assert hook.sent == []
 
 
 @pytest.mark.parametrize(
     "ca_cert", ["/no/such/file.pem", "-----BEGIN CERTIFICATE-----\nx", "/dev/null", "/dev/tty", "/"]
 )
-def test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(
+async def test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(
     hook: Hook, ca_cert: str
 ) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        broken = CallbackSpec(url="https://127.0.0.1:1/", ca_cert=ca_cert)
-        delivery.send("task-1", [broken, hook.spec()], event(1))
-        delivery.send("task-1", [hook.spec()], event(2))
-        await delivery.close(within_s=5)
-
-    run(work())
+    delivery = CallbackDelivery(HERE)
+    broken = CallbackSpec(url="https://127.0.0.1:1/", ca_cert=ca_cert)
+    delivery.send("task-1", [broken, hook.spec()], event(1))
+    delivery.send("task-1", [hook.spec()], event(2))
+    await delivery.close(within_s=5)
     assert hook.events() == [event(1), event(2)]
 
 
-def test_an_address_that_httpx_refuses_keeps_no_other_from_its_events(hook: Hook) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        delivery.send("task-1", [CallbackSpec(url=UNUSABLE), hook.spec()], event(1))
-        delivery.send("task-1", [hook.spec()], event(2))
-        await delivery.close(within_s=5)
-
-    run(work())
+async def test_an_address_that_httpx_refuses_keeps_no_other_from_its_events(hook: Hook) -> None:
+    delivery = CallbackDelivery(HERE)
+    delivery.send("task-1", [CallbackSpec(url=UNUSABLE), hook.spec()], event(1))
+    delivery.send("task-1", [hook.spec()], event(2))
+    await delivery.close(within_s=5)
     assert hook.events() == [event(1), event(2)]
 
 
-def test_a_pipe_in_place_of_a_certificate_stops_nothing(hook: Hook, tmp_path: Path) -> None:
+async def test_a_pipe_in_place_of_a_certificate_stops_nothing(hook: Hook, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(hook, str(pipe))
+    await test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(hook, str(pipe))
 
 
-def test_an_empty_certificate_does_not_stand_for_the_systems(hook: Hook, tmp_path: Path) -> None:
+async def test_an_empty_certificate_does_not_stand_for_the_systems(
+    hook: Hook, tmp_path: Path
+) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_bytes(b"\n")
 
-    async def work() -> None:
-        post = CallbackPost(allow_private=True)
-        with pytest.raises(ValueError, match="its ca_cert is empty"):
-            await post(hook.spec(ca_cert=str(empty)), b"{}", {})
-        await post.close()
-
-    run(work())
+    post = CallbackPost(allow_private=True)
+    with pytest.raises(ValueError, match="its ca_cert is empty"):
+        await post(hook.spec(ca_cert=str(empty)), b"{}", {})
+    await post.close()
 
 
-def test_an_answer_is_not_read_and_not_remembered(hook: Hook) -> None:
+async def test_an_answer_is_not_read_and_not_remembered(hook: Hook) -> None:
     """It may have no end, and it is of no concern to the next receiver."""
     hook.answer_headers = {"Content-Length": str(10**12), "Set-Cookie": "a=b; Path=/"}
 
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        for number in (1, 2):
-            delivery.send("task-1", [hook.spec()], event(number))
-        await delivery.close(within_s=20)
-
-    run(work(), within_s=30)
+    delivery = CallbackDelivery(HERE)
+    for number in (1, 2):
+        delivery.send("task-1", [hook.spec()], event(number))
+    await delivery.close(within_s=20)
     assert hook.events() == [event(1), event(2)]
     assert [headers.get("cookie") for headers in hook.headers] == [None, None]
     assert len(set(hook.peers)) == 2, "each has a connection of its own"
 
 
-def test_a_receiver_that_does_not_answer_is_left_after_a_while(hook: Hook) -> None:
-    async def work() -> None:
-        post = CallbackPost(allow_private=True, timeout_s=0.05)
-        hook.holds.clear()
-        with pytest.raises((asyncio.TimeoutError, httpx.TimeoutException)):
-            await post(hook.spec(), b"{}", {})
-        hook.holds.set()
-        await post.close()
-
-    run(work())
+async def test_a_receiver_that_does_not_answer_is_left_after_a_while(hook: Hook) -> None:
+    post = CallbackPost(allow_private=True, timeout_s=0.05)
+    hook.holds.clear()
+    with pytest.raises((asyncio.TimeoutError, httpx.TimeoutException)):
+        await post(hook.spec(), b"{}", {})
+    hook.holds.set()
+    await post.close()
 
 
-def test_closing_waits_no_longer_than_it_is_told(hook: Hook) -> None:
+async def test_closing_waits_no_longer_than_it_is_told(hook: Hook) -> None:
     hook.statuses = [503, 503, 503]
 
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        delivery.send("task-1", [hook.spec()], event(1))
-        await until(lambda: hook.sent)
-        await delivery.close(within_s=0)
-
-    run(work())
+    delivery = CallbackDelivery(HERE)
+    delivery.send("task-1", [hook.spec()], event(1))
+    await until(lambda: hook.sent)
+    await delivery.close(within_s=0)
     assert hook.events() == [event(1)], "the retries were given up"
 
 
 # ---- who sent it ---------------------------------------------------------------------------------
 
 
-def test_an_event_is_signed_over_time_and_body(hook: Hook) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery(CallbackRules(secret="s3cret", allow_private=True))
-        delivery.send("task-1", [hook.spec()], event(1))
-        await delivery.close(within_s=10)
-
-    run(work())
+async def test_an_event_is_signed_over_time_and_body(hook: Hook) -> None:
+    delivery = CallbackDelivery(CallbackRules(secret="s3cret", allow_private=True))
+    delivery.send("task-1", [hook.spec()], event(1))
+    await delivery.close(within_s=10)
     headers = hook.headers[0]
     timestamp = headers["x-docling-timestamp"]
     assert abs(int(timestamp) - time.time()) < 60
@@ -255,28 +223,22 @@ def test_an_event_is_signed_over_time_and_body(hook: Hook) -> None:
     assert signature("s3cret", timestamp, hook.bodies[0]) == headers["x-docling-signature"]
 
 
-def test_without_a_secret_nothing_is_signed(hook: Hook) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        delivery.send("task-1", [hook.spec()], event(1))
-        await delivery.close(within_s=10)
-
-    run(work())
+async def test_without_a_secret_nothing_is_signed(hook: Hook) -> None:
+    delivery = CallbackDelivery(HERE)
+    delivery.send("task-1", [hook.spec()], event(1))
+    await delivery.close(within_s=10)
     assert "x-docling-signature" not in hook.headers[0]
 
 
-def test_a_second_try_is_known_by_its_delivery(hook: Hook) -> None:
+async def test_a_second_try_is_known_by_its_delivery(hook: Hook) -> None:
     """Takes the second that the first retry waits."""
     hook.statuses = [500]
 
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        delivery.send("task-1", [hook.spec()], event(1))
-        await until(lambda: len(hook.sent) == 2)
-        delivery.send("task-1", [hook.spec()], event(2))
-        await delivery.close(within_s=10)
-
-    run(work())
+    delivery = CallbackDelivery(HERE)
+    delivery.send("task-1", [hook.spec()], event(1))
+    await until(lambda: len(hook.sent) == 2)
+    delivery.send("task-1", [hook.spec()], event(2))
+    await delivery.close(within_s=10)
     first, again, other = [headers["x-docling-delivery"] for headers in hook.headers]
     assert first == again != other
 
@@ -284,97 +246,79 @@ def test_a_second_try_is_known_by_its_delivery(hook: Hook) -> None:
 # ---- where it may go -----------------------------------------------------------------------------
 
 
-def test_nothing_is_sent_to_this_machine_unless_it_is_allowed(hook: Hook) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery()
-        delivery.send("task-1", [hook.spec()], event(1))
-        delivery.send("task-1", [CallbackSpec(url="ftp://example.com/x")], event(1))
-        await delivery.close(within_s=10)
-
-    run(work())
+async def test_nothing_is_sent_to_this_machine_unless_it_is_allowed(hook: Hook) -> None:
+    delivery = CallbackDelivery()
+    delivery.send("task-1", [hook.spec()], event(1))
+    delivery.send("task-1", [CallbackSpec(url="ftp://example.com/x")], event(1))
+    await delivery.close(within_s=10)
     assert hook.sent == []
 
 
-def test_an_allowed_address_is_that_of_the_connection(
+async def test_an_allowed_address_is_that_of_the_connection(
     hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docling_settings, "allowed_private_ips", ["127.0.0.0/8", "::1"])
 
-    async def work() -> None:
-        delivery = CallbackDelivery()
-        spec = CallbackSpec(url=hook.url.replace("127.0.0.1", "localhost") + "/hook")
-        delivery.send("task-1", [spec], event(1))
-        await delivery.close(within_s=10)
-
-    run(work())
+    delivery = CallbackDelivery()
+    spec = CallbackSpec(url=hook.url.replace("127.0.0.1", "localhost") + "/hook")
+    delivery.send("task-1", [spec], event(1))
+    await delivery.close(within_s=10)
     assert hook.events() == [event(1)]
     assert hook.headers[0]["host"].startswith("localhost:")
 
 
-def test_a_redirect_is_not_followed(hook: Hook) -> None:
+async def test_a_redirect_is_not_followed(hook: Hook) -> None:
     hook.statuses = [302]
 
-    async def work() -> None:
-        delivery = CallbackDelivery(CallbackRules(allow_private=True, retry_for_s=0))
-        delivery.send("task-1", [hook.spec()], event(1))
-        await delivery.close(within_s=10)
-
-    run(work())
+    delivery = CallbackDelivery(CallbackRules(allow_private=True, retry_for_s=0))
+    delivery.send("task-1", [hook.spec()], event(1))
+    await delivery.close(within_s=10)
     assert len(hook.sent) == 1
 
 
 # ---- until it has arrived ------------------------------------------------------------------------
 
 
-def test_what_did_not_arrive_is_sent_by_the_next_server(hook: Hook) -> None:
+async def test_what_did_not_arrive_is_sent_by_the_next_server(hook: Hook) -> None:
     hook.statuses = [503]
 
-    async def work() -> None:
-        journal = Journal.in_memory()
-        first = CallbackDelivery(HERE, journal)
-        for number in (1, 2):
-            first.send("task-1", [hook.spec()], event(number))
-        await until(lambda: hook.sent)
-        await first.close(within_s=10)
-        kept = await journal.pending_deliveries()
-        assert [delivery.body["progress"] for delivery in kept] == [event(1), event(2)]
-        assert kept[0].attempts == 1
+    journal = Journal.in_memory()
+    first = CallbackDelivery(HERE, journal)
+    for number in (1, 2):
+        first.send("task-1", [hook.spec()], event(number))
+    await until(lambda: hook.sent)
+    await first.close(within_s=10)
+    kept = await journal.pending_deliveries()
+    assert [delivery.body["progress"] for delivery in kept] == [event(1), event(2)]
+    assert kept[0].attempts == 1
 
-        second = CallbackDelivery(HERE, journal)
-        await second.resume()
-        await until(lambda: len(hook.sent) == 3)
-        await second.close(within_s=10)
-        assert await journal.pending_deliveries() == []
-        await journal.close()
-
-    run(work())
+    second = CallbackDelivery(HERE, journal)
+    await second.resume()
+    await until(lambda: len(hook.sent) == 3)
+    await second.close(within_s=10)
+    assert await journal.pending_deliveries() == []
+    await journal.close()
     assert hook.events() == [event(1), event(1), event(2)]
 
 
-def test_an_event_gets_only_so_old(hook: Hook) -> None:
+async def test_an_event_gets_only_so_old(hook: Hook) -> None:
     hook.statuses = [503]
 
-    async def work() -> None:
-        journal = Journal.in_memory()
-        delivery = CallbackDelivery(CallbackRules(allow_private=True, retry_for_s=0.5), journal)
-        delivery.send("task-1", [hook.spec()], event(1))
-        delivery.send("task-1", [hook.spec()], event(2))
-        await delivery.close(within_s=10)
-        assert await journal.pending_deliveries() == []
-        await journal.close()
-
-    run(work())
+    journal = Journal.in_memory()
+    delivery = CallbackDelivery(CallbackRules(allow_private=True, retry_for_s=0.5), journal)
+    delivery.send("task-1", [hook.spec()], event(1))
+    delivery.send("task-1", [hook.spec()], event(2))
+    await delivery.close(within_s=10)
+    assert await journal.pending_deliveries() == []
+    await journal.close()
     assert hook.events() == [event(1), event(2)]
 
 
-def test_a_receiver_that_is_down_holds_up_no_other(hook: Hook) -> None:
-    async def work() -> None:
-        delivery = CallbackDelivery(HERE)
-        down = CallbackSpec(url="http://127.0.0.1:9/")
-        for number in (1, 2):
-            delivery.send("task-1", [down, hook.spec()], event(number))
-        await until(lambda: len(hook.sent) == 2)
-        await delivery.close(within_s=0)
-
-    run(work())
+async def test_a_receiver_that_is_down_holds_up_no_other(hook: Hook) -> None:
+    delivery = CallbackDelivery(HERE)
+    down = CallbackSpec(url="http://127.0.0.1:9/")
+    for number in (1, 2):
+        delivery.send("task-1", [down, hook.spec()], event(number))
+    await until(lambda: len(hook.sent) == 2)
+    await delivery.close(within_s=0)
     assert hook.events() == [event(1), event(2)]

@@ -14,7 +14,7 @@ from docling_serve.engines.in_process import InProcessConverters
 from docling_serve.errors import TaskFailed
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
 from docling_serve.running import Listeners, RunRequest
-from tests.helpers.loops import PATIENCE_S, run, turns, until
+from tests.helpers.loops import PATIENCE_S, turns, until
 
 SPEC = JobSpec(task_id="t", sources=[])
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.1)
@@ -72,192 +72,158 @@ class Scripted(InProcessConverters):
         return await self.run(RunRequest(SPEC, FOLDER, listeners=listeners))
 
 
-def test_a_task_is_converted_in_a_thread_and_told_of_on_the_loop() -> None:
-    async def work() -> None:
-        converters, told = Scripted(1), []  # type: tuple[Scripted, list[Any]]
-        running = asyncio.create_task(converters.convert(told))
-        await until(lambda: len(told) == 3)
-        assert told == ["started", JobProgress(phase="build"), {"kind": "set_num_docs"}]
-        converters.made[0].go.set()
+async def test_a_task_is_converted_in_a_thread_and_told_of_on_the_loop() -> None:
+    converters, told = Scripted(1), []  # type: tuple[Scripted, list[Any]]
+    running = asyncio.create_task(converters.convert(told))
+    await until(lambda: len(told) == 3)
+    assert told == ["started", JobProgress(phase="build"), {"kind": "set_num_docs"}]
+    converters.made[0].go.set()
 
-        assert await running == RESULT
-        converters.kill()
-
-    run(work())
+    assert await running == RESULT
+    converters.kill()
 
 
-def test_no_more_tasks_are_converted_at_a_time_than_there_are_places() -> None:
-    async def work() -> None:
-        converters = Scripted(2)
-        told: list[list[Any]] = [[], [], []]
-        running = [asyncio.create_task(converters.convert(each)) for each in told]
-        for conversion in converters.made:
-            await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
-        assert told[2] == []
-        for conversion in converters.made:
-            conversion.go.set()
-        await asyncio.gather(*running)
-
-        assert sum(conversion.runs for conversion in converters.made) == 3
-        converters.kill()
-
-    run(work())
-
-
-def test_a_failure_is_raised_and_the_place_used_again() -> None:
-    async def work() -> None:
-        converters = Scripted(1)
-        conversion = converters.made[0]
-        conversion.go.set()
-        conversion.error = TaskFailed(describe_failure(ValueError("no")))
-        with pytest.raises(TaskFailed, match="no"):
-            await converters.convert()
-        conversion.error = None
-
-        assert await converters.convert() == RESULT
-        converters.kill()
-
-    run(work())
-
-
-def test_cancelling_returns_at_once_and_the_place_is_free_when_the_thread_is() -> None:
-    async def work() -> None:
-        converters = Scripted(1)
-        (conversion,) = converters.made
-        first = asyncio.create_task(converters.convert())
+async def test_no_more_tasks_are_converted_at_a_time_than_there_are_places() -> None:
+    converters = Scripted(2)
+    told: list[list[Any]] = [[], [], []]
+    running = [asyncio.create_task(converters.convert(each)) for each in told]
+    for conversion in converters.made:
         await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
-        first.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await first
-        second = asyncio.create_task(converters.convert())
-        await turns(5)
-        assert conversion.runs == 1
+    assert told[2] == []
+    for conversion in converters.made:
         conversion.go.set()
+    await asyncio.gather(*running)
 
-        assert await second == RESULT
-        converters.kill()
-
-    run(work())
-
-
-def test_nobody_hears_of_a_task_after_it_was_cancelled() -> None:
-    """Its thread goes on, and its callbacks have been told of the end."""
-
-    async def work() -> None:
-        converters, told = Scripted(1), list[Any]()
-        (conversion,) = converters.made
-        running = asyncio.create_task(converters.convert(told))
-        await turns(2)
-        conversion.entered.wait(PATIENCE_S)  # what it says waits for the loop, behind this
-        running.cancel()
-        await asyncio.wait({running})
-        heard = list(told)
-        conversion.go.set()
-        await until(lambda: converters._places.qsize() == 1)
-        await turns(5)
-
-        assert told == heard
-        converters.kill()
-
-    run(work())
+    assert sum(conversion.runs for conversion in converters.made) == 3
+    converters.kill()
 
 
-def test_cancelling_who_waits_for_a_place_takes_none() -> None:
-    async def work() -> None:
-        converters = Scripted(1)
-        (conversion,) = converters.made
-        first = asyncio.create_task(converters.convert())
-        await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
-        waiting = asyncio.create_task(converters.convert())
-        await turns(3)
-        waiting.cancel()
-        conversion.go.set()
+async def test_a_failure_is_raised_and_the_place_used_again() -> None:
+    converters = Scripted(1)
+    conversion = converters.made[0]
+    conversion.go.set()
+    conversion.error = TaskFailed(describe_failure(ValueError("no")))
+    with pytest.raises(TaskFailed, match="no"):
+        await converters.convert()
+    conversion.error = None
+
+    assert await converters.convert() == RESULT
+    converters.kill()
+
+
+async def test_cancelling_returns_at_once_and_the_place_is_free_when_the_thread_is() -> None:
+    converters = Scripted(1)
+    (conversion,) = converters.made
+    first = asyncio.create_task(converters.convert())
+    await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
         await first
+    second = asyncio.create_task(converters.convert())
+    await turns(5)
+    assert conversion.runs == 1
+    conversion.go.set()
 
-        assert await converters.convert() == RESULT
-        converters.kill()
-
-    run(work())
-
-
-def test_clearing_drops_the_models_of_idle_converters_alone() -> None:
-    async def work() -> None:
-        converters = Scripted(2)
-        busy, idle = converters.made
-        idle.go.set()
-        running = asyncio.create_task(converters.convert())
-        await asyncio.to_thread(busy.entered.wait, PATIENCE_S)
-        await converters.clear()
-        assert (busy.cleared, idle.cleared) == (0, 1)
-        busy.go.set()
-        await running
-        await converters.clear()
-
-        assert (busy.cleared, idle.cleared) == (1, 2)
-        converters.kill()
-
-    run(work())
+    assert await second == RESULT
+    converters.kill()
 
 
-def test_a_task_waits_while_models_are_dropped() -> None:
-    async def work() -> None:
-        converters = Scripted(1)
-        (conversion,) = converters.made
-        clearing = asyncio.create_task(converters.clear())
-        await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
-        waiting = asyncio.create_task(converters.convert())
-        await turns(5)
-        assert conversion.runs == 0
-        conversion.go.set()
-        await clearing
+async def test_nobody_hears_of_a_task_after_it_was_cancelled() -> None:
+    """Its thread goes on, and its callbacks have been told of the end."""
+    converters, told = Scripted(1), list[Any]()
+    (conversion,) = converters.made
+    running = asyncio.create_task(converters.convert(told))
+    await turns(2)
+    conversion.entered.wait(PATIENCE_S)  # what it says waits for the loop, behind this
+    running.cancel()
+    await asyncio.wait({running})
+    heard = list(told)
+    conversion.go.set()
+    await until(lambda: converters._places.qsize() == 1)
+    await turns(5)
 
-        assert await waiting == RESULT
-        converters.kill()
-
-    run(work())
-
-
-def test_cancelling_while_models_are_dropped_loses_no_place() -> None:
-    async def work() -> None:
-        converters = Scripted(1)
-        (conversion,) = converters.made
-        clearing = asyncio.create_task(converters.clear())
-        await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
-        clearing.cancel()
-        conversion.go.set()
-        await asyncio.wait({clearing})
-        following = asyncio.create_task(converters.convert())
-        ended, _ = await asyncio.wait({following}, timeout=PATIENCE_S)
-        converters.kill()
-
-        assert ended, "no task will ever run again"
-
-    run(work())
+    assert told == heard
+    converters.kill()
 
 
-def test_warming_up_uses_a_place_and_gives_it_back() -> None:
-    async def work() -> None:
-        converters = Scripted(1)
-        (conversion,) = converters.made
-        conversion.go.set()
-        conversion.error = OSError("no weights")
-        with pytest.raises(OSError, match="no weights"):
-            await converters.warm_up()
-        conversion.error = None
+async def test_cancelling_who_waits_for_a_place_takes_none() -> None:
+    converters = Scripted(1)
+    (conversion,) = converters.made
+    first = asyncio.create_task(converters.convert())
+    await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
+    waiting = asyncio.create_task(converters.convert())
+    await turns(3)
+    waiting.cancel()
+    conversion.go.set()
+    await first
+
+    assert await converters.convert() == RESULT
+    converters.kill()
+
+
+async def test_clearing_drops_the_models_of_idle_converters_alone() -> None:
+    converters = Scripted(2)
+    busy, idle = converters.made
+    idle.go.set()
+    running = asyncio.create_task(converters.convert())
+    await asyncio.to_thread(busy.entered.wait, PATIENCE_S)
+    await converters.clear()
+    assert (busy.cleared, idle.cleared) == (0, 1)
+    busy.go.set()
+    await running
+    await converters.clear()
+
+    assert (busy.cleared, idle.cleared) == (1, 2)
+    converters.kill()
+
+
+async def test_a_task_waits_while_models_are_dropped() -> None:
+    converters = Scripted(1)
+    (conversion,) = converters.made
+    clearing = asyncio.create_task(converters.clear())
+    await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
+    waiting = asyncio.create_task(converters.convert())
+    await turns(5)
+    assert conversion.runs == 0
+    conversion.go.set()
+    await clearing
+
+    assert await waiting == RESULT
+    converters.kill()
+
+
+async def test_cancelling_while_models_are_dropped_loses_no_place() -> None:
+    converters = Scripted(1)
+    (conversion,) = converters.made
+    clearing = asyncio.create_task(converters.clear())
+    await asyncio.to_thread(conversion.entered.wait, PATIENCE_S)
+    clearing.cancel()
+    conversion.go.set()
+    await asyncio.wait({clearing})
+    following = asyncio.create_task(converters.convert())
+    ended, _ = await asyncio.wait({following}, timeout=PATIENCE_S)
+    converters.kill()
+
+    assert ended, "no task will ever run again"
+
+
+async def test_warming_up_uses_a_place_and_gives_it_back() -> None:
+    converters = Scripted(1)
+    (conversion,) = converters.made
+    conversion.go.set()
+    conversion.error = OSError("no weights")
+    with pytest.raises(OSError, match="no weights"):
         await converters.warm_up()
+    conversion.error = None
+    await converters.warm_up()
 
-        assert conversion.warm == 2
-        assert await converters.convert() == RESULT
-        converters.kill()
-
-    run(work())
+    assert conversion.warm == 2
+    assert await converters.convert() == RESULT
+    converters.kill()
 
 
-def test_after_closing_nothing_is_converted() -> None:
-    async def work() -> None:
-        converters = Scripted(1)
-        converters.kill()
-        with pytest.raises(RuntimeError):
-            await converters.convert()
-
-    run(work())
+async def test_after_closing_nothing_is_converted() -> None:
+    converters = Scripted(1)
+    converters.kill()
+    with pytest.raises(RuntimeError):
+        await converters.convert()

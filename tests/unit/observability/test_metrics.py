@@ -14,8 +14,6 @@ import pytest
 from docling_serve.errors import Failure
 from tests.helpers.rest_server import RestServer, rest_server
 
-pytestmark = pytest.mark.anyio
-
 UPLOAD = [("files", ("a.md", b"# T"))]
 #: Names of docling-serve 1.38.2 (upstream L94).
 PROCESS = {

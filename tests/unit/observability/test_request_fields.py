@@ -13,8 +13,6 @@ import pytest
 from docling_serve.observability.logging import JsonFormatter
 from tests.helpers.rest_server import RestServer, rest_server
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def lines() -> Iterator[list[dict[str, Any]]]:

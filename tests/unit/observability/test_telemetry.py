@@ -17,8 +17,6 @@ from docling_serve.observability.telemetry import Telemetry
 from tests.helpers.asgi_websocket import AsgiWebsocket
 from tests.helpers.rest_server import RestServer, rest_server, settings_of
 
-pytestmark = pytest.mark.anyio
-
 
 def traced(server: RestServer) -> InMemorySpanExporter:
     """Trace the requests of ``server``, which has no telemetry of its own, into memory."""

@@ -6,7 +6,8 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -23,33 +24,30 @@ from docling_serve.subprocess_worker.messages import (
     Stop,
     encode,
 )
-from tests.helpers.loops import LOOP_KINDS, LoopKind, run_on, turns
+from tests.helpers.loops import ON_BOTH_LOOPS, turns
 
-pytestmark = pytest.mark.parametrize("loop_kind", LOOP_KINDS)
+pytestmark = ON_BOTH_LOOPS
 
 STARTED = encode(Started(job=7))
 #: A message that does not fit a socket's buffer at once together with its kind.
 LARGE = CallbackDue(job=1, payload={"text": "x" * (MAX_FRAME_BYTES - 100)})
 
 
-def _with_channel(
-    loop_kind: LoopKind, work: Callable[[ServerChannel, socket.socket], Awaitable[None]]
-) -> None:
-    async def opened() -> None:
-        ours, theirs = socket_pair()
-        channel = await ServerChannel.open(ours)
-        try:
-            await work(channel, theirs)
-        finally:
-            channel.close()
-            theirs.close()
-            await turns(2)
-
-    run_on(loop_kind, opened())
+@asynccontextmanager
+async def ends() -> AsyncIterator[tuple[ServerChannel, socket.socket]]:
+    """The server's end as a channel, the worker's as a socket."""
+    ours, theirs = socket_pair()
+    channel = await ServerChannel.open(ours)
+    try:
+        yield channel, theirs
+    finally:
+        channel.close()
+        theirs.close()
+        await turns(2)
 
 
-def test_a_worker_sees_whether_there_is_something_to_read(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_a_worker_sees_whether_there_is_something_to_read() -> None:
+    async with ends() as (server, theirs):
         worker = WorkerChannel(theirs)
         assert not worker.has_message(within_s=0)
         server.send(Stop())
@@ -59,34 +57,28 @@ def test_a_worker_sees_whether_there_is_something_to_read(loop_kind: LoopKind) -
         server.close()
         assert await asyncio.to_thread(worker.has_message, 20), "the end is something to read"
 
-    _with_channel(loop_kind, work)
 
-
-def test_messages_arrive_in_order(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_messages_arrive_in_order() -> None:
+    async with ends() as (server, theirs):
         worker = WorkerChannel(theirs)
         for job in range(3):
             worker.send(Started(job=job))
         assert [await server.receive() for _ in range(3)] == [Started(job=job) for job in range(3)]
 
-    _with_channel(loop_kind, work)
 
-
-def test_the_server_is_heard_by_a_blocking_worker(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_the_server_is_heard_by_a_blocking_worker() -> None:
+    async with ends() as (server, theirs):
         worker = WorkerChannel(theirs)
         server.send(Run(job=1, folder="/a"))
         server.send(Stop())
         assert await asyncio.to_thread(worker.receive) == Run(job=1, folder="/a")
         assert await asyncio.to_thread(worker.receive) == Stop()
 
-    _with_channel(loop_kind, work)
 
-
-def test_ten_thousand_small_frames_keep_their_framing(loop_kind: LoopKind) -> None:
+async def test_ten_thousand_small_frames_keep_their_framing() -> None:
     count = 10_000
 
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+    async with ends() as (server, theirs):
         worker = WorkerChannel(theirs)
 
         def talk() -> None:
@@ -98,11 +90,9 @@ def test_ten_thousand_small_frames_keep_their_framing(loop_kind: LoopKind) -> No
             assert await server.receive() == Started(job=job)
         await talking
 
-    _with_channel(loop_kind, work)
 
-
-def test_largest_frames_keep_their_framing(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_largest_frames_keep_their_framing() -> None:
+    async with ends() as (server, theirs):
         worker = WorkerChannel(theirs)
 
         def talk() -> None:
@@ -114,13 +104,11 @@ def test_largest_frames_keep_their_framing(loop_kind: LoopKind) -> None:
             assert await server.receive() == LARGE
         await talking
 
-    _with_channel(loop_kind, work)
 
-
-def test_several_threads_of_a_worker_do_not_mix_their_frames(loop_kind: LoopKind) -> None:
+async def test_several_threads_of_a_worker_do_not_mix_their_frames() -> None:
     threads, each = 4, 250
 
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+    async with ends() as (server, theirs):
         worker = WorkerChannel(theirs)
 
         def talk(job: int) -> None:
@@ -140,39 +128,31 @@ def test_several_threads_of_a_worker_do_not_mix_their_frames(loop_kind: LoopKind
             thread.join()
         assert pages == {job: list(range(each)) for job in range(threads)}
 
-    _with_channel(loop_kind, work)
 
-
-def test_a_frame_in_pieces_is_put_together(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_a_frame_in_pieces_is_put_together() -> None:
+    async with ends() as (server, theirs):
         receiving = asyncio.create_task(server.receive())
         for index in range(len(STARTED)):
             theirs.send(STARTED[index : index + 1])
             await turns(2)
         assert await receiving == Started(job=7)
 
-    _with_channel(loop_kind, work)
-
 
 @pytest.mark.parametrize("sent", range(len(STARTED)))
-def test_an_end_reads_as_closed_wherever_it_tears_a_frame(loop_kind: LoopKind, sent: int) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_an_end_reads_as_closed_wherever_it_tears_a_frame(sent: int) -> None:
+    async with ends() as (server, theirs):
         theirs.send(STARTED + STARTED[:sent])
         theirs.close()
         assert await server.receive() == Started(job=7)
         assert await server.receive() is None
 
-    _with_channel(loop_kind, work)
 
-
-def test_a_reset_reads_as_closed(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_a_reset_reads_as_closed() -> None:
+    async with ends() as (server, theirs):
         server.send(Stop())
         await turns(2)
         theirs.close()  # with unread data in it: the server's end reads ECONNRESET
         assert await server.receive() is None
-
-    _with_channel(loop_kind, work)
 
 
 @pytest.mark.parametrize(
@@ -186,66 +166,49 @@ def test_a_reset_reads_as_closed(loop_kind: LoopKind) -> None:
         (HEADER.pack(2) + b"\xff\xff", "not a message"),
     ],
 )
-def test_what_is_no_message_breaks_the_channel(
-    loop_kind: LoopKind, frame: bytes, says: str
-) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_what_is_no_message_breaks_the_channel(frame: bytes, says: str) -> None:
+    async with ends() as (server, theirs):
         theirs.send(frame)
         with pytest.raises(ChannelBroken, match=says):
             await server.receive()
 
-    _with_channel(loop_kind, work)
 
-
-def test_the_worker_reads_a_closed_server_as_the_end(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_the_worker_reads_a_closed_server_as_the_end() -> None:
+    async with ends() as (server, theirs):
         server.close()
         assert await asyncio.to_thread(WorkerChannel(theirs).receive) is None
 
-    _with_channel(loop_kind, work)
-
 
 @pytest.mark.parametrize("sent", [0, 2, 4, 10])
-def test_the_worker_reads_a_torn_frame_as_the_end(loop_kind: LoopKind, sent: int) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
-        ours, other = socket_pair()
-        ours.send(STARTED[:sent])
-        ours.close()
-        assert await asyncio.to_thread(WorkerChannel(other).receive) is None
-        other.close()
-
-    _with_channel(loop_kind, work)
+async def test_the_worker_reads_a_torn_frame_as_the_end(sent: int) -> None:
+    ours, other = socket_pair()
+    ours.send(STARTED[:sent])
+    ours.close()
+    assert await asyncio.to_thread(WorkerChannel(other).receive) is None
+    other.close()
 
 
-def test_the_worker_refuses_what_is_no_message(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
-        ours, other = socket_pair()
-        ours.send(struct.pack(">I", 0))
-        with pytest.raises(ChannelBroken):
-            await asyncio.to_thread(WorkerChannel(other).receive)
-        ours.close()
-        other.close()
-
-    _with_channel(loop_kind, work)
+async def test_the_worker_refuses_what_is_no_message() -> None:
+    ours, other = socket_pair()
+    ours.send(struct.pack(">I", 0))
+    with pytest.raises(ChannelBroken):
+        await asyncio.to_thread(WorkerChannel(other).receive)
+    ours.close()
+    other.close()
 
 
-def test_sending_to_an_end_that_is_gone_is_no_error(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
+async def test_sending_to_an_end_that_is_gone_is_no_error() -> None:
+    async with ends() as (server, theirs):
         server.close()
         await turns(2)
         WorkerChannel(theirs).send(Started(job=1))
         server.send(Stop())
 
-    _with_channel(loop_kind, work)
 
-
-def test_only_the_worker_end_blocks(loop_kind: LoopKind) -> None:
-    async def work(server: ServerChannel, theirs: socket.socket) -> None:
-        ours, other = socket_pair()
-        WorkerChannel(other)
-        assert not ours.getblocking()
-        assert other.getblocking()
-        ours.close()
-        other.close()
-
-    _with_channel(loop_kind, work)
+async def test_only_the_worker_end_blocks() -> None:
+    ours, other = socket_pair()
+    WorkerChannel(other)
+    assert not ours.getblocking()
+    assert other.getblocking()
+    ours.close()
+    other.close()

@@ -10,27 +10,22 @@ import pytest
 from docling_serve.subprocess_worker.channel import ServerChannel, WorkerChannel, socket_pair
 from docling_serve.subprocess_worker.child import _Worker
 from docling_serve.subprocess_worker.messages import MAX_FRAME_BYTES, CallbackDue
-from tests.helpers.loops import run
 
 
-def _relayed(payload: dict[str, Any]) -> CallbackDue:
+async def _relayed(payload: dict[str, Any]) -> CallbackDue:
     """What the server hears of a callback event."""
-
-    async def work() -> CallbackDue:
-        ours, theirs = socket_pair()
-        server = await ServerChannel.open(ours)
-        worker = _Worker.__new__(_Worker)  # its constructor imports all that converts
-        worker._channel = WorkerChannel(theirs)
-        sending = asyncio.create_task(asyncio.to_thread(worker._relay, 7, payload))
-        await asyncio.wait({sending})
-        theirs.close()
-        message = await server.receive()
-        server.close()
-        sending.result()
-        assert isinstance(message, CallbackDue)
-        return message
-
-    return run(work())
+    ours, theirs = socket_pair()
+    server = await ServerChannel.open(ours)
+    worker = _Worker.__new__(_Worker)  # its constructor imports all that converts
+    worker._channel = WorkerChannel(theirs)
+    sending = asyncio.create_task(asyncio.to_thread(worker._relay, 7, payload))
+    await asyncio.wait({sending})
+    theirs.close()
+    message = await server.receive()
+    server.close()
+    sending.result()
+    assert isinstance(message, CallbackDue)
+    return message
 
 
 def _processed(name: str, count: int) -> dict[str, Any]:
@@ -38,17 +33,17 @@ def _processed(name: str, count: int) -> dict[str, Any]:
     return {"kind": "update_processed", "num_processed": count, "docs": docs}
 
 
-def test_an_event_of_usual_size_is_relayed_whole() -> None:
+async def test_an_event_of_usual_size_is_relayed_whole() -> None:
     payload = _processed("a.pdf", 10)
 
-    assert _relayed(payload) == CallbackDue(job=7, payload=payload)
+    assert await _relayed(payload) == CallbackDue(job=7, payload=payload)
 
 
 @pytest.mark.parametrize(
     ("name", "count"), [("a.pdf", 2_000), ("名" * 40, 500)], ids=["many", "many bytes a character"]
 )
-def test_an_event_too_large_for_a_frame_leaves_out_its_list(name: str, count: int) -> None:
+async def test_an_event_too_large_for_a_frame_leaves_out_its_list(name: str, count: int) -> None:
     payload = _processed(name, count)
     assert len(CallbackDue(job=7, payload=payload).model_dump_json().encode()) > MAX_FRAME_BYTES
 
-    assert _relayed(payload).payload == {**payload, "docs": []}
+    assert (await _relayed(payload)).payload == {**payload, "docs": []}

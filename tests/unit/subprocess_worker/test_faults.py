@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
 import subprocess
@@ -20,17 +19,14 @@ from docling_serve.errors import CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY
 from docling_serve.subprocess_worker import StartMethod, SubprocessWorkerPool
 from docling_serve.subprocess_worker.poison import REFUSED
 from tests.helpers import scriptable_child
-from tests.helpers.loops import LOOP_KINDS, LoopKind, run_on
+from tests.helpers.loops import ON_BOTH_LOOPS, ON_UVLOOP
 from tests.helpers.process_ends import ROOT, has_ended, python
 from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 #: Production runs on uvloop and spawns; the others must not differ.
-on_all = pytest.mark.parametrize(
-    ("start_method", "loop_kind"),
-    list(itertools.product(("spawn", "forkserver"), ("asyncio", "uvloop"))),
-)
+STARTS = pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
 
 #: Way of ending -> category, part of the message, exit as the failure tells it.
 CRASHES = {
@@ -75,142 +71,120 @@ async def _hangs(pool: SubprocessWorkerPool, folder: Path, do: str, phase: str) 
     assert pool.metrics.stops["timed_out"] == before + 1
 
 
-@pytest.mark.parametrize("loop_kind", LOOP_KINDS)
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize("phase", UNFINISHED)
 @pytest.mark.parametrize("do", CRASHES)
-def test_a_lost_worker_fails_its_job_and_no_other(
-    tmp_path: Path, do: str, phase: str, loop_kind: LoopKind
+async def test_a_lost_worker_fails_its_job_and_no_other(
+    tmp_path: Path, do: str, phase: str
 ) -> None:
-    async def work() -> None:
-        async with open_pool(start_method="forkserver", retries=0) as pool:
-            await _loses(pool, tmp_path, do, phase)
-            await ScriptedJob.make(tmp_path).run(pool)
-
-    run_on(loop_kind, work())
+    async with open_pool(start_method="forkserver", retries=0) as pool:
+        await _loses(pool, tmp_path, do, phase)
+        await ScriptedJob.make(tmp_path).run(pool)
 
 
-@pytest.mark.parametrize("loop_kind", LOOP_KINDS)
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize("phase", UNFINISHED)
-def test_one_lost_worker_after_another_leaves_the_pool_at_work(
-    tmp_path: Path, phase: str, loop_kind: LoopKind
+async def test_one_lost_worker_after_another_leaves_the_pool_at_work(
+    tmp_path: Path, phase: str
 ) -> None:
     """The same table on spawned processes, in one pool."""
-
-    async def work() -> None:
-        async with open_pool(start_method="spawn", retries=0) as pool:
-            for do in CRASHES:
-                await _loses(pool, tmp_path, do, phase)
-            await ScriptedJob.make(tmp_path).run(pool)
-
-    run_on(loop_kind, work())
+    async with open_pool(start_method="spawn", retries=0) as pool:
+        for do in CRASHES:
+            await _loses(pool, tmp_path, do, phase)
+        await ScriptedJob.make(tmp_path).run(pool)
 
 
-@pytest.mark.parametrize("loop_kind", LOOP_KINDS)
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize("phase", UNFINISHED)
 @pytest.mark.parametrize("do", ["hang", "hang_gil"])
-def test_a_worker_that_hangs_is_stopped_at_the_limit(
-    tmp_path: Path, do: str, phase: str, loop_kind: LoopKind
+async def test_a_worker_that_hangs_is_stopped_at_the_limit(
+    tmp_path: Path, do: str, phase: str
 ) -> None:
-    async def work() -> None:
-        async with open_pool(start_method="forkserver") as pool:
-            await _hangs(pool, tmp_path, do, phase)
-            await ScriptedJob.make(tmp_path).run(pool)
-
-    run_on(loop_kind, work())
+    async with open_pool(start_method="forkserver") as pool:
+        await _hangs(pool, tmp_path, do, phase)
+        await ScriptedJob.make(tmp_path).run(pool)
 
 
-@pytest.mark.parametrize("loop_kind", LOOP_KINDS)
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize("do", ["hang", "hang_gil"])
-def test_one_hanging_worker_after_another_leaves_the_pool_at_work(
-    tmp_path: Path, do: str, loop_kind: LoopKind
+async def test_one_hanging_worker_after_another_leaves_the_pool_at_work(
+    tmp_path: Path, do: str
 ) -> None:
     """The same on spawned processes, in one pool."""
-
-    async def work() -> None:
-        async with open_pool(start_method="spawn") as pool:
-            for phase in UNFINISHED:
-                await _hangs(pool, tmp_path, do, phase)
-            await ScriptedJob.make(tmp_path).run(pool)
-
-    run_on(loop_kind, work())
+    async with open_pool(start_method="spawn") as pool:
+        for phase in UNFINISHED:
+            await _hangs(pool, tmp_path, do, phase)
+        await ScriptedJob.make(tmp_path).run(pool)
 
 
-@on_all
+@STARTS
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize("do", CRASHES)
-def test_a_job_that_was_done_stays_done(
-    tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind, do: str
+async def test_a_job_that_was_done_stays_done(
+    tmp_path: Path, start_method: StartMethod, do: str
 ) -> None:
     """The next job waits already and goes to the worker that is about to die."""
+    done = ScriptedJob.make(tmp_path, do=do, at="after_done")
+    following = ScriptedJob.make(tmp_path)
+    async with open_pool(start_method=start_method) as pool:
+        first, second = done.begin(pool), following.begin(pool)
 
-    async def work() -> None:
-        done = ScriptedJob.make(tmp_path, do=do, at="after_done")
-        following = ScriptedJob.make(tmp_path)
-        async with open_pool(start_method=start_method) as pool:
-            first, second = done.begin(pool), following.begin(pool)
-
-            assert done.folder.result_file(await first).read_bytes() == scriptable_child.REPLY
-            await second
-            assert pool.metrics.tasks == 2
-
-    run_on(loop_kind, work())
+        assert done.folder.result_file(await first).read_bytes() == scriptable_child.REPLY
+        await second
+        assert pool.metrics.tasks == 2
 
 
-@on_all
+@STARTS
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize("phase", ["before_ack", "after_rename"])
-def test_a_worker_that_sends_something_else_is_stopped(
-    tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind, phase: str
+async def test_a_worker_that_sends_something_else_is_stopped(
+    tmp_path: Path, start_method: StartMethod, phase: str
 ) -> None:
-    async def work() -> None:
-        async with open_pool(start_method=start_method, retries=0) as pool:
-            for count, do in enumerate(scriptable_child.WIRE, 1):
-                failure = await ScriptedJob.make(tmp_path, do=do, at=phase).failure(pool)
-
-                assert (failure.category, failure.retryable) == ("internal", True)
-                assert "something unreadable" in failure.message
-                assert pool.metrics.stops["protocol"] == count
-            await ScriptedJob.make(tmp_path).run(pool)
-
-    run_on(loop_kind, work())
-
-
-@on_all
-def test_a_worker_that_closes_its_channel_and_lives_on_is_stopped(
-    tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind
-) -> None:
-    async def work() -> None:
-        async with open_pool(start_method=start_method, retries=0) as pool:
-            lost = ScriptedJob.make(tmp_path, do=scriptable_child.TORN_PIPE)
-            failure = await lost.failure(pool)
+    async with open_pool(start_method=start_method, retries=0) as pool:
+        for count, do in enumerate(scriptable_child.WIRE, 1):
+            failure = await ScriptedJob.make(tmp_path, do=do, at=phase).failure(pool)
 
             assert (failure.category, failure.retryable) == ("internal", True)
-            assert "closed its connection" in failure.message
-            assert pool.metrics.stops == {"pipe_lost": 1}
-            assert has_ended(lost.pid)
-            await ScriptedJob.make(tmp_path).run(pool)
-
-    run_on(loop_kind, work())
+            assert "something unreadable" in failure.message
+            assert pool.metrics.stops["protocol"] == count
+        await ScriptedJob.make(tmp_path).run(pool)
 
 
+@STARTS
+@ON_BOTH_LOOPS
+async def test_a_worker_that_closes_its_channel_and_lives_on_is_stopped(
+    tmp_path: Path, start_method: StartMethod
+) -> None:
+    async with open_pool(start_method=start_method, retries=0) as pool:
+        lost = ScriptedJob.make(tmp_path, do=scriptable_child.TORN_PIPE)
+        failure = await lost.failure(pool)
+
+        assert (failure.category, failure.retryable) == ("internal", True)
+        assert "closed its connection" in failure.message
+        assert pool.metrics.stops == {"pipe_lost": 1}
+        assert has_ended(lost.pid)
+        await ScriptedJob.make(tmp_path).run(pool)
+
+
+@ON_UVLOOP
 @pytest.mark.parametrize("reason", [CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY])
-def test_a_worker_that_ran_out_of_memory_is_replaced_and_its_job_tried_again(
+async def test_a_worker_that_ran_out_of_memory_is_replaced_and_its_job_tried_again(
     tmp_path: Path, reason: str
 ) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, do="fail", times=1, reason=reason)
-        following = ScriptedJob.make(tmp_path)
-        async with open_pool(idle_timeout_s=60.0) as pool:
-            first, second = job.begin(pool), following.begin(pool)
-            await asyncio.wait({first, second})
+    job = ScriptedJob.make(tmp_path, do="fail", times=1, reason=reason)
+    following = ScriptedJob.make(tmp_path)
+    async with open_pool(idle_timeout_s=60.0) as pool:
+        first, second = job.begin(pool), following.begin(pool)
+        await asyncio.wait({first, second})
 
-            assert first.exception() is None
-            assert second.exception() is None
-            assert pool.metrics.stops == {"out_of_memory": 1}
-            assert pool.metrics.losses == {}
-            assert pool.metrics.retries == 1
-
-    run_on("uvloop", work())
+        assert first.exception() is None
+        assert second.exception() is None
+        assert pool.metrics.stops == {"out_of_memory": 1}
+        assert pool.metrics.losses == {}
+        assert pool.metrics.retries == 1
 
 
+@ON_UVLOOP
 @pytest.mark.parametrize(
     "options",
     [
@@ -225,137 +199,118 @@ def test_a_worker_that_ran_out_of_memory_is_replaced_and_its_job_tried_again(
         {"link": "job.json"},
     ],
 )
-def test_a_worker_cannot_hand_back_any_file_it_likes(
+async def test_a_worker_cannot_hand_back_any_file_it_likes(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    async def work() -> None:
-        (tmp_path / "elsewhere").write_text("of somebody else")
-        async with open_pool() as pool:
-            failure = await ScriptedJob.make(tmp_path, **options).failure(pool)
+    (tmp_path / "elsewhere").write_text("of somebody else")
+    async with open_pool() as pool:
+        failure = await ScriptedJob.make(tmp_path, **options).failure(pool)
 
-            assert failure.category == "internal"
-            assert pool.metrics.stops["protocol"] == 1
-            await ScriptedJob.make(tmp_path).run(pool)
-
-    run_on("uvloop", work())
+        assert failure.category == "internal"
+        assert pool.metrics.stops["protocol"] == 1
+        await ScriptedJob.make(tmp_path).run(pool)
 
 
-def test_a_failure_that_a_worker_reports_costs_no_worker(tmp_path: Path) -> None:
-    async def work() -> None:
-        failing, following = ScriptedJob.make(tmp_path, do="fail"), ScriptedJob.make(tmp_path)
-        async with open_pool() as pool:
-            first, second = failing.begin(pool), following.begin(pool)
-            await asyncio.wait({first, second})
+@ON_UVLOOP
+async def test_a_failure_that_a_worker_reports_costs_no_worker(tmp_path: Path) -> None:
+    failing, following = ScriptedJob.make(tmp_path, do="fail"), ScriptedJob.make(tmp_path)
+    async with open_pool() as pool:
+        first, second = failing.begin(pool), following.begin(pool)
+        await asyncio.wait({first, second})
 
-            assert "The script said so." in str(first.exception())
-            assert second.exception() is None
-            assert failing.pid == following.pid
-
-    run_on("uvloop", work())
+        assert "The script said so." in str(first.exception())
+        assert second.exception() is None
+        assert failing.pid == following.pid
 
 
-def test_news_of_another_job_changes_nothing(tmp_path: Path) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, stale=True)
-        async with open_pool(idle_timeout_s=60.0) as pool:
-            await job.run(pool)
+@ON_UVLOOP
+async def test_news_of_another_job_changes_nothing(tmp_path: Path) -> None:
+    job = ScriptedJob.make(tmp_path, stale=True)
+    async with open_pool(idle_timeout_s=60.0) as pool:
+        await job.run(pool)
 
-            (worker,) = pool.workers()
-            assert (worker.state, worker.jobs_done, worker.holds_models) == ("standby", 1, False)
-
-    run_on("uvloop", work())
+        (worker,) = pool.workers()
+        assert (worker.state, worker.jobs_done, worker.holds_models) == ("standby", 1, False)
 
 
 # ---- another try ---------------------------------------------------------------------------------
 
 
-@on_all
-def test_a_job_whose_worker_was_lost_is_tried_again(
-    tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind
+@STARTS
+@ON_BOTH_LOOPS
+async def test_a_job_whose_worker_was_lost_is_tried_again(
+    tmp_path: Path, start_method: StartMethod
 ) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, do="sigkill_self", times=1)
-        async with open_pool(start_method=start_method) as pool:
-            await job.run(pool)
+    job = ScriptedJob.make(tmp_path, do="sigkill_self", times=1)
+    async with open_pool(start_method=start_method) as pool:
+        await job.run(pool)
 
-            assert pool.metrics.losses == {"SIGKILL": 1}
-            assert pool.metrics.tasks == 1
-
-    run_on(loop_kind, work())
+        assert pool.metrics.losses == {"SIGKILL": 1}
+        assert pool.metrics.tasks == 1
 
 
-def test_a_job_that_is_tried_again_goes_before_those_that_wait(tmp_path: Path) -> None:
-    async def work() -> None:
-        ended: list[ScriptedJob] = []
-        tried_again = ScriptedJob.make(tmp_path, do="exit_3", times=1)
-        jobs = [tried_again, ScriptedJob.make(tmp_path)]
-        async with open_pool() as pool:
-            running = [job.begin(pool) for job in jobs]
-            for job, task in zip(jobs, running, strict=True):
-                job.note_end(task, ended)
-            await asyncio.wait(running)
-            await asyncio.sleep(0)
+@ON_UVLOOP
+async def test_a_job_that_is_tried_again_goes_before_those_that_wait(tmp_path: Path) -> None:
+    ended: list[ScriptedJob] = []
+    tried_again = ScriptedJob.make(tmp_path, do="exit_3", times=1)
+    jobs = [tried_again, ScriptedJob.make(tmp_path)]
+    async with open_pool() as pool:
+        running = [job.begin(pool) for job in jobs]
+        for job, task in zip(jobs, running, strict=True):
+            job.note_end(task, ended)
+        await asyncio.wait(running)
+        await asyncio.sleep(0)
 
-            assert ended == jobs
-
-    run_on("uvloop", work())
+        assert ended == jobs
 
 
-def test_after_its_tries_the_failure_says_how_many(tmp_path: Path) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, do="segfault", say="last words")
-        async with open_pool(retries=2) as pool:
-            failure = await job.failure(pool)
+@ON_UVLOOP
+async def test_after_its_tries_the_failure_says_how_many(tmp_path: Path) -> None:
+    job = ScriptedJob.make(tmp_path, do="segfault", say="last words")
+    async with open_pool(retries=2) as pool:
+        failure = await job.failure(pool)
 
-            assert failure.details["attempts"] == "3"
-            assert failure.details["worker_log"].splitlines()[-1] == "last words"
-            assert pool.metrics.losses == {"SIGSEGV": 3}
-
-    run_on("uvloop", work())
+        assert failure.details["attempts"] == "3"
+        assert failure.details["worker_log"].splitlines()[-1] == "last words"
+        assert pool.metrics.losses == {"SIGSEGV": 3}
 
 
-def test_a_request_that_took_two_workers_down_is_refused(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with open_pool() as pool:
-            await ScriptedJob.make(tmp_path, do="segfault").failure(pool)
-            again = await ScriptedJob.make(tmp_path, do="segfault").failure(pool)
+@ON_UVLOOP
+async def test_a_request_that_took_two_workers_down_is_refused(tmp_path: Path) -> None:
+    async with open_pool() as pool:
+        await ScriptedJob.make(tmp_path, do="segfault").failure(pool)
+        again = await ScriptedJob.make(tmp_path, do="segfault").failure(pool)
 
-            assert again == REFUSED
-            assert pool.metrics.losses == {"SIGSEGV": 2}
-            await ScriptedJob.make(tmp_path).run(pool)
-
-    run_on("uvloop", work())
+        assert again == REFUSED
+        assert pool.metrics.losses == {"SIGSEGV": 2}
+        await ScriptedJob.make(tmp_path).run(pool)
 
 
+@ON_UVLOOP
 @pytest.mark.parametrize("do", ["fail", "hang"])
-def test_what_was_no_loss_is_not_tried_again(tmp_path: Path, do: str) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, do=do)
-        async with open_pool() as pool:
-            await job.failure(pool, timeout_s=0.2)
+async def test_what_was_no_loss_is_not_tried_again(tmp_path: Path, do: str) -> None:
+    job = ScriptedJob.make(tmp_path, do=do)
+    async with open_pool() as pool:
+        await job.failure(pool, timeout_s=0.2)
 
-            assert (job.folder.root / "attempts").read_text() == "."
-
-    run_on("uvloop", work())
+        assert (job.folder.root / "attempts").read_text() == "."
 
 
 # ---- what is left behind -------------------------------------------------------------------------
 
 
-@on_all
+@STARTS
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize("do", ["sigkill_self", "hang"])
-def test_what_a_document_started_does_not_outlive_its_job(
-    tmp_path: Path, start_method: StartMethod, loop_kind: LoopKind, do: str
+async def test_what_a_document_started_does_not_outlive_its_job(
+    tmp_path: Path, start_method: StartMethod, do: str
 ) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, do=do, grandchild=True)
-        async with open_pool(start_method=start_method, retries=0) as pool:
-            await job.failure(pool, timeout_s=0.2)
+    job = ScriptedJob.make(tmp_path, do=do, grandchild=True)
+    async with open_pool(start_method=start_method, retries=0) as pool:
+        await job.failure(pool, timeout_s=0.2)
 
-            assert has_ended(job.pid)
-            assert has_ended(job.facts["grandchild"])
-
-    run_on(loop_kind, work())
+        assert has_ended(job.pid)
+        assert has_ended(job.facts["grandchild"])
 
 
 @dataclass(frozen=True)

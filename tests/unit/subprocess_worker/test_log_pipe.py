@@ -9,33 +9,27 @@ import pytest
 
 from docling_serve.subprocess_worker.channel import socket_pair
 from docling_serve.subprocess_worker.log_pipe import WorkerOutput
-from tests.helpers.loops import LOOP_KINDS, LoopKind, run_on
+from tests.helpers.loops import ON_BOTH_LOOPS
 from tests.helpers.process_ends import ROOT, python
 
-pytestmark = pytest.mark.parametrize("loop_kind", LOOP_KINDS)
+pytestmark = ON_BOTH_LOOPS
 
 
-def followed(loop_kind: LoopKind, write: Callable[[socket.socket], None]) -> WorkerOutput:
+async def followed(write: Callable[[socket.socket], None]) -> WorkerOutput:
     """What became of the output that ``write`` sends."""
-
-    async def work() -> WorkerOutput:
-        ours, theirs = socket_pair()
-        theirs.setblocking(True)
-        output = WorkerOutput()
-        following = asyncio.create_task(output.follow(ours))
-        await asyncio.to_thread(write, theirs)
-        theirs.close()
-        await following
-        return output
-
-    return run_on(loop_kind, work())
+    ours, theirs = socket_pair()
+    theirs.setblocking(True)
+    output = WorkerOutput()
+    following = asyncio.create_task(output.follow(ours))
+    await asyncio.to_thread(write, theirs)
+    theirs.close()
+    await following
+    return output
 
 
-def test_output_is_passed_on_and_its_end_kept(
-    loop_kind: LoopKind, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_output_is_passed_on_and_its_end_kept(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"line {number}" for number in range(100)]
-    output = followed(loop_kind, lambda end: end.sendall("\n".join(lines).encode() + b"\n"))
+    output = await followed(lambda end: end.sendall("\n".join(lines).encode() + b"\n"))
 
     assert capsys.readouterr().err.splitlines() == lines
     assert output.tail() == "\n".join(lines[-20:])
@@ -43,34 +37,33 @@ def test_output_is_passed_on_and_its_end_kept(
     assert len(output.tail(1000).splitlines()) == 40
 
 
-def test_a_last_line_without_an_end_is_kept(loop_kind: LoopKind) -> None:
-    assert followed(loop_kind, lambda end: end.sendall(b"a\nKilled")).tail() == "a\nKilled"
+async def test_a_last_line_without_an_end_is_kept() -> None:
+    assert (await followed(lambda end: end.sendall(b"a\nKilled"))).tail() == "a\nKilled"
 
 
-def test_empty_lines_do_not_end_it(loop_kind: LoopKind) -> None:
-    assert followed(loop_kind, lambda end: end.sendall(b"a\n\n\nb\n")).tail() == "a\n\n\nb"
+async def test_empty_lines_do_not_end_it() -> None:
+    assert (await followed(lambda end: end.sendall(b"a\n\n\nb\n"))).tail() == "a\n\n\nb"
 
 
-def test_bytes_that_are_no_text_are_replaced(loop_kind: LoopKind) -> None:
+async def test_bytes_that_are_no_text_are_replaced() -> None:
     assert (
-        followed(loop_kind, lambda end: end.sendall(b"\xff!\n")).tail()
-        == "\N{REPLACEMENT CHARACTER}!"
-    )
+        await followed(lambda end: end.sendall(b"\xff!\n"))
+    ).tail() == "\N{REPLACEMENT CHARACTER}!"
 
 
-def test_a_line_beyond_all_limits_is_passed_on_too(
-    loop_kind: LoopKind, capsys: pytest.CaptureFixture[str]
+async def test_a_line_beyond_all_limits_is_passed_on_too(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     length = 300_000
-    output = followed(loop_kind, lambda end: end.sendall(b"x" * length + b"\nafter\n"))
+    output = await followed(lambda end: end.sendall(b"x" * length + b"\nafter\n"))
 
     assert output.tail().endswith("after")
     passed_on = capsys.readouterr().err.count("x")
     assert passed_on == length
 
 
-def test_nothing_at_all_is_fine(loop_kind: LoopKind) -> None:
-    assert followed(loop_kind, lambda _: None).tail() == ""
+async def test_nothing_at_all_is_fine() -> None:
+    assert (await followed(lambda _: None)).tail() == ""
 
 
 SPEAKING = """
@@ -83,7 +76,7 @@ subprocess.run(["echo", "by a child"])
 """
 
 
-def test_all_that_a_worker_and_its_children_print_is_redirected(loop_kind: LoopKind) -> None:
+async def test_all_that_a_worker_and_its_children_print_is_redirected() -> None:
     def speak(end: socket.socket) -> None:
         subprocess.run(
             python("-c", SPEAKING, str(end.fileno())),
@@ -93,4 +86,4 @@ def test_all_that_a_worker_and_its_children_print_is_redirected(loop_kind: LoopK
             timeout=30,
         )
 
-    assert followed(loop_kind, speak).tail() == "printed\nby native code\nby a child"
+    assert (await followed(speak)).tail() == "printed\nby native code\nby a child"

@@ -142,7 +142,7 @@ class Heard:
         self.started += 1
 
 
-def convert(
+async def convert(
     tmp_path: Path, book: Notebook, spec: JobSpec | None = None, heard: Heard | None = None
 ) -> JobResult:
     config = WorkerPoolConfig(max_workers=2, page_fanout=2)
@@ -152,16 +152,16 @@ def convert(
     spec = spec or task()
     folder.write_job(spec)
     request = RunRequest(spec, folder, listeners=(heard or Heard()).listeners())
-    return asyncio.run(PageFanOut(request, 60.0, book.run, config).convert())
+    return await PageFanOut(request, 60.0, book.run, config).convert()
 
 
-def test_a_long_pdf_is_counted_converted_in_slices_and_merged(tmp_path: Path) -> None:
+async def test_a_long_pdf_is_counted_converted_in_slices_and_merged(tmp_path: Path) -> None:
     async def act(spec: JobSpec, _: Listeners) -> None:
         if isinstance(spec.part, PageSlice):
             await book.two_at_work.wait()
 
     book, heard = Notebook([6], act), Heard()
-    convert(tmp_path, book, heard=heard)
+    await convert(tmp_path, book, heard=heard)
 
     first, *slices, last = [spec.part for spec in book.jobs]
     assert first == CountPages()
@@ -177,7 +177,9 @@ def test_a_long_pdf_is_counted_converted_in_slices_and_merged(tmp_path: Path) ->
     assert heard.started == 1
 
 
-def test_what_lies_in_the_folder_is_the_task_until_all_pages_are_there(tmp_path: Path) -> None:
+async def test_what_lies_in_the_folder_is_the_task_until_all_pages_are_there(
+    tmp_path: Path,
+) -> None:
     """The next server reads it, if this one is killed."""
     there: list[JobSpec] = []
     folder = TaskFolder(tmp_path / "t")
@@ -188,23 +190,23 @@ def test_what_lies_in_the_folder_is_the_task_until_all_pages_are_there(tmp_path:
 
     spec = task(callbacks=[{"url": "https://example.com/"}])
     TaskFolder.create(tmp_path, "t").write_job(spec)
-    convert(tmp_path, Notebook([4], act), spec)
+    await convert(tmp_path, Notebook([4], act), spec)
 
     assert there == [spec] * 3
 
 
-def test_a_short_pdf_is_converted_whole(tmp_path: Path) -> None:
+async def test_a_short_pdf_is_converted_whole(tmp_path: Path) -> None:
     book = Notebook([2])
-    convert(tmp_path, book)
+    await convert(tmp_path, book)
 
     assert [spec.part for spec in book.jobs] == [CountPages(), None]
 
 
-def test_a_slice_is_a_job_about_one_document_that_tells_no_client(tmp_path: Path) -> None:
+async def test_a_slice_is_a_job_about_one_document_that_tells_no_client(tmp_path: Path) -> None:
     callbacks = [{"url": "https://example.com/"}]
     spec = task(pdf("a.md"), pdf("b.pdf"), callbacks=callbacks, options={"do_ocr": False})
     book = Notebook([None, 3])
-    convert(tmp_path, book, spec)
+    await convert(tmp_path, book, spec)
 
     _, first, _, merge = book.jobs
     (document,) = first.sources
@@ -217,7 +219,7 @@ def test_a_slice_is_a_job_about_one_document_that_tells_no_client(tmp_path: Path
     assert merge.sources == spec.sources
 
 
-def test_progress_adds_up(tmp_path: Path) -> None:
+async def test_progress_adds_up(tmp_path: Path) -> None:
     def act(spec: JobSpec, listeners: Listeners) -> None:
         if isinstance(spec.part, PageSlice):
             for page in (1, 2):
@@ -228,14 +230,14 @@ def test_progress_adds_up(tmp_path: Path) -> None:
             listeners.on_progress(JobProgress(phase="assemble"))
 
     heard = Heard()
-    convert(tmp_path, Notebook([4], act), heard=heard)
+    await convert(tmp_path, Notebook([4], act), heard=heard)
 
     assert [p.completed_pages for p in heard.progress] == [1, 2, 3, 4, 4]
     assert {p.total_pages for p in heard.progress} == {4}
     assert [p.phase for p in heard.progress] == ["build"] * 4 + ["assemble"]
 
 
-def test_a_slice_that_fails_fails_the_task_and_the_others_are_stopped(tmp_path: Path) -> None:
+async def test_a_slice_that_fails_fails_the_task_and_the_others_are_stopped(tmp_path: Path) -> None:
     stopped = []
 
     async def act(spec: JobSpec, listeners: Listeners) -> None:
@@ -250,7 +252,7 @@ def test_a_slice_that_fails_fails_the_task_and_the_others_are_stopped(tmp_path: 
 
     book = Notebook([8], act)
     with pytest.raises(TaskFailed) as caught:
-        convert(tmp_path, book)
+        await convert(tmp_path, book)
 
     assert caught.value is LOST
     assert 1 in stopped
@@ -258,7 +260,7 @@ def test_a_slice_that_fails_fails_the_task_and_the_others_are_stopped(tmp_path: 
     assert not any(isinstance(spec.part, MergeSlices) for spec in book.jobs)
 
 
-def test_the_limit_is_that_of_the_task_and_says_how_far_it_came(tmp_path: Path) -> None:
+async def test_the_limit_is_that_of_the_task_and_says_how_far_it_came(tmp_path: Path) -> None:
     def act(spec: JobSpec, listeners: Listeners) -> None:
         if spec.part == PageSlice(first=1, last=2):
             listeners.on_progress(JobProgress(phase="build", completed_pages=1, total_pages=2))
@@ -267,7 +269,7 @@ def test_the_limit_is_that_of_the_task_and_says_how_far_it_came(tmp_path: Path) 
 
     book = Notebook([4], act)
     with pytest.raises(TaskFailed) as caught:
-        convert(tmp_path, book)
+        await convert(tmp_path, book)
 
     message = caught.value.failure.message
     assert "still running after 60 s (subprocess_timeout)" in message
@@ -275,9 +277,9 @@ def test_the_limit_is_that_of_the_task_and_says_how_far_it_came(tmp_path: Path) 
     assert all(limit <= 60 for limit in book.limits)
 
 
-def test_slices_share_the_time_for_a_document(tmp_path: Path) -> None:
+async def test_slices_share_the_time_for_a_document(tmp_path: Path) -> None:
     book = Notebook([4])
-    convert(tmp_path, book, task(options={"document_timeout": 30.0}))
+    await convert(tmp_path, book, task(options={"document_timeout": 30.0}))
 
     slices = [spec for spec in book.jobs if isinstance(spec.part, PageSlice)]
     assert all(0 < spec.options["document_timeout"] < 30 for spec in slices)

@@ -9,7 +9,7 @@ import pytest
 
 from docling_serve.subprocess_worker import WorkerConfig
 from tests.helpers import scriptable_child
-from tests.helpers.loops import LOOP_KINDS, LoopKind, run_on
+from tests.helpers.loops import ON_BOTH_LOOPS
 from tests.unit.subprocess_worker.pools import (
     ScriptedJob,
     open_pool,
@@ -17,79 +17,63 @@ from tests.unit.subprocess_worker.pools import (
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_is_left"),
-    pytest.mark.parametrize("loop_kind", LOOP_KINDS),
+    ON_BOTH_LOOPS,
 ]
 
 
 # ---- a job ---------------------------------------------------------------------------------------
 
 
-def test_a_job_is_run_and_its_reply_left_in_its_folder(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, progress=3)
-        async with open_pool() as pool:
-            result = await job.run(pool)
+async def test_a_job_is_run_and_its_reply_left_in_its_folder(tmp_path: Path) -> None:
+    job = ScriptedJob.make(tmp_path, progress=3)
+    async with open_pool() as pool:
+        result = await job.run(pool)
 
-            assert job.folder.result_file(result).read_bytes() == scriptable_child.REPLY
-            assert job.started.is_set()
-            assert [progress.completed_pages for progress in job.progress] == [1, 2, 3]
-            assert job.facts == {"pid": job.pid}
-            assert pool.metrics.as_dict()["tasks"] == 1
-            assert pool.metrics.overhead_seconds > 0
-
-    run_on(loop_kind, work())
+        assert job.folder.result_file(result).read_bytes() == scriptable_child.REPLY
+        assert job.started.is_set()
+        assert [progress.completed_pages for progress in job.progress] == [1, 2, 3]
+        assert job.facts == {"pid": job.pid}
+        assert pool.metrics.as_dict()["tasks"] == 1
+        assert pool.metrics.overhead_seconds > 0
 
 
-def test_what_a_worker_prints_is_printed_by_the_server(
-    loop_kind: LoopKind, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+async def test_what_a_worker_prints_is_printed_by_the_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def work() -> None:
-        async with open_pool() as pool:
-            await ScriptedJob.make(tmp_path, say="from the worker").run(pool)
-
-    run_on(loop_kind, work())
+    async with open_pool() as pool:
+        await ScriptedJob.make(tmp_path, say="from the worker").run(pool)
     assert "from the worker" in capsys.readouterr().err
 
 
-def test_ten_thousand_signs_of_progress_arrive(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, progress=10_000)
-        async with open_pool() as pool:
-            await job.run(pool)
+async def test_ten_thousand_signs_of_progress_arrive(tmp_path: Path) -> None:
+    job = ScriptedJob.make(tmp_path, progress=10_000)
+    async with open_pool() as pool:
+        await job.run(pool)
 
-            assert [p.completed_pages for p in job.progress] == list(range(1, 10_001))
-
-    run_on(loop_kind, work())
+        assert [p.completed_pages for p in job.progress] == list(range(1, 10_001))
 
 
 # ---- starts that fail ----------------------------------------------------------------------------
 
 
-def test_jobs_fail_after_several_failed_starts(loop_kind: LoopKind, tmp_path: Path) -> None:
+async def test_jobs_fail_after_several_failed_starts(tmp_path: Path) -> None:
     """Takes the 3 s that two back-offs last."""
+    jobs = [ScriptedJob.make(tmp_path) for _ in range(2)]
+    async with open_pool(main=scriptable_child.exits_at_start) as pool:
+        failures = await asyncio.gather(*(job.failure(pool) for job in jobs))
 
-    async def work() -> None:
-        jobs = [ScriptedJob.make(tmp_path) for _ in range(2)]
-        async with open_pool(main=scriptable_child.exits_at_start) as pool:
-            failures = await asyncio.gather(*(job.failure(pool) for job in jobs))
-
-            for failure in failures:
-                assert "could be started" in failure.message
-                assert (failure.category, failure.phase) == ("internal", "orchestration")
-                assert failure.retryable
-            assert pool.metrics.workers_started == 3
-            assert pool.metrics.stops == {"start_failed": 3}
-
-    run_on(loop_kind, work())
+        for failure in failures:
+            assert "could be started" in failure.message
+            assert (failure.category, failure.phase) == ("internal", "orchestration")
+            assert failure.retryable
+        assert pool.metrics.workers_started == 3
+        assert pool.metrics.stops == {"start_failed": 3}
 
 
-def test_a_job_survives_one_failed_start(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        worker = WorkerConfig(converter_config={"marker": str(tmp_path / "failed-once")})
-        main = scriptable_child.exits_at_first_start
-        async with open_pool(main=main, worker=worker) as pool:
-            await ScriptedJob.make(tmp_path).run(pool)
+async def test_a_job_survives_one_failed_start(tmp_path: Path) -> None:
+    worker = WorkerConfig(converter_config={"marker": str(tmp_path / "failed-once")})
+    main = scriptable_child.exits_at_first_start
+    async with open_pool(main=main, worker=worker) as pool:
+        await ScriptedJob.make(tmp_path).run(pool)
 
-            assert pool.metrics.stops["start_failed"] == 1
-
-    run_on(loop_kind, work())
+        assert pool.metrics.stops["start_failed"] == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.loops import LOOP_KINDS, LoopKind, run_on, turns, until
+from tests.helpers.loops import ON_BOTH_LOOPS, turns, until
 from tests.unit.subprocess_worker.pools import (
     KEPT,
     Gate,
@@ -21,156 +21,121 @@ from tests.unit.subprocess_worker.pools import (
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_is_left"),
-    pytest.mark.parametrize("loop_kind", LOOP_KINDS),
+    ON_BOTH_LOOPS,
 ]
 
 
 # ---- which worker --------------------------------------------------------------------------------
 
 
-def test_jobs_run_in_order_in_one_worker_while_jobs_wait(
-    loop_kind: LoopKind, tmp_path: Path
-) -> None:
-    async def work() -> None:
-        jobs = [ScriptedJob.make(tmp_path, holds_models=True) for _ in range(4)]
-        ended: list[ScriptedJob] = []
-        async with open_pool() as pool:
-            running = [job.begin(pool) for job in jobs]
-            for job, task in zip(jobs, running, strict=True):
-                job.note_end(task, ended)
-            await asyncio.gather(*running)
-            await turns(1)
+async def test_jobs_run_in_order_in_one_worker_while_jobs_wait(tmp_path: Path) -> None:
+    jobs = [ScriptedJob.make(tmp_path, holds_models=True) for _ in range(4)]
+    ended: list[ScriptedJob] = []
+    async with open_pool() as pool:
+        running = [job.begin(pool) for job in jobs]
+        for job, task in zip(jobs, running, strict=True):
+            job.note_end(task, ended)
+        await asyncio.gather(*running)
+        await turns(1)
 
-            assert ended == jobs
-            assert len({job.pid for job in jobs}) == 1
-            assert pool.metrics.workers_started == 1
-
-    run_on(loop_kind, work())
+        assert ended == jobs
+        assert len({job.pid for job in jobs}) == 1
+        assert pool.metrics.workers_started == 1
 
 
 @pytest.mark.parametrize("holds_models", [False, True])
-def test_after_the_last_job_no_worker_is_left(
-    loop_kind: LoopKind, tmp_path: Path, holds_models: bool
-) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, holds_models=holds_models)
-        async with open_pool() as pool:
-            await job.run(pool)
-            await gone(pool, job)
+async def test_after_the_last_job_no_worker_is_left(tmp_path: Path, holds_models: bool) -> None:
+    job = ScriptedJob.make(tmp_path, holds_models=holds_models)
+    async with open_pool() as pool:
+        await job.run(pool)
+        await gone(pool, job)
 
-            assert pool.metrics.stops == {"idle": 1}
-
-    run_on(loop_kind, work())
+        assert pool.metrics.stops == {"idle": 1}
 
 
 @pytest.mark.parametrize("holds_models", [False, True])
-def test_a_worker_stays_for_its_idle_time(
-    loop_kind: LoopKind, tmp_path: Path, holds_models: bool
-) -> None:
-    async def work() -> None:
-        first, second = (ScriptedJob.make(tmp_path, holds_models=holds_models) for _ in range(2))
-        async with open_pool(**KEPT) as pool:
-            await first.run(pool)
-            assert states(pool) == ["warm" if holds_models else "standby"]
-            await second.run(pool)
+async def test_a_worker_stays_for_its_idle_time(tmp_path: Path, holds_models: bool) -> None:
+    first, second = (ScriptedJob.make(tmp_path, holds_models=holds_models) for _ in range(2))
+    async with open_pool(**KEPT) as pool:
+        await first.run(pool)
+        assert states(pool) == ["warm" if holds_models else "standby"]
+        await second.run(pool)
 
-            assert first.pid == second.pid
-
-    run_on(loop_kind, work())
+        assert first.pid == second.pid
 
 
-def test_an_idle_worker_goes_when_its_time_is_up(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path, holds_models=True)
-        async with open_pool(idle_timeout_s=0.05) as pool:
-            await job.run(pool)
-            await gone(pool, job)
+async def test_an_idle_worker_goes_when_its_time_is_up(tmp_path: Path) -> None:
+    job = ScriptedJob.make(tmp_path, holds_models=True)
+    async with open_pool(idle_timeout_s=0.05) as pool:
+        await job.run(pool)
+        await gone(pool, job)
 
-            assert pool.metrics.stops == {"idle": 1}
-
-    run_on(loop_kind, work())
+        assert pool.metrics.stops == {"idle": 1}
 
 
-def test_no_more_jobs_run_than_there_are_slots(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        gate = Gate(tmp_path)
-        jobs = [gate.job(tmp_path) for _ in range(2)]
-        third = ScriptedJob.make(tmp_path)
-        async with open_pool(max_workers=2) as pool:
-            running = [job.begin(pool) for job in [*jobs, third]]
-            for job in jobs:
-                await job.introduced.wait()
-            assert not third.started.is_set()
-            assert pool.snapshot().waiting == 1
-            await gate.open()
-            await asyncio.gather(*running)
+async def test_no_more_jobs_run_than_there_are_slots(tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    jobs = [gate.job(tmp_path) for _ in range(2)]
+    third = ScriptedJob.make(tmp_path)
+    async with open_pool(max_workers=2) as pool:
+        running = [job.begin(pool) for job in [*jobs, third]]
+        for job in jobs:
+            await job.introduced.wait()
+        assert not third.started.is_set()
+        assert pool.snapshot().waiting == 1
+        await gate.open()
+        await asyncio.gather(*running)
 
-            assert jobs[0].pid != jobs[1].pid
-
-    run_on(loop_kind, work())
+        assert jobs[0].pid != jobs[1].pid
 
 
-def test_a_light_job_does_not_wait_for_a_heavy_one(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        heavy, light = ScriptedJob.make(tmp_path, do="hang"), ScriptedJob.make(tmp_path)
-        async with open_pool() as pool:
-            stuck = heavy.begin(pool)
-            await heavy.introduced.wait()
-            await pool.run(light.folder, "light", light=True)
-            stuck.cancel()
-            await asyncio.wait({stuck})
-
-    run_on(loop_kind, work())
+async def test_a_light_job_does_not_wait_for_a_heavy_one(tmp_path: Path) -> None:
+    heavy, light = ScriptedJob.make(tmp_path, do="hang"), ScriptedJob.make(tmp_path)
+    async with open_pool() as pool:
+        stuck = heavy.begin(pool)
+        await heavy.introduced.wait()
+        await pool.run(light.folder, "light", light=True)
+        stuck.cancel()
+        await asyncio.wait({stuck})
 
 
-def test_without_a_lane_light_jobs_wait_like_others(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        gate = Gate(tmp_path)
-        heavy, light = gate.job(tmp_path), ScriptedJob.make(tmp_path)
-        async with open_pool(light_workers=0) as pool:
-            first = heavy.begin(pool)
-            await heavy.introduced.wait()
-            second = asyncio.ensure_future(pool.run(light.folder, "light", light=True))
-            await turns(5)
-            assert pool.snapshot().waiting == 1
-            await gate.open()
-            await asyncio.gather(first, second)
-
-    run_on(loop_kind, work())
+async def test_without_a_lane_light_jobs_wait_like_others(tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    heavy, light = gate.job(tmp_path), ScriptedJob.make(tmp_path)
+    async with open_pool(light_workers=0) as pool:
+        first = heavy.begin(pool)
+        await heavy.introduced.wait()
+        second = asyncio.ensure_future(pool.run(light.folder, "light", light=True))
+        await turns(5)
+        assert pool.snapshot().waiting == 1
+        await gate.open()
+        await asyncio.gather(first, second)
 
 
 @pytest.mark.parametrize("holds_models", [True, False])
-def test_a_worker_is_replaced_after_its_jobs(
-    loop_kind: LoopKind, tmp_path: Path, holds_models: bool
-) -> None:
-    async def work() -> None:
-        jobs = [ScriptedJob.make(tmp_path, holds_models=holds_models) for _ in range(5)]
-        async with open_pool(max_tasks=2, prewarm=1, **KEPT) as pool:
-            for job in jobs:
-                await job.run(pool)
+async def test_a_worker_is_replaced_after_its_jobs(tmp_path: Path, holds_models: bool) -> None:
+    jobs = [ScriptedJob.make(tmp_path, holds_models=holds_models) for _ in range(5)]
+    async with open_pool(max_tasks=2, prewarm=1, **KEPT) as pool:
+        for job in jobs:
+            await job.run(pool)
 
-            pids = [job.pid for job in jobs]
-            assert len(set(pids)) == 3
-            await until(lambda: pool.metrics.stops["max_tasks"] == 2)
-
-    run_on(loop_kind, work())
+        pids = [job.pid for job in jobs]
+        assert len(set(pids)) == 3
+        await until(lambda: pool.metrics.stops["max_tasks"] == 2)
 
 
 @pytest.mark.parametrize(
     ("limit", "reason"), [("max_rss_bytes", "max_rss"), ("memory_limit_bytes", "memory_limit")]
 )
-def test_memory_is_bounded_between_jobs_and_in_them(
-    loop_kind: LoopKind, tmp_path: Path, limit: str, reason: str
+async def test_memory_is_bounded_between_jobs_and_in_them(
+    tmp_path: Path, limit: str, reason: str
 ) -> None:
-    async def work() -> None:
-        killed = limit == "memory_limit_bytes"
-        job = ScriptedJob.make(tmp_path, holds_models=True, do="hang" if killed else "succeed")
-        async with open_pool(**{limit: 1, **KEPT}) as pool:
-            assert await outcome(job.begin(pool)) == ("capacity" if killed else "done")
-            await no_worker_left(pool)
-            assert pool.metrics.stops == {reason: 1}
-
-    run_on(loop_kind, work())
+    killed = limit == "memory_limit_bytes"
+    job = ScriptedJob.make(tmp_path, holds_models=True, do="hang" if killed else "succeed")
+    async with open_pool(**{limit: 1, **KEPT}) as pool:
+        assert await outcome(job.begin(pool)) == ("capacity" if killed else "done")
+        await no_worker_left(pool)
+        assert pool.metrics.stops == {reason: 1}
 
 
 class SlowDevice:
@@ -193,73 +158,58 @@ class SlowDevice:
         """Nothing was noted."""
 
 
-def test_a_slot_is_free_when_the_device_memory_is_back(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        device = SlowDevice()
-        first = ScriptedJob.make(tmp_path, holds_models=True)
-        second = ScriptedJob.make(tmp_path)
-        async with open_pool(device=device) as pool:
-            await first.run(pool)
-            await device.waiting.wait()
-            waiting = second.begin(pool)
-            await turns(20)
-            assert states(pool) == ["releasing"]
-            assert not second.started.is_set()
-            device.back.set()
-            await waiting
-
-    run_on(loop_kind, work())
+async def test_a_slot_is_free_when_the_device_memory_is_back(tmp_path: Path) -> None:
+    device = SlowDevice()
+    first = ScriptedJob.make(tmp_path, holds_models=True)
+    second = ScriptedJob.make(tmp_path)
+    async with open_pool(device=device) as pool:
+        await first.run(pool)
+        await device.waiting.wait()
+        waiting = second.begin(pool)
+        await turns(20)
+        assert states(pool) == ["releasing"]
+        assert not second.started.is_set()
+        device.back.set()
+        await waiting
 
 
 # ---- spares --------------------------------------------------------------------------------------
 
 
-def test_prewarmed_workers_have_done_their_imports(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        job = ScriptedJob.make(tmp_path)
-        async with open_pool() as pool:
-            await pool.prewarm(2)
-            assert states(pool) == ["standby", "standby"]
-            assert not any(worker.holds_models for worker in pool.workers())
-            standby = {worker.pid for worker in pool.workers()}
-            await job.run(pool)
+async def test_prewarmed_workers_have_done_their_imports(tmp_path: Path) -> None:
+    job = ScriptedJob.make(tmp_path)
+    async with open_pool() as pool:
+        await pool.prewarm(2)
+        assert states(pool) == ["standby", "standby"]
+        assert not any(worker.holds_models for worker in pool.workers())
+        standby = {worker.pid for worker in pool.workers()}
+        await job.run(pool)
 
-            assert job.pid in standby
-            assert pool.metrics.workers_started == 2
-
-    run_on(loop_kind, work())
+        assert job.pid in standby
+        assert pool.metrics.workers_started == 2
 
 
-def test_the_configured_number_is_kept_from_the_start(loop_kind: LoopKind) -> None:
-    async def work() -> None:
-        async with open_pool(prewarm=2) as pool:
-            await pool.prewarm()
-            assert states(pool) == ["standby", "standby"]
-
-    run_on(loop_kind, work())
+async def test_the_configured_number_is_kept_from_the_start() -> None:
+    async with open_pool(prewarm=2) as pool:
+        await pool.prewarm()
+        assert states(pool) == ["standby", "standby"]
 
 
-def test_a_spare_that_loads_models_is_replaced(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        gate = Gate(tmp_path)
-        job = gate.job(tmp_path, loading=True, holds_models=True)
-        async with open_pool(prewarm=1) as pool:
-            await pool.prewarm()
-            running = job.begin(pool)
-            await until(lambda: states(pool) == ["loading", "standby"])
-            await gate.open()
-            await running
-
-    run_on(loop_kind, work())
+async def test_a_spare_that_loads_models_is_replaced(tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    job = gate.job(tmp_path, loading=True, holds_models=True)
+    async with open_pool(prewarm=1) as pool:
+        await pool.prewarm()
+        running = job.begin(pool)
+        await until(lambda: states(pool) == ["loading", "standby"])
+        await gate.open()
+        await running
 
 
-def test_a_spare_whose_job_needs_no_models_is_not(loop_kind: LoopKind, tmp_path: Path) -> None:
-    async def work() -> None:
-        async with open_pool(prewarm=1) as pool:
-            await pool.prewarm()
-            for _ in range(3):
-                await ScriptedJob.make(tmp_path).run(pool)
+async def test_a_spare_whose_job_needs_no_models_is_not(tmp_path: Path) -> None:
+    async with open_pool(prewarm=1) as pool:
+        await pool.prewarm()
+        for _ in range(3):
+            await ScriptedJob.make(tmp_path).run(pool)
 
-            assert pool.metrics.workers_started == 1
-
-    run_on(loop_kind, work())
+        assert pool.metrics.workers_started == 1

@@ -14,7 +14,6 @@ from docling_serve.subprocess_worker.config import StartMethod
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.template import TemplateReport, preload_module
 from tests.helpers import scriptable_child
-from tests.helpers.loops import run
 from tests.helpers.process_ends import has_ended
 from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool, pool_config
 
@@ -51,16 +50,14 @@ def test_the_template_modules_are_there(plugins: bool) -> None:
 
 
 @pytest.mark.usefixtures("nothing_is_left")
-def test_an_unfit_template_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unfit_template_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The fork server of these tests has nothing imported that converts."""
-
-    async def work() -> None:
-        async with open_pool(start_method="forkserver") as pool:
-            await pool.start()
-            await ScriptedJob.make(tmp_path).run(pool)
-            assert pool.snapshot().start_method == "spawn"
-
-    run(work(), within_s=30)
+    async with open_pool(start_method="forkserver") as pool:
+        await pool.start()
+        await ScriptedJob.make(tmp_path).run(pool)
+        assert pool.snapshot().start_method == "spawn"
     assert "workers are spawned: its imports failed" in caplog.text
 
 
@@ -77,38 +74,32 @@ class KillsAll(Guardian):
 
 @pytest.mark.usefixtures("nothing_is_left")
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_process_that_starts_while_all_are_killed_is_killed_too(method: StartMethod) -> None:
+async def test_a_process_that_starts_while_all_are_killed_is_killed_too(
+    method: StartMethod,
+) -> None:
     """The interpreter waits at its end for every process that it has started."""
-
-    async def work() -> None:
-        guardian = KillsAll()
-        starter = Starter(pool_config(start_method=method), scriptable_child.main, guardian)
-        guardian.starter = starter
-        with pytest.raises(ShuttingDown):
-            await starter.start(1)
-        assert has_ended(guardian.pid)
-        with pytest.raises(ShuttingDown):
-            await starter.start(2)
-        starter.close()
-        guardian.dismiss()
-
-    run(work())
+    guardian = KillsAll()
+    starter = Starter(pool_config(start_method=method), scriptable_child.main, guardian)
+    guardian.starter = starter
+    with pytest.raises(ShuttingDown):
+        await starter.start(1)
+    assert has_ended(guardian.pid)
+    with pytest.raises(ShuttingDown):
+        await starter.start(2)
+    starter.close()
+    guardian.dismiss()
 
 
 @pytest.mark.usefixtures("nothing_is_left")
-def test_every_process_is_started_from_one_thread_that_stays() -> None:
+async def test_every_process_is_started_from_one_thread_that_stays() -> None:
     """The kernel's parent-death signal follows the thread that started a process."""
-
-    async def work() -> None:
-        before = set(threading.enumerate())
-        starter = Starter(pool_config(), scriptable_child.main)
-        for number in range(3):
-            started = await starter.start(number)
-            started.process.kill()
-            assert await starter.reap(started.process) == -9
-            started.channel.close()
-            started.output.close()
-        assert len(set(threading.enumerate()) - before) == 1
-        starter.close()
-
-    run(work())
+    before = set(threading.enumerate())
+    starter = Starter(pool_config(), scriptable_child.main)
+    for number in range(3):
+        started = await starter.start(number)
+        started.process.kill()
+        assert await starter.reap(started.process) == -9
+        started.channel.close()
+        started.output.close()
+    assert len(set(threading.enumerate()) - before) == 1
+    starter.close()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from docling_serve.subprocess_worker.stopping import Ladder, Rung, kill_group, stop
-from tests.helpers.loops import LOOP_KINDS, LoopKind, run, run_on
+from tests.helpers.loops import ON_BOTH_LOOPS
 from tests.helpers.process_ends import has_ended
 
 NOBODY = 2**22 + 1  # beyond pid_max: signals to it reach no process
@@ -26,39 +26,27 @@ def _nothing() -> None:
     pass
 
 
-def test_who_listens_is_only_asked() -> None:
-    async def work() -> None:
-        exited = asyncio.Event()
-        assert await stop(NOBODY, exited, PATIENT, ask=exited.set) is Rung.ASKED
-
-    run(work())
+async def test_who_listens_is_only_asked() -> None:
+    exited = asyncio.Event()
+    assert await stop(NOBODY, exited, PATIENT, ask=exited.set) is Rung.ASKED
 
 
-def test_who_has_ended_already_is_not_signalled() -> None:
-    async def work() -> None:
-        exited = asyncio.Event()
-        exited.set()
-        assert await stop(NOBODY, exited, PATIENT, ask=_nothing) is Rung.ASKED
-
-    run(work())
+async def test_who_has_ended_already_is_not_signalled() -> None:
+    exited = asyncio.Event()
+    exited.set()
+    assert await stop(NOBODY, exited, PATIENT, ask=_nothing) is Rung.ASKED
 
 
-def test_who_survives_everything_is_reported() -> None:
-    async def work() -> None:
-        assert await stop(NOBODY, asyncio.Event(), QUICK, ask=_nothing) is Rung.SURVIVED
-
-    run(work())
+async def test_who_survives_everything_is_reported() -> None:
+    assert await stop(NOBODY, asyncio.Event(), QUICK, ask=_nothing) is Rung.SURVIVED
 
 
-def test_asking_can_be_left_out() -> None:
-    async def work() -> None:
-        asked: list[bool] = []
-        ladder = Ladder(ask_s=0, term_s=0.01, kill_s=0.01)
-        rung = await stop(NOBODY, asyncio.Event(), ladder, ask=lambda: asked.append(True))
-        assert rung is Rung.SURVIVED
-        assert not asked
-
-    run(work())
+async def test_asking_can_be_left_out() -> None:
+    asked: list[bool] = []
+    ladder = Ladder(ask_s=0, term_s=0.01, kill_s=0.01)
+    rung = await stop(NOBODY, asyncio.Event(), ladder, ask=lambda: asked.append(True))
+    assert rung is Rung.SURVIVED
+    assert not asked
 
 
 #: Each says so once it is set up, and then waits.
@@ -108,7 +96,7 @@ async def _stop(process: subprocess.Popen[str], ladder: Ladder, ask: Callable[[]
         os.close(descriptor)
 
 
-@pytest.mark.parametrize("loop_kind", LOOP_KINDS)
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize(
     ("script", "ladder", "rung", "code"),
     [
@@ -118,28 +106,28 @@ async def _stop(process: subprocess.Popen[str], ladder: Ladder, ask: Callable[[]
         ("ignores SIGTERM", Ladder(0, 0.01, 10), Rung.KILLED, -signal.SIGKILL),
     ],
 )
-def test_a_process_is_ended_by_the_first_rung_that_works(
-    loop_kind: LoopKind, script: str, ladder: Ladder, rung: Rung, code: int
+async def test_a_process_is_ended_by_the_first_rung_that_works(
+    script: str, ladder: Ladder, rung: Rung, code: int
 ) -> None:
     with _process(script) as (process, _):
         ask = process.stdin.close if script == "reads" and process.stdin else _nothing
 
-        assert run_on(loop_kind, _stop(process, ladder, ask)) is rung
+        assert await _stop(process, ladder, ask) is rung
         assert process.wait(30) == code
 
 
 @pytest.mark.parametrize("ladder", [Ladder(0, 10, 10), Ladder(0, 0.001, 10)])
-def test_what_a_process_started_ends_with_it(ladder: Ladder) -> None:
+async def test_what_a_process_started_ends_with_it(ladder: Ladder) -> None:
     with _process("has a child") as (process, child):
-        run(_stop(process, ladder, _nothing))
+        await _stop(process, ladder, _nothing)
 
         assert process.wait(30) < 0
         assert has_ended(int(child))
 
 
-def test_a_process_without_a_group_of_its_own_yet_is_ended_alone() -> None:
+async def test_a_process_without_a_group_of_its_own_yet_is_ended_alone() -> None:
     with _process("hangs", own_group=False) as (process, _):
-        assert run(_stop(process, Ladder(0, 10, 10), _nothing)) is Rung.TERMINATED
+        assert await _stop(process, Ladder(0, 10, 10), _nothing) is Rung.TERMINATED
 
 
 def test_a_group_is_killed_after_its_leader_has_gone() -> None:

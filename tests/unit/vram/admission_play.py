@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from docling_serve.subprocess_worker.admission import Grant, Waiting
@@ -11,7 +10,7 @@ from docling_serve.vram.admission import DEFAULT_RESERVE_BYTES, VramAdmission
 from docling_serve.vram.neighbours import UnloadReport, unload_external_models
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.sampling import GpuSampler
-from tests.helpers.loops import run, turns
+from tests.helpers.loops import turns
 from tests.helpers.stand_in_nvml import (
     StandInGpu,
     StandInNvml,
@@ -51,6 +50,7 @@ class Pool:
         )
         self.heard: list[Waiting] = []
         self.waits: list[asyncio.Task[Grant]] = []
+        self._before: set[asyncio.Task[Any]] = set()
 
     async def _unload(self) -> list[UnloadReport]:
         """Real requests to real servers: time stands still during them, not between them."""
@@ -105,23 +105,16 @@ class Pool:
         self.vram.release(grant)
         return grant
 
-    def end(self) -> None:
+    async def __aenter__(self) -> Pool:
+        self._before = asyncio.all_tasks()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The end. Nothing of the admission runs on afterwards."""
+        for task in self.waits:
+            task.cancel()
         self.vram.close()
         self.sampler.close()
-
-
-def play(scenario: Callable[[Pool], Coroutine[Any, Any, None]], pool: Callable[[], Pool]) -> None:
-    """Run a scenario, and hold afterwards that nothing of the admission runs on."""
-
-    async def main() -> None:
-        before = asyncio.all_tasks()
-        playing = pool()
-        await scenario(playing)
-        for task in playing.waits:
-            task.cancel()
-        playing.end()
         await turns(20)
-        left = [task for task in asyncio.all_tasks() - before if not task.done()]
-        assert left == []
-
-    run(main())
+        left = [task for task in asyncio.all_tasks() - self._before if not task.done()]
+        assert kind or left == []

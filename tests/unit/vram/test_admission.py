@@ -19,7 +19,7 @@ from tests.helpers.stand_in_nvml import (
     StandInNvml,
     StandInNvmlError,
 )
-from tests.unit.vram.admission_play import PID, RESERVE, Pool, play
+from tests.unit.vram.admission_play import PID, RESERVE, Pool
 from tests.unit.vram.neighbour_settings import Settings
 from tests.unit.vram.stand_in_neighbours import (
     StandInNeighbour,
@@ -35,8 +35,8 @@ def test_it_is_what_the_pool_asks_for() -> None:
     assert admission.counters.grants == 0
 
 
-def test_with_enough_free_memory_a_job_starts_at_once_on_its_gpu() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_with_enough_free_memory_a_job_starts_at_once_on_its_gpu() -> None:
+    async with Pool(StandInGpu("GPU-a")) as pool:
         grant = await pool.admit(within_s=0)
 
         assert (grant.kind, grant.device_uuid, grant.booked_bytes) == ("ocr", "GPU-a", RESERVE)
@@ -45,11 +45,9 @@ def test_with_enough_free_memory_a_job_starts_at_once_on_its_gpu() -> None:
         assert (pool.vram.counters.grants, pool.vram.counters.waits) == (1, 0)
         assert pool.nvml.open_count == 0
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a")))
 
-
-def test_without_a_gpu_every_job_starts_at_once_and_nothing_is_measured() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_without_a_gpu_every_job_starts_at_once_and_nothing_is_measured() -> None:
+    async with Pool() as pool:
         pool.nvml.init = StandInNvmlError(LIBRARY_NOT_FOUND)
         grant = await pool.admit(within_s=0)
         pool.vram.running(grant, "ocr", PID)
@@ -63,23 +61,19 @@ def test_without_a_gpu_every_job_starts_at_once_and_nothing_is_measured() -> Non
         assert pool.vram.use(grant).now_bytes is None
         assert pool.nvml.readings == 1
 
-    play(scenario, Pool)
 
-
-def test_one_after_the_other_without_a_pause_all_start() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_one_after_the_other_without_a_pause_all_start() -> None:
+    async with Pool() as pool:
         pool.nvml.init = StandInNvmlError(LIBRARY_NOT_FOUND)
         for _ in range(20):
             await pool.vram.admit("ocr")
         assert pool.vram.counters.grants == 20
 
-    play(scenario, Pool)
 
-
-def test_an_unknown_driver_is_said_once_and_stops_nobody(
+async def test_an_unknown_driver_is_said_once_and_stops_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def scenario(pool: Pool) -> None:
+    async with Pool(StandInGpu("GPU-a", used_bytes=24 * GIB)) as pool:
         pool.nvml.init = StandInNvmlError(UNKNOWN)
         with caplog.at_level(logging.WARNING, logger="docling_serve"):
             grants = [await pool.admit(within_s=0) for _ in range(3)]
@@ -89,11 +83,9 @@ def test_an_unknown_driver_is_said_once_and_stops_nobody(
         assert "free GPU memory is not known" in record.getMessage()
         assert "Unknown Error" in record.getMessage()
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a", used_bytes=24 * GIB)))
 
-
-def test_a_driver_that_falls_silent_is_waited_for_a_moment() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_a_driver_that_falls_silent_is_waited_for_a_moment() -> None:
+    async with Pool(StandInGpu("GPU-a", used_bytes=23 * GIB)) as pool:
         waiting = await pool.wait_for_it()
         pool.nvml.init = StandInNvmlError(UNKNOWN)
         await pool.time.pass_by(UNKNOWN_GRACE_S / 2)
@@ -103,27 +95,22 @@ def test_a_driver_that_falls_silent_is_waited_for_a_moment() -> None:
 
         assert waiting.result().device_uuid is None
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a", used_bytes=23 * GIB)))
 
-
-def test_without_figures_neighbours_are_asked_first() -> None:
+async def test_without_figures_neighbours_are_asked_first() -> None:
     with stand_in_ollama(StandInNeighbour(["llama3:latest"])) as ollama:
-
-        async def scenario(pool: Pool) -> None:
+        async with Pool(neighbours=Settings(ollama.url)) as pool:
             pool.nvml.init = StandInNvmlError(LIBRARY_NOT_FOUND)
             await pool.admit()
             assert ollama.models == []
             assert pool.vram.counters.evictions == 1
             assert pool.heard[0] == Waiting("neighbours on the GPU are asked to unload")
 
-        play(scenario, lambda: Pool(neighbours=Settings(ollama.url)))
-
 
 # ---- several workers -----------------------------------------------------------------------------
 
 
-def test_one_worker_loads_at_a_time_on_a_gpu() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_one_worker_loads_at_a_time_on_a_gpu() -> None:
+    async with Pool(StandInGpu("GPU-a")) as pool:
         first = await pool.admit()
         waiting = await pool.wait_for_it()
         assert "another worker is loading its models" in pool.heard[-1].reason
@@ -132,24 +119,20 @@ def test_one_worker_loads_at_a_time_on_a_gpu() -> None:
 
         assert waiting.result().device_uuid == "GPU-a"
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a")))
 
-
-def test_of_two_at_the_same_moment_the_first_starts() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_of_two_at_the_same_moment_the_first_starts() -> None:
+    async with Pool(StandInGpu("GPU-a")) as pool:
         tasks = [asyncio.create_task(pool.vram.admit("ocr")) for _ in range(2)]
         pool.waits = tasks
         await pool.time.pass_by(3)
 
         assert [task.done() for task in tasks] == [True, False]
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a")))
 
-
-def test_what_was_booked_and_not_taken_is_not_given_twice() -> None:
+async def test_what_was_booked_and_not_taken_is_not_given_twice() -> None:
     gpu = StandInGpu("GPU-a", total_bytes=8 * GIB)
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         await pool.one_job(gpu, 5 * GIB)
         first = await pool.admit()
         gpu.used_bytes, gpu.processes = GIB, ((PID, GIB),)
@@ -161,13 +144,11 @@ def test_what_was_booked_and_not_taken_is_not_given_twice() -> None:
         gpu.used_bytes, gpu.processes = 0, ()
         await pool.time.until(waiting.done)
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_worker_that_took_less_than_booked_leaves_the_rest_after_its_end_only() -> None:
+async def test_a_worker_that_took_less_than_booked_leaves_the_rest_after_its_end_only() -> None:
     gpu = StandInGpu("GPU-a", total_bytes=7 * GIB)
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         first = await pool.admit()
         gpu.used_bytes, gpu.processes = GIB, ((PID, GIB),)
         await pool.loads(first)
@@ -176,13 +157,11 @@ def test_a_worker_that_took_less_than_booked_leaves_the_rest_after_its_end_only(
         assert second.device_uuid == "GPU-a"
         assert pool.vram.use(first).now_bytes == GIB
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_cancelling_books_nothing() -> None:
+async def test_cancelling_books_nothing() -> None:
     gpu = StandInGpu("GPU-a", total_bytes=4 * GIB)
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         first = await pool.admit()
         cancelled = await pool.wait_for_it()
         behind = await pool.wait_for_it()
@@ -193,13 +172,11 @@ def test_cancelling_books_nothing() -> None:
         assert behind.result().device_uuid == "GPU-a"
         assert cancelled.cancelled()
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_cancelling_in_the_moment_of_the_grant_gives_it_back() -> None:
+async def test_cancelling_in_the_moment_of_the_grant_gives_it_back() -> None:
     gpu = StandInGpu("GPU-a", total_bytes=4 * GIB)
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         task = asyncio.create_task(pool.vram.admit("ocr"))
         while pool.vram.counters.grants == 0:
             await turns(1)
@@ -209,13 +186,11 @@ def test_cancelling_in_the_moment_of_the_grant_gives_it_back() -> None:
         assert task.cancelled()
         assert (await pool.admit(within_s=1)).device_uuid == "GPU-a"
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_one_cancelled_in_the_round_that_would_admit_it_books_nothing() -> None:
+async def test_one_cancelled_in_the_round_that_would_admit_it_books_nothing() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         await pool.one_job(gpu, 10 * GIB, "large")
         gpu.used_bytes = 18 * GIB
         tasks: list[asyncio.Task[Grant]] = []
@@ -232,13 +207,11 @@ def test_one_cancelled_in_the_round_that_would_admit_it_books_nothing() -> None:
         assert pool.vram.counters.grants == 1, "that of the job before"
         assert (await pool.admit("small", within_s=1)).device_uuid == "GPU-a"
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_worker_killed_while_it_loads_frees_the_way() -> None:
+async def test_a_worker_killed_while_it_loads_frees_the_way() -> None:
     gpu = StandInGpu("GPU-a", total_bytes=4 * GIB)
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         first = await pool.admit()
         pool.vram.running(first, "ocr", PID)
         waiting = await pool.wait_for_it()
@@ -248,11 +221,9 @@ def test_a_worker_killed_while_it_loads_frees_the_way() -> None:
         pool.vram.release(waiting.result())
         await pool.time.until(lambda: not pool.sampler.running)
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_closing_ends_the_measuring_it_began_itself() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_closing_ends_the_measuring_it_began_itself() -> None:
+    async with Pool(StandInGpu("GPU-a")) as pool:
         probe = GpuProbe(pool.nvml, environ={})
         vram = VramAdmission(probe, sleep=pool.time.sleep, clock=pool.time)
         vram.close()
@@ -265,11 +236,9 @@ def test_closing_ends_the_measuring_it_began_itself() -> None:
         await pool.time.pass_by(10)
         assert pool.nvml.readings == readings
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a")))
 
-
-def test_a_loop_that_is_cancelled_from_outside_cancels_those_who_wait() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_a_loop_that_is_cancelled_from_outside_cancels_those_who_wait() -> None:
+    async with Pool(StandInGpu("GPU-a", used_bytes=23 * GIB)) as pool:
         before = asyncio.all_tasks()
         waiting = await pool.wait_for_it()
         for task in asyncio.all_tasks() - before - {waiting}:
@@ -277,42 +246,36 @@ def test_a_loop_that_is_cancelled_from_outside_cancels_those_who_wait() -> None:
         await turns(10)
         assert waiting.cancelled()
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a", used_bytes=23 * GIB)))
 
-
-def test_closing_cancels_those_who_wait() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_closing_cancels_those_who_wait() -> None:
+    async with Pool(StandInGpu("GPU-a", used_bytes=23 * GIB)) as pool:
         waiting = await pool.wait_for_it()
         pool.vram.close()
         await turns(10)
         assert waiting.cancelled()
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a", used_bytes=23 * GIB)))
-
 
 # ---- figures that are wrong ----------------------------------------------------------------------
 
 
-def test_more_than_any_gpu_has_starts_on_an_empty_one_with_a_warning(
+async def test_more_than_any_gpu_has_starts_on_an_empty_one_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gpu = StandInGpu("GPU-a", total_bytes=2 * GIB)
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         with caplog.at_level(logging.WARNING, logger="docling_serve"):
             await pool.admit(within_s=0)
         assert "3.0 GiB wanted, 2.0 GiB available" in caplog.text
         assert pool.vram.counters.overcommitted == 1
         await pool.wait_for_it("other")  # not beside it, though
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_more_than_any_gpu_has_waits_for_the_neighbours_first() -> None:
+async def test_more_than_any_gpu_has_waits_for_the_neighbours_first() -> None:
     gpu = StandInGpu("GPU-a", total_bytes=2 * GIB, used_bytes=GIB)
     with stand_in_ollama(StandInNeighbour(["llama3:latest"])) as ollama:
+        async with Pool(gpu, neighbours=Settings(ollama.url)) as pool:
 
-        async def scenario(pool: Pool) -> None:
             def free() -> None:
                 gpu.used_bytes = 0
 
@@ -321,27 +284,26 @@ def test_more_than_any_gpu_has_waits_for_the_neighbours_first() -> None:
             assert gpu.used_bytes == 0
             assert pool.vram.counters.overcommitted == 1
 
-        play(scenario, lambda: Pool(gpu, neighbours=Settings(ollama.url)))
 
-
-def test_a_learned_figure_with_its_margin_does_not_block_a_gpu_that_is_always_shared() -> None:
+async def test_a_learned_figure_with_its_margin_does_not_block_a_gpu_that_is_always_shared() -> (
+    None
+):
     gpu = StandInGpu("GPU-a", total_bytes=8 * GIB)
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         await pool.one_job(gpu, 4 * GIB)
         gpu.used_bytes = int(3.8 * GIB)  # another program, from now on: 4.2 are left of 4.4 wanted
         waiting = await pool.wait_for_it(for_s=25)
         await pool.time.until(waiting.done, within_s=10)
         assert pool.vram.counters.overcommitted == 1
 
-    play(scenario, lambda: Pool(gpu))
-
 
 # ---- faults of ours ------------------------------------------------------------------------------
 
 
-def test_a_fault_in_deciding_reaches_those_who_wait_and_the_next_one_starts() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_a_fault_in_deciding_reaches_those_who_wait_and_the_next_one_starts() -> None:
+    async with Pool(StandInGpu("GPU-a", used_bytes=23 * GIB)) as pool:
+
         def fail(_: Waiting) -> None:
             raise RuntimeError("a fault of the listener")
 
@@ -349,5 +311,3 @@ def test_a_fault_in_deciding_reaches_those_who_wait_and_the_next_one_starts() ->
             await pool.time.drive(pool.vram.admit("ocr", fail))
         pool.nvml.gpus = (StandInGpu("GPU-a"),)
         assert (await pool.admit(within_s=1)).device_uuid == "GPU-a"
-
-    play(scenario, lambda: Pool(StandInGpu("GPU-a", used_bytes=23 * GIB)))

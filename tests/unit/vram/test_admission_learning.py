@@ -8,13 +8,13 @@ from tests.helpers.stand_in_nvml import (
     GIB,
     StandInGpu,
 )
-from tests.unit.vram.admission_play import PID, RESERVE, Pool, play
+from tests.unit.vram.admission_play import PID, RESERVE, Pool
 
 
-def test_the_next_of_a_kind_is_judged_by_what_the_last_took() -> None:
+async def test_the_next_of_a_kind_is_judged_by_what_the_last_took() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         booked = []
         for peak in (10 * GIB, 2 * GIB, 12 * GIB):
             grant = await pool.one_job(gpu, peak)
@@ -23,13 +23,11 @@ def test_the_next_of_a_kind_is_judged_by_what_the_last_took() -> None:
         # The reserve; 10 and a tenth; 9.2 and a tenth; 12 and a tenth.
         assert booked == [3, 11, 10.12, 13.2]
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_the_peak_counts_and_not_the_last_reading() -> None:
+async def test_the_peak_counts_and_not_the_last_reading() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         grant = await pool.admit()
         await pool.loads(grant)
         for used in (2 * GIB, 6 * GIB, GIB):
@@ -42,11 +40,9 @@ def test_the_peak_counts_and_not_the_last_reading() -> None:
         assert (use.now_bytes, use.peak_bytes) == (GIB, 6 * GIB)
         assert (await pool.admit()).booked_bytes == pytest.approx(6.6 * GIB, abs=GIB / 100)
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_readings_are_taken_while_a_job_runs_and_not_afterwards() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_readings_are_taken_while_a_job_runs_and_not_afterwards() -> None:
+    async with Pool(StandInGpu("GPU-a")) as pool:
         grant = await pool.admit()
         pool.vram.running(grant, "ocr", PID)
         before = pool.nvml.readings
@@ -55,36 +51,30 @@ def test_readings_are_taken_while_a_job_runs_and_not_afterwards() -> None:
         await pool.finishes(grant)
         await pool.time.until(lambda: not pool.sampler.running)
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a")))
 
-
-def test_a_kind_seen_to_use_no_gpu_starts_on_a_full_one() -> None:
+async def test_a_kind_seen_to_use_no_gpu_starts_on_a_full_one() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         await pool.one_job(gpu, 0)
         gpu.used_bytes = 24 * GIB
         grants = [await pool.admit(within_s=0) for _ in range(2)]
         assert [grant.booked_bytes for grant in grants] == [0, 0]
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_kind_that_begins_to_use_the_gpu_is_learned_anew() -> None:
+async def test_a_kind_that_begins_to_use_the_gpu_is_learned_anew() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         for peak in (0, 4 * GIB):
             assert (await pool.one_job(gpu, peak)).device_uuid == "GPU-a"
         assert (await pool.admit()).booked_bytes == pytest.approx(4.4 * GIB)
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_job_that_failed_early_teaches_nothing() -> None:
+async def test_a_job_that_failed_early_teaches_nothing() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         grant = await pool.admit()
         gpu.used_bytes, gpu.processes = GIB, ((PID, GIB),)
         await pool.loads(grant)
@@ -92,13 +82,11 @@ def test_a_job_that_failed_early_teaches_nothing() -> None:
         pool.vram.release(grant)
         assert (await pool.admit()).booked_bytes == RESERVE
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_worker_killed_in_its_job_can_only_raise_the_figure() -> None:
+async def test_a_worker_killed_in_its_job_can_only_raise_the_figure() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         for used, expected in ((GIB, RESERVE), (10 * GIB, 11 * GIB), (GIB, 11 * GIB)):
             grant = await pool.admit()
             gpu.used_bytes, gpu.processes = used, ((PID, used),)
@@ -109,13 +97,11 @@ def test_a_worker_killed_in_its_job_can_only_raise_the_figure() -> None:
             assert again.booked_bytes == expected
             pool.vram.release(again)
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_workers_whose_shares_are_a_guess_teach_nothing() -> None:
+async def test_workers_whose_shares_are_a_guess_teach_nothing() -> None:
     gpu = StandInGpu("GPU-a", processes=((123456, None),))
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         first = await pool.admit("ocr")
         await pool.loads(first, "ocr")
         second = await pool.admit("vlm")
@@ -128,24 +114,20 @@ def test_workers_whose_shares_are_a_guess_teach_nothing() -> None:
         gpu.used_bytes = 0
         assert (await pool.admit("vlm")).booked_bytes == RESERVE
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_job_that_was_never_measured_with_its_models_teaches_nothing() -> None:
-    async def scenario(pool: Pool) -> None:
+async def test_a_job_that_was_never_measured_with_its_models_teaches_nothing() -> None:
+    async with Pool(StandInGpu("GPU-a")) as pool:
         grant = await pool.admit()
         pool.vram.running(grant, "ocr", PID)
         pool.vram.finished(grant, completed=True)
         pool.vram.release(grant)
         assert (await pool.admit()).booked_bytes == RESERVE
 
-    play(scenario, lambda: Pool(StandInGpu("GPU-a")))
 
-
-def test_after_out_of_memory_the_retry_waits_for_more() -> None:
+async def test_after_out_of_memory_the_retry_waits_for_more() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         await pool.one_job(gpu, 8 * GIB)
         grant = await pool.admit()
         gpu.used_bytes, gpu.processes = 9 * GIB, ((PID, 9 * GIB),)
@@ -160,13 +142,11 @@ def test_after_out_of_memory_the_retry_waits_for_more() -> None:
         # A quarter more than the peak of 9, and a tenth as margin.
         assert pool.waits[0].result().booked_bytes == pytest.approx(12.375 * GIB)
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_worker_that_ran_two_kinds_teaches_about_neither() -> None:
+async def test_a_worker_that_ran_two_kinds_teaches_about_neither() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         grant = await pool.admit("ocr")
         await pool.loads(grant, "ocr")
         assert await pool.time.drive(pool.vram.extend(grant, "vlm"))
@@ -179,5 +159,3 @@ def test_a_worker_that_ran_two_kinds_teaches_about_neither() -> None:
             again = await pool.admit(kind)
             assert again.booked_bytes == RESERVE
             pool.vram.release(again)
-
-    play(scenario, lambda: Pool(gpu))

@@ -7,7 +7,7 @@ from tests.helpers.stand_in_nvml import (
     GIB,
     StandInGpu,
 )
-from tests.unit.vram.admission_play import Pool, play
+from tests.unit.vram.admission_play import Pool
 from tests.unit.vram.neighbour_settings import Settings
 from tests.unit.vram.stand_in_neighbours import (
     StandInNeighbour,
@@ -16,22 +16,20 @@ from tests.unit.vram.stand_in_neighbours import (
 )
 
 
-def test_a_neighbour_is_left_alone_while_there_is_room() -> None:
+async def test_a_neighbour_is_left_alone_while_there_is_room() -> None:
     with stand_in_ollama(StandInNeighbour(["llama3:latest"])) as ollama:
+        gpu = StandInGpu("GPU-a", used_bytes=20 * GIB)
 
-        async def scenario(pool: Pool) -> None:
+        async with Pool(gpu, neighbours=Settings(ollama.url)) as pool:
             await pool.admit()
             assert ollama.calls == []
 
-        gpu = StandInGpu("GPU-a", used_bytes=20 * GIB)
-        play(scenario, lambda: Pool(gpu, neighbours=Settings(ollama.url)))
 
-
-def test_a_neighbour_that_frees_late_is_waited_for_by_what_the_driver_says() -> None:
+async def test_a_neighbour_that_frees_late_is_waited_for_by_what_the_driver_says() -> None:
     gpu = StandInGpu("GPU-a", used_bytes=22 * GIB)
     with stand_in_ollama(StandInNeighbour(["llama3:latest"])) as ollama:
+        async with Pool(gpu, neighbours=Settings(ollama.url)) as pool:
 
-        async def scenario(pool: Pool) -> None:
             def free() -> None:
                 gpu.used_bytes = GIB
 
@@ -46,14 +44,14 @@ def test_a_neighbour_that_frees_late_is_waited_for_by_what_the_driver_says() -> 
             assert (counters.waits, counters.overcommitted) == (1, 0)
             assert "neighbours are asked to unload" in pool.heard[0].reason
 
-        play(scenario, lambda: Pool(gpu, neighbours=Settings(ollama.url)))
 
-
-def test_a_neighbour_that_reloads_at_once_is_asked_again() -> None:
+async def test_a_neighbour_that_reloads_at_once_is_asked_again() -> None:
     gpu = StandInGpu("GPU-a", used_bytes=22 * GIB)
     with stand_in_llama_swap(StandInNeighbour(["coder"])) as swap:
+        neighbours = Settings(unload_llama_swap_base_url=swap.url)
 
-        async def scenario(pool: Pool) -> None:
+        async with Pool(gpu, neighbours=neighbours) as pool:
+
             def unloaded() -> None:
                 if pool.vram.counters.evictions == 0:
                     pool.time.after(1.0, lambda: swap.models.append("coder"))
@@ -67,15 +65,13 @@ def test_a_neighbour_that_reloads_at_once_is_asked_again() -> None:
             assert swap.calls.count("GET /unload") == 2
             assert pool.vram.counters.waits == 1
 
-        neighbours = Settings(unload_llama_swap_base_url=swap.url)
-        play(scenario, lambda: Pool(gpu, neighbours=neighbours))
 
-
-def test_a_neighbour_that_never_frees_keeps_the_job_waiting_and_the_reason_shown() -> None:
+async def test_a_neighbour_that_never_frees_keeps_the_job_waiting_and_the_reason_shown() -> None:
     gpu = StandInGpu("GPU-a", used_bytes=int(21.5 * GIB))
     with stand_in_ollama(StandInNeighbour(["llama3:latest"], keeps=True)) as ollama:
+        neighbours = Settings(ollama.url, unload_external_model_timeout=5)
 
-        async def scenario(pool: Pool) -> None:
+        async with Pool(gpu, neighbours=neighbours) as pool:
             waiting = await pool.wait_for_it(for_s=60)
             asked = ollama.calls.count("POST /api/generate llama3:latest")
             assert asked == 3, "again, but ever less often"
@@ -94,15 +90,12 @@ def test_a_neighbour_that_never_frees_keeps_the_job_waiting_and_the_reason_shown
             gpu.used_bytes = 0
             assert (await pool.admit(within_s=1)).device_uuid == "GPU-a"
 
-        neighbours = Settings(ollama.url, unload_external_model_timeout=5)
-        play(scenario, lambda: Pool(gpu, neighbours=neighbours))
 
-
-def test_each_wait_asks_anew() -> None:
+async def test_each_wait_asks_anew() -> None:
     gpu = StandInGpu("GPU-a", used_bytes=22 * GIB)
     with stand_in_ollama(StandInNeighbour(["llama3:latest"])) as ollama:
+        async with Pool(gpu, neighbours=Settings(ollama.url)) as pool:
 
-        async def scenario(pool: Pool) -> None:
             def free() -> None:
                 gpu.used_bytes = 0
 
@@ -114,18 +107,13 @@ def test_each_wait_asks_anew() -> None:
                 gpu.used_bytes, ollama.models = 22 * GIB, ["llama3:latest"]
             assert pool.time.now < SETTLE_S, "though neighbours are not asked twice in a wait"
 
-        play(scenario, lambda: Pool(gpu, neighbours=Settings(ollama.url)))
 
-
-def test_a_neighbour_that_cannot_be_asked_stops_nobody_for_whom_there_is_room() -> None:
+async def test_a_neighbour_that_cannot_be_asked_stops_nobody_for_whom_there_is_room() -> None:
     gpu = StandInGpu("GPU-a", used_bytes=22 * GIB)
     with stand_in_ollama(StandInNeighbour(["llama3:latest"], errors=1000)) as ollama:
-
-        async def scenario(pool: Pool) -> None:
+        async with Pool(gpu, neighbours=Settings(ollama.url)) as pool:
             waiting = await pool.wait_for_it(for_s=5)
             gpu.used_bytes = 0
             await pool.time.until(waiting.done)
             assert waiting.result().device_uuid == "GPU-a"
             assert pool.vram.counters.evictions == 0
-
-        play(scenario, lambda: Pool(gpu, neighbours=Settings(ollama.url)))

@@ -9,7 +9,7 @@ from tests.helpers.stand_in_nvml import (
     StandInGpu,
     StandInNvmlError,
 )
-from tests.unit.vram.admission_play import PID, Pool, play
+from tests.unit.vram.admission_play import PID, Pool
 from tests.unit.vram.neighbour_settings import Settings
 from tests.unit.vram.stand_in_neighbours import (
     StandInNeighbour,
@@ -25,23 +25,21 @@ async def warm(pool: Pool, gpu: StandInGpu, taken: int) -> Grant:
     return grant
 
 
-def test_a_warm_worker_may_run_its_own_kind_without_a_question() -> None:
+async def test_a_warm_worker_may_run_its_own_kind_without_a_question() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         grant = await warm(pool, gpu, 3 * GIB)
         gpu.used_bytes = 24 * GIB
         readings = pool.nvml.readings
         assert await pool.vram.extend(grant, "ocr")
         assert pool.nvml.readings == readings
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_warm_worker_takes_another_kind_only_into_free_memory() -> None:
+async def test_a_warm_worker_takes_another_kind_only_into_free_memory() -> None:
     gpu = StandInGpu("GPU-a", total_bytes=8 * GIB)
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         grant = await warm(pool, gpu, 3 * GIB)
         gpu.used_bytes = 6 * GIB  # a neighbour came
         assert not await pool.time.drive(pool.vram.extend(grant, "vlm"))
@@ -50,13 +48,11 @@ def test_a_warm_worker_takes_another_kind_only_into_free_memory() -> None:
         pool.vram.loaded(grant)
         assert not await pool.time.drive(pool.vram.extend(grant, "third")), "5 free, 3 promised"
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_warm_worker_loads_another_kind_in_its_turn() -> None:
+async def test_a_warm_worker_loads_another_kind_in_its_turn() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         grant = await warm(pool, gpu, 3 * GIB)
         starting = await pool.admit("ocr")
         assert not await pool.time.drive(pool.vram.extend(grant, "vlm"))
@@ -65,50 +61,41 @@ def test_a_warm_worker_loads_another_kind_in_its_turn() -> None:
         await pool.wait_for_it("ocr")
         assert "another worker is loading" in pool.heard[-1].reason
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_warm_worker_leaves_the_memory_to_those_who_wait() -> None:
+async def test_a_warm_worker_leaves_the_memory_to_those_who_wait() -> None:
     gpu = StandInGpu("GPU-a", total_bytes=8 * GIB)
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         await pool.one_job(gpu, 7 * GIB, "large")
         grant = await warm(pool, gpu, 3 * GIB)
         await pool.wait_for_it("large")
         assert not await pool.time.drive(pool.vram.extend(grant, "vlm")), "though 5 are free"
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_warm_worker_takes_a_kind_that_needs_no_gpu_without_a_question() -> None:
+async def test_a_warm_worker_takes_a_kind_that_needs_no_gpu_without_a_question() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         await pool.one_job(gpu, 0, "text")
         grant = await warm(pool, gpu, 3 * GIB)
         readings = pool.nvml.readings
         assert await pool.vram.extend(grant, "text")
         assert pool.nvml.readings == readings
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_a_warm_worker_goes_on_when_the_driver_falls_silent() -> None:
+async def test_a_warm_worker_goes_on_when_the_driver_falls_silent() -> None:
     gpu = StandInGpu("GPU-a")
 
-    async def scenario(pool: Pool) -> None:
+    async with Pool(gpu) as pool:
         grant = await warm(pool, gpu, 3 * GIB)
         pool.nvml.init = StandInNvmlError(UNKNOWN)
         assert await pool.time.drive(pool.vram.extend(grant, "vlm"))
 
-    play(scenario, lambda: Pool(gpu))
 
-
-def test_an_idle_worker_of_ours_is_to_go_for_one_that_waits() -> None:
+async def test_an_idle_worker_of_ours_is_to_go_for_one_that_waits() -> None:
     gpu = StandInGpu("GPU-a", total_bytes=6 * GIB)
     with stand_in_ollama(StandInNeighbour(["llama3:latest"])) as ollama:
-
-        async def scenario(pool: Pool) -> None:
+        async with Pool(gpu, neighbours=Settings(ollama.url)) as pool:
             idle = await warm(pool, gpu, 4 * GIB)
             waiting = await pool.wait_for_it("vlm", for_s=30)
             assert pool.heard[-1].for_own_workers
@@ -118,5 +105,3 @@ def test_an_idle_worker_of_ours_is_to_go_for_one_that_waits() -> None:
             gpu.used_bytes, gpu.processes = 0, ()
             pool.vram.release(idle)
             await pool.time.until(waiting.done)
-
-        play(scenario, lambda: Pool(gpu, neighbours=Settings(ollama.url)))

@@ -5,25 +5,24 @@ import threading
 
 from docling_serve.vram.background import Pause, read_in_background
 from docling_serve.vram.nvml import GpuProbe
-from docling_serve.vram.readings import GpuReading, GpuState
-from tests.helpers.loops import run
+from docling_serve.vram.readings import GpuState
 from tests.helpers.stand_in_nvml import StandInGpu, StandInNvml
 
 
-def test_a_reading_does_not_run_on_the_event_loop() -> None:
+async def test_a_reading_does_not_run_on_the_event_loop() -> None:
     threads: list[threading.Thread] = []
     nvml = StandInNvml(
         [StandInGpu("GPU-a")], on_init=lambda: threads.append(threading.current_thread())
     )
 
-    reading = run(read_in_background(GpuProbe(nvml, environ={})))
+    reading = await read_in_background(GpuProbe(nvml, environ={}))
 
     assert reading.state is GpuState.KNOWN
     assert threads[0] is not threading.current_thread()
     assert threads[0].daemon, "a driver that hangs must not keep the server from ending"
 
 
-def test_a_driver_that_hangs_is_unknown_and_delivers_to_nobody() -> None:
+async def test_a_driver_that_hangs_is_unknown_and_delivers_to_nobody() -> None:
     go_on = threading.Event()
 
     def hang() -> None:
@@ -31,10 +30,7 @@ def test_a_driver_that_hangs_is_unknown_and_delivers_to_nobody() -> None:
 
     nvml = StandInNvml([StandInGpu("GPU-a")], on_init=hang)
 
-    async def read() -> GpuReading:
-        return await read_in_background(GpuProbe(nvml, environ={}), limit_s=0.001)
-
-    reading = run(read())
+    reading = await read_in_background(GpuProbe(nvml, environ={}), limit_s=0.001)
     late = next(thread for thread in threading.enumerate() if thread.name == "gpu-reading")
     go_on.set()
     late.join(timeout=60)
@@ -47,28 +43,22 @@ def test_a_driver_that_hangs_is_unknown_and_delivers_to_nobody() -> None:
     assert nvml.open_count == 0, "the late reading closed the library"
 
 
-def test_a_pause_can_be_cut_short_also_before_it_begins() -> None:
+async def test_a_pause_can_be_cut_short_also_before_it_begins() -> None:
     async def never(_seconds: float) -> None:
         await asyncio.Event().wait()
 
-    async def cut_twice() -> None:
-        pause = Pause(never)
-        pause.cut()
-        await pause.wait(1.0)
-        asyncio.get_running_loop().call_soon(pause.cut)
-        await pause.wait(1.0)
-
-    run(cut_twice())
+    pause = Pause(never)
+    pause.cut()
+    await pause.wait(1.0)
+    asyncio.get_running_loop().call_soon(pause.cut)
+    await pause.wait(1.0)
 
 
-def test_a_pause_ends_with_its_time() -> None:
+async def test_a_pause_ends_with_its_time() -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    async def wait() -> None:
-        await Pause(sleep).wait(0.25)
-
-    run(wait())
+    await Pause(sleep).wait(0.25)
     assert slept == [0.25]

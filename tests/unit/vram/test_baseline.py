@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Collection
 
@@ -35,7 +34,7 @@ class Time:
         self.now += seconds
 
 
-def wait(
+async def wait(
     nvml: StandInNvml,
     *,
     seen_pids: Collection[int] = (),
@@ -45,24 +44,22 @@ def wait(
     """Take the baseline as the first reading, then wait from the second on."""
     probe = GpuProbe(nvml, environ={})
     time = time or Time()
-    return asyncio.run(
-        wait_until_released(
-            probe,
-            MemoryBaseline.take(probe),
-            timeout_s,
-            20 * MIB,
-            seen_pids=seen_pids,
-            sleep=time.sleep,
-            clock=time,
-        )
+    return await wait_until_released(
+        probe,
+        MemoryBaseline.take(probe),
+        timeout_s,
+        20 * MIB,
+        seen_pids=seen_pids,
+        sleep=time.sleep,
+        clock=time,
     )
 
 
-def test_waits_until_memory_is_back_at_the_baseline() -> None:
+async def test_waits_until_memory_is_back_at_the_baseline() -> None:
     used = [500 * MIB, 3 * GIB, 2 * GIB, 519 * MIB]
     time = Time()
 
-    report = wait(StandInNvml([StandInGpu("GPU-a", used_bytes=used)]), time=time)
+    report = await wait(StandInNvml([StandInGpu("GPU-a", used_bytes=used)]), time=time)
 
     assert report.released is True
     assert time.slept == [0.25, 0.25]
@@ -72,17 +69,17 @@ def test_waits_until_memory_is_back_at_the_baseline() -> None:
     ]
 
 
-def test_compares_with_the_baseline_and_never_with_zero() -> None:
+async def test_compares_with_the_baseline_and_never_with_zero() -> None:
     gpu = StandInGpu("GPU-a", used_bytes=[6 * GIB, 6 * GIB])
 
-    assert wait(StandInNvml([gpu])).released is True
+    assert (await wait(StandInNvml([gpu]))).released is True
 
 
-def test_memory_that_stays_is_reported_when_the_time_is_over() -> None:
+async def test_memory_that_stays_is_reported_when_the_time_is_over() -> None:
     gpu = StandInGpu("GPU-a", used_bytes=[0, GIB])
     time = Time()
 
-    report = wait(StandInNvml([gpu]), timeout_s=0.6, time=time)
+    report = await wait(StandInNvml([gpu]), timeout_s=0.6, time=time)
 
     assert report.released is False
     assert time.slept[:2] == [0.25, 0.25]
@@ -90,58 +87,58 @@ def test_memory_that_stays_is_reported_when_the_time_is_over() -> None:
     assert "GPU-a has 1024 MiB in use, 0 MiB before" in report.reason
 
 
-def test_another_programs_growth_does_not_block_when_pids_are_known() -> None:
+async def test_another_programs_growth_does_not_block_when_pids_are_known() -> None:
     gpu = StandInGpu(
         "GPU-a",
         used_bytes=[0, 9 * GIB, 8 * GIB],
         processes=[(), ((WORKER, 2 * GIB), (OTHER, 7 * GIB)), ((OTHER, 8 * GIB),)],
     )
 
-    report = wait(StandInNvml([gpu]), seen_pids={WORKER})
+    report = await wait(StandInNvml([gpu]), seen_pids={WORKER})
 
     assert report.released is True
     assert report.waited_s == 0.25
 
 
-def test_a_worker_that_is_still_listed_holds_its_memory() -> None:
+async def test_a_worker_that_is_still_listed_holds_its_memory() -> None:
     # Another program freed as much as the worker took: the device alone would look released.
     gpu = StandInGpu("GPU-a", used_bytes=[4 * GIB, GIB], processes=[(), ((WORKER, None),)])
 
-    assert wait(StandInNvml([gpu]), seen_pids={WORKER}).released is False
+    assert (await wait(StandInNvml([gpu]), seen_pids={WORKER})).released is False
 
 
-def test_pids_that_were_never_seen_prove_nothing() -> None:
+async def test_pids_that_were_never_seen_prove_nothing() -> None:
     # Inside a container: the list has the host's numbers.
     gpu = StandInGpu("GPU-a", used_bytes=[0, GIB], processes=[(), ((123456, GIB),)])
 
-    assert wait(StandInNvml([gpu]), seen_pids=()).released is False
+    assert (await wait(StandInNvml([gpu]), seen_pids=())).released is False
 
 
-def test_without_a_process_list_the_device_decides() -> None:
+async def test_without_a_process_list_the_device_decides() -> None:
     gpu = StandInGpu("GPU-a", used_bytes=[0, GIB, 0], processes=StandInNvmlError(NO_PERMISSION))
 
-    report = wait(StandInNvml([gpu]), seen_pids={WORKER})
+    report = await wait(StandInNvml([gpu]), seen_pids={WORKER})
 
     assert report.released is True
     assert report.waited_s == 0.25
 
 
-def test_every_gpu_has_to_be_back() -> None:
+async def test_every_gpu_has_to_be_back() -> None:
     first = StandInGpu("GPU-a", used_bytes=[0, 0])
     second = StandInGpu("GPU-b", used_bytes=[0, GIB])
 
-    report = wait(StandInNvml([first, second]))
+    report = await wait(StandInNvml([first, second]))
 
     assert report.released is False
     assert [device.released for device in report.devices] == [True, False]
     assert "GPU-a" not in report.reason
 
 
-def test_a_driver_that_stops_answering_ends_the_wait_at_once() -> None:
+async def test_a_driver_that_stops_answering_ends_the_wait_at_once() -> None:
     gpu = StandInGpu("GPU-a", used_bytes=[0, GIB])
     time = Time()
 
-    report = wait(StandInNvml([gpu], init=[None, StandInNvmlError(UNKNOWN)]), time=time)
+    report = await wait(StandInNvml([gpu], init=[None, StandInNvmlError(UNKNOWN)]), time=time)
 
     assert report.released is None
     assert time.slept == []
@@ -149,37 +146,37 @@ def test_a_driver_that_stops_answering_ends_the_wait_at_once() -> None:
     assert "Unknown Error" in report.reason
 
 
-def test_a_gpu_that_cannot_be_read_leaves_the_answer_open() -> None:
+async def test_a_gpu_that_cannot_be_read_leaves_the_answer_open() -> None:
     lost = StandInGpu("GPU-a", used_bytes=[0, StandInNvmlError(UNKNOWN)])
     fine = StandInGpu("GPU-b", used_bytes=[0, GIB, 0])
 
-    report = wait(StandInNvml([lost, fine]))
+    report = await wait(StandInNvml([lost, fine]))
 
     assert report.released is None
     assert report.waited_s == 0.25, "the readable one is still waited for"
     assert "GPU-a: Unknown Error" in report.reason
 
 
-def test_without_a_gpu_there_is_nothing_to_wait_for() -> None:
+async def test_without_a_gpu_there_is_nothing_to_wait_for() -> None:
     time = Time()
 
-    report = wait(StandInNvml(init=StandInNvmlError(LIBRARY_NOT_FOUND)), time=time)
+    report = await wait(StandInNvml(init=StandInNvmlError(LIBRARY_NOT_FOUND)), time=time)
 
     assert report.released is None
     assert report.devices == ()
     assert time.slept == []
 
 
-def test_without_figures_at_the_start_nothing_is_claimed() -> None:
+async def test_without_figures_at_the_start_nothing_is_claimed() -> None:
     nvml = StandInNvml([StandInGpu("GPU-a")], init=[StandInNvmlError(UNKNOWN), None])
 
-    report = wait(nvml)
+    report = await wait(nvml)
 
     assert report.released is None
     assert "no baseline" in report.reason
 
 
-def test_a_driver_call_that_hangs_does_not_hang_the_wait() -> None:
+async def test_a_driver_call_that_hangs_does_not_hang_the_wait() -> None:
     go_on = threading.Event()
     nvml = StandInNvml([StandInGpu("GPU-a")])
     probe = GpuProbe(nvml, environ={})
@@ -188,14 +185,11 @@ def test_a_driver_call_that_hangs_does_not_hang_the_wait() -> None:
     def hang() -> None:
         assert go_on.wait(timeout=60)
 
-    async def run() -> ReleaseReport:
-        nvml.on_init = hang
-        try:
-            return await wait_until_released(probe, baseline, 5.0, read_limit_s=0.001)
-        finally:
-            go_on.set()
-
-    report = asyncio.run(run())
+    nvml.on_init = hang
+    try:
+        report = await wait_until_released(probe, baseline, 5.0, read_limit_s=0.001)
+    finally:
+        go_on.set()
 
     assert report.released is None
     assert "does not answer" in report.reason

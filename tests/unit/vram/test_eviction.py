@@ -9,7 +9,7 @@ import pytest
 from docling_serve.vram.admission_rules import NeighbourView
 from docling_serve.vram.eviction import LONGEST_INTERVAL_S, SETTLE_S, Eviction
 from docling_serve.vram.neighbours import UnloadOutcome, UnloadReport
-from tests.helpers.loops import run, turns
+from tests.helpers.loops import turns
 from tests.unit.vram.stepped_time import SteppedTime
 
 READY, ASKING, QUIET = (
@@ -50,96 +50,78 @@ def test_without_neighbours_nobody_is_asked() -> None:
     assert eviction.view() == QUIET
 
 
-def test_memory_may_come_until_it_has_had_time_to_settle() -> None:
-    async def main() -> None:
-        asked = Asked()
-        assert asked.eviction.view() == READY
-        asked.eviction.ask()
-        await turns(2)
-        assert asked.eviction.view() == ASKING
-        await asked.round(UnloadOutcome.UNLOADED)
-        assert asked.rounds == 1, "one round at a time"
-        assert [report.outcome for report in asked.heard[0]] == [UnloadOutcome.UNLOADED]
-        asked.time.now += SETTLE_S - 1
-        assert asked.eviction.view() == ASKING
-        asked.time.now += 1
-        assert asked.eviction.view() == READY
-
-    run(main())
+async def test_memory_may_come_until_it_has_had_time_to_settle() -> None:
+    asked = Asked()
+    assert asked.eviction.view() == READY
+    asked.eviction.ask()
+    await turns(2)
+    assert asked.eviction.view() == ASKING
+    await asked.round(UnloadOutcome.UNLOADED)
+    assert asked.rounds == 1, "one round at a time"
+    assert [report.outcome for report in asked.heard[0]] == [UnloadOutcome.UNLOADED]
+    asked.time.now += SETTLE_S - 1
+    assert asked.eviction.view() == ASKING
+    asked.time.now += 1
+    assert asked.eviction.view() == READY
 
 
 @pytest.mark.parametrize(
     "answer",
     [UnloadOutcome.NOTHING_LOADED, UnloadOutcome.UNREACHABLE, RuntimeError("a fault of ours")],
 )
-def test_nothing_more_is_expected_of_one_that_held_nothing(
+async def test_nothing_more_is_expected_of_one_that_held_nothing(
     answer: UnloadOutcome | Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
+    with caplog.at_level(logging.ERROR):
         asked = Asked()
         await asked.round(answer)
         assert asked.eviction.view() == QUIET
         assert len(asked.heard) == 1
-
-    with caplog.at_level(logging.ERROR):
-        run(main())
     assert ("could not be asked" in caplog.text) == isinstance(answer, Exception)
 
 
-def test_the_intervals_grow_up_to_a_limit_and_start_anew_with_the_next_wait() -> None:
-    async def main() -> None:
-        asked = Asked()
-        intervals = []
-        for _ in range(7):
-            await asked.round(UnloadOutcome.NOTHING_LOADED)
-            began = asked.time.now
-            while not asked.eviction.view().may_be_asked:
-                asked.time.now += 1
-            intervals.append(asked.time.now - began)
-        assert intervals == [10, 20, 40, 80, 160, LONGEST_INTERVAL_S, LONGEST_INTERVAL_S]
-        await asked.round(UnloadOutcome.UNLOADED)
-        asked.eviction.forget()
-        assert asked.eviction.view() == READY
-
-    run(main())
+async def test_the_intervals_grow_up_to_a_limit_and_start_anew_with_the_next_wait() -> None:
+    asked = Asked()
+    intervals = []
+    for _ in range(7):
+        await asked.round(UnloadOutcome.NOTHING_LOADED)
+        began = asked.time.now
+        while not asked.eviction.view().may_be_asked:
+            asked.time.now += 1
+        intervals.append(asked.time.now - began)
+    assert intervals == [10, 20, 40, 80, 160, LONGEST_INTERVAL_S, LONGEST_INTERVAL_S]
+    await asked.round(UnloadOutcome.UNLOADED)
+    asked.eviction.forget()
+    assert asked.eviction.view() == READY
 
 
-def test_a_round_that_is_forgotten_is_still_counted_and_delays_nobody() -> None:
-    async def main() -> None:
-        asked = Asked()
-        asked.eviction.ask()
-        await turns(2)
-        asked.eviction.forget()
-        assert asked.eviction.view() == ASKING
-        asked.answers.put_nowait(UnloadOutcome.UNLOADED)
-        await turns(10)
-        assert len(asked.heard) == 1
-        assert asked.eviction.view() == READY
-
-    run(main())
+async def test_a_round_that_is_forgotten_is_still_counted_and_delays_nobody() -> None:
+    asked = Asked()
+    asked.eviction.ask()
+    await turns(2)
+    asked.eviction.forget()
+    assert asked.eviction.view() == ASKING
+    asked.answers.put_nowait(UnloadOutcome.UNLOADED)
+    await turns(10)
+    assert len(asked.heard) == 1
+    assert asked.eviction.view() == READY
 
 
-def test_a_new_wait_during_a_round_is_part_of_it() -> None:
-    async def main() -> None:
-        asked = Asked()
-        asked.eviction.ask()
-        await turns(2)
-        asked.eviction.forget()
-        await asked.round(UnloadOutcome.UNLOADED)
-        assert asked.rounds == 1
-        assert asked.eviction.view() == ASKING
-
-    run(main())
+async def test_a_new_wait_during_a_round_is_part_of_it() -> None:
+    asked = Asked()
+    asked.eviction.ask()
+    await turns(2)
+    asked.eviction.forget()
+    await asked.round(UnloadOutcome.UNLOADED)
+    assert asked.rounds == 1
+    assert asked.eviction.view() == ASKING
 
 
-def test_closing_ends_the_round() -> None:
-    async def main() -> None:
-        asked = Asked()
-        asked.eviction.ask()
-        await turns(2)
-        asked.eviction.close()
-        asked.answers.put_nowait(UnloadOutcome.UNLOADED)
-        await turns(10)
-        assert asked.heard == []
-
-    run(main())
+async def test_closing_ends_the_round() -> None:
+    asked = Asked()
+    asked.eviction.ask()
+    await turns(2)
+    asked.eviction.close()
+    asked.answers.put_nowait(UnloadOutcome.UNLOADED)
+    await turns(10)
+    assert asked.heard == []

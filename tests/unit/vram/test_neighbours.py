@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import threading
@@ -56,18 +55,18 @@ def refused_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
-def unload(settings: Settings, time: Time | None = None) -> list[UnloadReport]:
+async def unload(settings: Settings, time: Time | None = None) -> list[UnloadReport]:
     time = time or Time()
-    return asyncio.run(unload_external_models(settings, sleep=time.sleep, clock=time))
+    return await unload_external_models(settings, sleep=time.sleep, clock=time)
 
 
-def test_nothing_configured_asks_nobody() -> None:
-    assert unload(Settings()) == []
-    assert unload(Settings(unload_ollama_base_url="", unload_ollama_model="llama3")) == []
+async def test_nothing_configured_asks_nobody() -> None:
+    assert await unload(Settings()) == []
+    assert await unload(Settings(unload_ollama_base_url="", unload_ollama_model="llama3")) == []
 
 
-def test_ollama_unloads_all_that_it_lists(ollama: StandInNeighbour) -> None:
-    [report] = unload(Settings(ollama.url))
+async def test_ollama_unloads_all_that_it_lists(ollama: StandInNeighbour) -> None:
+    [report] = await unload(Settings(ollama.url))
 
     assert report.neighbour == "Ollama"
     assert report.url == ollama.url
@@ -83,45 +82,45 @@ def test_ollama_unloads_all_that_it_lists(ollama: StandInNeighbour) -> None:
 
 
 @pytest.mark.parametrize("named", ["llama3", "llama3:latest"])
-def test_ollama_unloads_only_the_model_named(ollama: StandInNeighbour, named: str) -> None:
-    [report] = unload(Settings(ollama.url, named))
+async def test_ollama_unloads_only_the_model_named(ollama: StandInNeighbour, named: str) -> None:
+    [report] = await unload(Settings(ollama.url, named))
 
     assert report.outcome is UnloadOutcome.UNLOADED
     assert ollama.models == ["qwen3:8b"]
 
 
 @pytest.mark.parametrize("named", ["qwen3", "mistral"])
-def test_ollama_is_left_alone_when_the_model_is_not_loaded(
+async def test_ollama_is_left_alone_when_the_model_is_not_loaded(
     ollama: StandInNeighbour, named: str
 ) -> None:
-    [report] = unload(Settings(ollama.url, named))
+    [report] = await unload(Settings(ollama.url, named))
 
     assert report.outcome is UnloadOutcome.NOTHING_LOADED
     assert ollama.calls == ["GET /api/ps"]
 
 
-def test_a_model_of_another_registry_keeps_its_port(ollama: StandInNeighbour) -> None:
+async def test_a_model_of_another_registry_keeps_its_port(ollama: StandInNeighbour) -> None:
     ollama.models = ["registry:5000/team/model:latest"]
 
-    [report] = unload(Settings(ollama.url, "registry:5000/team/model"))
+    [report] = await unload(Settings(ollama.url, "registry:5000/team/model"))
 
     assert report.outcome is UnloadOutcome.UNLOADED
 
 
-def test_one_model_ollama_no_longer_knows_does_not_keep_the_others(
+async def test_one_model_ollama_no_longer_knows_does_not_keep_the_others(
     ollama: StandInNeighbour,
 ) -> None:
     ollama.unknown = ("llama3:latest",)
 
-    [report] = unload(Settings(ollama.url))
+    [report] = await unload(Settings(ollama.url))
 
     assert report.outcome is UnloadOutcome.FAILED
     assert "404" in report.detail
     assert ollama.models == ["llama3:latest"]
 
 
-def test_llama_swap_unloads_all(llama_swap: StandInNeighbour) -> None:
-    [report] = unload(Settings(unload_llama_swap_base_url=llama_swap.url + "/"))
+async def test_llama_swap_unloads_all(llama_swap: StandInNeighbour) -> None:
+    [report] = await unload(Settings(unload_llama_swap_base_url=llama_swap.url + "/"))
 
     assert report.neighbour == "llama-swap"
     assert report.outcome is UnloadOutcome.UNLOADED
@@ -129,18 +128,18 @@ def test_llama_swap_unloads_all(llama_swap: StandInNeighbour) -> None:
     assert llama_swap.calls == ["GET /running", "GET /unload", "GET /running"]
 
 
-def test_llama_swap_without_models_is_left_alone(llama_swap: StandInNeighbour) -> None:
+async def test_llama_swap_without_models_is_left_alone(llama_swap: StandInNeighbour) -> None:
     llama_swap.models = []
 
-    [report] = unload(Settings(unload_llama_swap_base_url=llama_swap.url))
+    [report] = await unload(Settings(unload_llama_swap_base_url=llama_swap.url))
 
     assert report.outcome is UnloadOutcome.NOTHING_LOADED
     assert llama_swap.calls == ["GET /running"]
 
 
-def test_a_llama_cpp_router_unloads_all_that_is_loaded() -> None:
+async def test_a_llama_cpp_router_unloads_all_that_is_loaded() -> None:
     with stand_in_llama_cpp(StandInNeighbour(["coder", "chat"])) as played:
-        [report] = unload(Settings(unload_llama_cpp_base_url=played.url))
+        [report] = await unload(Settings(unload_llama_cpp_base_url=played.url))
 
     assert report.neighbour == "llama.cpp"
     assert report.outcome is UnloadOutcome.UNLOADED
@@ -152,9 +151,11 @@ def test_a_llama_cpp_router_unloads_all_that_is_loaded() -> None:
     ]
 
 
-def test_vllm_is_put_to_sleep_once() -> None:
+async def test_vllm_is_put_to_sleep_once() -> None:
     with stand_in_vllm(StandInNeighbour(["llm"])) as played:
-        outcomes = [unload(Settings(unload_vllm_base_url=played.url))[0].outcome for _ in range(2)]
+        outcomes = [
+            (await unload(Settings(unload_vllm_base_url=played.url)))[0].outcome for _ in range(2)
+        ]
 
     assert outcomes == [UnloadOutcome.UNLOADED, UnloadOutcome.NOTHING_LOADED]
     assert played.calls == [
@@ -165,18 +166,18 @@ def test_vllm_is_put_to_sleep_once() -> None:
     ]
 
 
-def test_vllm_without_its_sleep_mode_is_a_failure() -> None:
+async def test_vllm_without_its_sleep_mode_is_a_failure() -> None:
     with stand_in_vllm(StandInNeighbour(errors=99, error_status=404)) as played:
-        [report] = unload(Settings(unload_vllm_base_url=played.url))
+        [report] = await unload(Settings(unload_vllm_base_url=played.url))
 
     assert report.outcome is UnloadOutcome.FAILED
     assert "404" in report.detail
 
 
-def test_lm_studio_unloads_every_instance_with_its_token() -> None:
+async def test_lm_studio_unloads_every_instance_with_its_token() -> None:
     with stand_in_lm_studio(StandInNeighbour(["a", "b"])) as played:
         with_token = played.url.replace("http://", "http://bearer:lm-token@")
-        [report] = unload(Settings(unload_lm_studio_base_url=with_token))
+        [report] = await unload(Settings(unload_lm_studio_base_url=with_token))
 
     assert report.outcome is UnloadOutcome.UNLOADED
     assert report.url == played.url
@@ -188,33 +189,33 @@ def test_lm_studio_unloads_every_instance_with_its_token() -> None:
 
 
 @pytest.mark.parametrize("instances", [[{}], ["a"], 7])
-def test_an_instance_without_a_name_is_a_failure(
+async def test_an_instance_without_a_name_is_a_failure(
     monkeypatch: pytest.MonkeyPatch, instances: object
 ) -> None:
     async def items(*_: object) -> list[dict[str, object]]:
         return [{"loaded_instances": instances}]
 
     monkeypatch.setattr(NeighbourHttp, "items", items)
-    [report] = unload(Settings(unload_lm_studio_base_url="http://127.0.0.1:9"))
+    [report] = await unload(Settings(unload_lm_studio_base_url="http://127.0.0.1:9"))
     assert report.outcome is UnloadOutcome.FAILED
 
 
-def test_a_promise_is_confirmed_through_the_list(ollama: StandInNeighbour) -> None:
+async def test_a_promise_is_confirmed_through_the_list(ollama: StandInNeighbour) -> None:
     ollama.lists_late = 3
     time = Time()
 
-    [report] = unload(Settings(ollama.url), time)
+    [report] = await unload(Settings(ollama.url), time)
 
     assert report.outcome is UnloadOutcome.UNLOADED
     assert report.seconds == time.now == 0.75
 
 
-def test_a_promise_that_is_not_kept_is_reported(
+async def test_a_promise_that_is_not_kept_is_reported(
     ollama: StandInNeighbour, llama_swap: StandInNeighbour
 ) -> None:
     ollama.keeps = True
 
-    reports = unload(Settings(ollama.url, "llama3", llama_swap.url), Time(pace=50))
+    reports = await unload(Settings(ollama.url, "llama3", llama_swap.url), Time(pace=50))
 
     assert [(report.outcome, report.detail) for report in reports] == [
         (UnloadOutcome.STILL_LOADED, "llama3:latest"),
@@ -222,43 +223,43 @@ def test_a_promise_that_is_not_kept_is_reported(
     ]
 
 
-def test_neighbours_are_asked_at_the_same_time(
+async def test_neighbours_are_asked_at_the_same_time(
     ollama: StandInNeighbour, llama_swap: StandInNeighbour
 ) -> None:
     # Each answers only after the other was asked: one after the other would never end.
     ollama.waits_for, llama_swap.waits_for = llama_swap.was_asked, ollama.was_asked
 
-    reports = unload(Settings(ollama.url, None, llama_swap.url))
+    reports = await unload(Settings(ollama.url, None, llama_swap.url))
 
     assert [report.outcome for report in reports] == [UnloadOutcome.UNLOADED] * 2
 
 
-def test_a_slow_neighbour_ends_with_its_time(ollama: StandInNeighbour) -> None:
+async def test_a_slow_neighbour_ends_with_its_time(ollama: StandInNeighbour) -> None:
     ollama.waits_for = threading.Event()
     never = Settings(ollama.url, unload_external_model_timeout=0.2)
 
-    [report] = unload(never)
+    [report] = await unload(never)
 
     assert report.outcome is UnloadOutcome.TIMED_OUT
     assert report.detail == "no answer within 0.2 s"
 
 
-def test_one_error_of_the_server_is_tried_again(llama_swap: StandInNeighbour) -> None:
+async def test_one_error_of_the_server_is_tried_again(llama_swap: StandInNeighbour) -> None:
     llama_swap.errors = 1
 
-    [report] = unload(Settings(unload_llama_swap_base_url=llama_swap.url))
+    [report] = await unload(Settings(unload_llama_swap_base_url=llama_swap.url))
 
     assert report.outcome is UnloadOutcome.UNLOADED
     assert llama_swap.calls[:3] == ["GET /running", "GET /running", "GET /unload"]
 
 
-def test_a_neighbour_that_fails_is_logged_and_skipped(
+async def test_a_neighbour_that_fails_is_logged_and_skipped(
     ollama: StandInNeighbour, llama_swap: StandInNeighbour, caplog: pytest.LogCaptureFixture
 ) -> None:
     ollama.errors = 99
 
     with caplog.at_level(logging.WARNING):
-        reports = unload(Settings(ollama.url, None, llama_swap.url))
+        reports = await unload(Settings(ollama.url, None, llama_swap.url))
 
     assert [report.outcome for report in reports] == [UnloadOutcome.FAILED, UnloadOutcome.UNLOADED]
     assert ollama.calls == ["GET /api/ps", "GET /api/ps"], "one retry, no more"
@@ -268,20 +269,20 @@ def test_a_neighbour_that_fails_is_logged_and_skipped(
 
 
 @pytest.mark.parametrize("status", [302, 401, 404])
-def test_a_refusal_is_not_tried_again(ollama: StandInNeighbour, status: int) -> None:
+async def test_a_refusal_is_not_tried_again(ollama: StandInNeighbour, status: int) -> None:
     ollama.errors, ollama.error_status = 99, status
 
-    [report] = unload(Settings(ollama.url))
+    [report] = await unload(Settings(ollama.url))
 
     assert report.outcome is UnloadOutcome.FAILED
     assert str(status) in report.detail
     assert ollama.calls == ["GET /api/ps"]
 
 
-def test_a_refused_connection_is_unreachable(
+async def test_a_refused_connection_is_unreachable(
     refused_url: str, llama_swap: StandInNeighbour
 ) -> None:
-    reports = unload(Settings(refused_url, None, llama_swap.url))
+    reports = await unload(Settings(refused_url, None, llama_swap.url))
 
     assert [report.outcome for report in reports] == [
         UnloadOutcome.UNREACHABLE,
@@ -292,19 +293,21 @@ def test_a_refused_connection_is_unreachable(
 @pytest.mark.parametrize(
     "body", [b"<html>", b"[]", b'{"other": []}', b'{"models": 3}', b'{"models": ["a"]}']
 )
-def test_something_else_on_that_port_is_a_failure(ollama: StandInNeighbour, body: bytes) -> None:
+async def test_something_else_on_that_port_is_a_failure(
+    ollama: StandInNeighbour, body: bytes
+) -> None:
     ollama.raw_list = body
 
-    [report] = unload(Settings(ollama.url))
+    [report] = await unload(Settings(ollama.url))
 
     assert report.outcome is UnloadOutcome.FAILED
     assert "list of models" in report.detail
 
 
-def test_an_empty_list_may_be_null(ollama: StandInNeighbour) -> None:
+async def test_an_empty_list_may_be_null(ollama: StandInNeighbour) -> None:
     ollama.raw_list = b'{"models": null}'
 
-    [report] = unload(Settings(ollama.url))
+    [report] = await unload(Settings(ollama.url))
 
     assert report.outcome is UnloadOutcome.NOTHING_LOADED
 
@@ -316,20 +319,20 @@ def test_an_empty_list_may_be_null(ollama: StandInNeighbour) -> None:
         ("http://me:secret@host:port", UnloadOutcome.FAILED),
     ],
 )
-def test_an_address_that_is_none_is_reported(url: str, outcome: UnloadOutcome) -> None:
-    [report] = unload(Settings(url))
+async def test_an_address_that_is_none_is_reported(url: str, outcome: UnloadOutcome) -> None:
+    [report] = await unload(Settings(url))
 
     assert report.outcome is outcome
     assert "secret" not in report.url + report.detail
 
 
-def test_a_key_in_the_address_is_sent_and_not_told(
+async def test_a_key_in_the_address_is_sent_and_not_told(
     llama_swap: StandInNeighbour, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_key = llama_swap.url.replace("http://", "http://any:secret-key@")
 
     with caplog.at_level(logging.INFO, logger="docling_serve"):
-        [report] = unload(Settings(unload_llama_swap_base_url=with_key))
+        [report] = await unload(Settings(unload_llama_swap_base_url=with_key))
 
     assert report.outcome is UnloadOutcome.UNLOADED
     assert llama_swap.authorization is not None
@@ -337,7 +340,7 @@ def test_a_key_in_the_address_is_sent_and_not_told(
     assert "secret-key" not in caplog.text
 
 
-def test_a_proxy_in_the_environment_is_not_used(
+async def test_a_proxy_in_the_environment_is_not_used(
     ollama: StandInNeighbour, refused_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("NO_PROXY", "no_proxy"):
@@ -345,16 +348,14 @@ def test_a_proxy_in_the_environment_is_not_used(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, refused_url)
 
-    [report] = unload(Settings(ollama.url))
+    [report] = await unload(Settings(ollama.url))
 
     assert report.outcome is UnloadOutcome.UNLOADED
 
 
-def test_a_given_client_is_used_and_left_open(ollama: StandInNeighbour) -> None:
-    async def run() -> bool:
-        async with httpx.AsyncClient(headers={"Authorization": "Bearer of-ours"}) as client:
-            await unload_external_models(Settings(ollama.url), client)
-            return client.is_closed
+async def test_a_given_client_is_used_and_left_open(ollama: StandInNeighbour) -> None:
+    async with httpx.AsyncClient(headers={"Authorization": "Bearer of-ours"}) as client:
+        await unload_external_models(Settings(ollama.url), client)
+        assert not client.is_closed
 
-    assert asyncio.run(run()) is False
     assert ollama.authorization == "Bearer of-ours"

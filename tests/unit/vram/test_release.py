@@ -9,7 +9,7 @@ import pytest
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.release import ReleaseTracker
 from docling_serve.vram.sampling import GpuSampler
-from tests.helpers.loops import run, turns
+from tests.helpers.loops import turns
 from tests.helpers.stand_in_nvml import (
     GIB,
     LIBRARY_NOT_FOUND,
@@ -52,125 +52,98 @@ class Bench:
         await self.time.until(lambda: self.nvml.readings >= target or not self.sampler.running)
 
 
-def test_another_programs_growth_does_not_block_once_the_worker_was_seen() -> None:
-    async def main() -> None:
-        gpu = StandInGpu("GPU-a")
-        bench = Bench(gpu)
-        await bench.before()
-        gpu.processes = ((WORKER, 2 * GIB),)
-        await bench.sampled(2)
-        gpu.used_bytes, gpu.processes = 9 * GIB, ((OTHER, 9 * GIB),)
+async def test_another_programs_growth_does_not_block_once_the_worker_was_seen() -> None:
+    gpu = StandInGpu("GPU-a")
+    bench = Bench(gpu)
+    await bench.before()
+    gpu.processes = ((WORKER, 2 * GIB),)
+    await bench.sampled(2)
+    gpu.used_bytes, gpu.processes = 9 * GIB, ((OTHER, 9 * GIB),)
 
-        assert await bench.waited_after() == 0
-
-    run(main())
+    assert await bench.waited_after() == 0
 
 
-def test_a_worker_never_seen_is_judged_by_the_gpu() -> None:
-    async def main() -> None:
-        gpu = StandInGpu("GPU-a", processes=((123456, GIB),))
-        bench = Bench(gpu)
-        await bench.before()
-        await bench.sampled(3)
-        gpu.used_bytes = 9 * GIB
+async def test_a_worker_never_seen_is_judged_by_the_gpu() -> None:
+    gpu = StandInGpu("GPU-a", processes=((123456, GIB),))
+    bench = Bench(gpu)
+    await bench.before()
+    await bench.sampled(3)
+    gpu.used_bytes = 9 * GIB
 
-        assert await bench.waited_after() == 5.0
-
-    run(main())
+    assert await bench.waited_after() == 5.0
 
 
-def test_looking_ends_when_the_worker_was_seen() -> None:
-    async def main() -> None:
-        gpu = StandInGpu("GPU-a")
-        bench = Bench(gpu)
-        await bench.before()
-        await bench.sampled(3)
-        assert bench.sampler.running
-        gpu.processes = ((WORKER, None),)
-        await bench.time.until(lambda: not bench.sampler.running)
-
-    run(main())
+async def test_looking_ends_when_the_worker_was_seen() -> None:
+    gpu = StandInGpu("GPU-a")
+    bench = Bench(gpu)
+    await bench.before()
+    await bench.sampled(3)
+    assert bench.sampler.running
+    gpu.processes = ((WORKER, None),)
+    await bench.time.until(lambda: not bench.sampler.running)
 
 
-def test_looking_ends_in_vain_after_a_while() -> None:
-    async def main() -> None:
-        bench = Bench(StandInGpu("GPU-a"))
-        await bench.before()
-        await bench.time.until(lambda: not bench.sampler.running)
+async def test_looking_ends_in_vain_after_a_while() -> None:
+    bench = Bench(StandInGpu("GPU-a"))
+    await bench.before()
+    await bench.time.until(lambda: not bench.sampler.running)
 
-        assert bench.nvml.readings == 1 + 7
-
-    run(main())
+    assert bench.nvml.readings == 1 + 7
 
 
-def test_only_the_gpu_of_the_worker_counts_where_it_is_known() -> None:
-    async def main() -> None:
-        ours, others = StandInGpu("GPU-a"), StandInGpu("GPU-b")
-        bench = Bench(ours, others)
-        await bench.before(device_uuid="GPU-a")
-        others.used_bytes = 9 * GIB
+async def test_only_the_gpu_of_the_worker_counts_where_it_is_known() -> None:
+    ours, others = StandInGpu("GPU-a"), StandInGpu("GPU-b")
+    bench = Bench(ours, others)
+    await bench.before(device_uuid="GPU-a")
+    others.used_bytes = 9 * GIB
 
-        assert await bench.waited_after() == 0
-
-    run(main())
+    assert await bench.waited_after() == 0
 
 
-def test_a_worker_that_ends_while_it_is_noted_leaves_nothing_behind() -> None:
-    async def main() -> None:
-        entered, go_on = threading.Event(), threading.Event()
+async def test_a_worker_that_ends_while_it_is_noted_leaves_nothing_behind() -> None:
+    entered, go_on = threading.Event(), threading.Event()
 
-        def hold() -> None:
-            entered.set()
-            assert go_on.wait(timeout=60)
+    def hold() -> None:
+        entered.set()
+        assert go_on.wait(timeout=60)
 
-        bench = Bench(StandInGpu("GPU-a"))
-        bench.nvml.on_init = hold
-        noting = asyncio.create_task(bench.tracker.note_before(WORKER))
-        while not entered.is_set():
-            await turns(1)
-        await bench.tracker.wait_after(WORKER)
-        go_on.set()
-        await noting
-        assert not bench.sampler.running
-        assert await bench.waited_after() == 0
-
-    run(main())
+    bench = Bench(StandInGpu("GPU-a"))
+    bench.nvml.on_init = hold
+    noting = asyncio.create_task(bench.tracker.note_before(WORKER))
+    while not entered.is_set():
+        await turns(1)
+    await bench.tracker.wait_after(WORKER)
+    go_on.set()
+    await noting
+    assert not bench.sampler.running
+    assert await bench.waited_after() == 0
 
 
-def test_a_worker_that_loaded_nothing_is_looked_for_no_more() -> None:
-    async def main() -> None:
-        bench = Bench(StandInGpu("GPU-a"))
-        await bench.before()
-        assert bench.sampler.running
-        bench.tracker.forget(WORKER)
-        bench.tracker.forget(WORKER)
-        await bench.sampled(99)
-        assert not bench.sampler.running
-        assert await bench.waited_after() == 0
-
-    run(main())
+async def test_a_worker_that_loaded_nothing_is_looked_for_no_more() -> None:
+    bench = Bench(StandInGpu("GPU-a"))
+    await bench.before()
+    assert bench.sampler.running
+    bench.tracker.forget(WORKER)
+    bench.tracker.forget(WORKER)
+    await bench.sampled(99)
+    assert not bench.sampler.running
+    assert await bench.waited_after() == 0
 
 
-def test_without_a_gpu_nothing_is_followed() -> None:
-    async def main() -> None:
-        bench = Bench()
-        bench.nvml.init = StandInNvmlError(LIBRARY_NOT_FOUND)
-        await bench.before()
+async def test_without_a_gpu_nothing_is_followed() -> None:
+    bench = Bench()
+    bench.nvml.init = StandInNvmlError(LIBRARY_NOT_FOUND)
+    await bench.before()
 
-        assert not bench.sampler.running
-        assert await bench.waited_after() == 0
-
-    run(main())
+    assert not bench.sampler.running
+    assert await bench.waited_after() == 0
 
 
-def test_memory_that_stays_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
+async def test_memory_that_stays_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="docling_serve"):
         gpu = StandInGpu("GPU-a")
         bench = Bench(gpu)
         await bench.before()
         gpu.used_bytes = GIB
         await bench.waited_after()
-
-    with caplog.at_level(logging.WARNING, logger="docling_serve"):
-        run(main())
     assert "worker pid 41: GPU memory is not back" in caplog.text

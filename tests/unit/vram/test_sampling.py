@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.sampling import GpuSampler
-from tests.helpers.loops import run
 from tests.helpers.stand_in_nvml import GIB, StandInGpu, StandInNvml
 from tests.unit.vram.stepped_time import SteppedTime
 
@@ -21,79 +20,61 @@ class Sampled:
         )
 
 
-def test_nothing_is_read_while_nobody_follows() -> None:
-    async def main() -> None:
-        sampled = Sampled()
-        await sampled.time.pass_by(10)
+async def test_nothing_is_read_while_nobody_follows() -> None:
+    sampled = Sampled()
+    await sampled.time.pass_by(10)
 
-        assert sampled.nvml.readings == 0
-        assert not sampled.sampler.running
-
-    run(main())
+    assert sampled.nvml.readings == 0
+    assert not sampled.sampler.running
 
 
-def test_it_reads_at_once_and_twice_a_second_while_somebody_follows() -> None:
-    async def main() -> None:
-        sampled = Sampled()
+async def test_it_reads_at_once_and_twice_a_second_while_somebody_follows() -> None:
+    sampled = Sampled()
+    sampled.sampler.follow("one")
+    sampled.sampler.follow("two")
+    await sampled.time.until(lambda: len(sampled.heard) == 2)
+    sampled.sampler.unfollow("one")
+    await sampled.time.until(lambda: len(sampled.heard) == 4)
+    sampled.sampler.unfollow("two")
+    await sampled.time.until(lambda: not sampled.sampler.running)
+    await sampled.time.pass_by(10)
+
+    assert sampled.heard == [(0.0, GIB), (0.5, 2 * GIB), (1.0, 3 * GIB), (1.5, 3 * GIB)]
+    assert sampled.nvml.open_count == 0
+
+
+async def test_a_look_is_one_reading() -> None:
+    sampled = Sampled()
+    sampled.sampler.look_now()
+    await sampled.time.until(lambda: not sampled.sampler.running)
+
+    assert sampled.heard == [(0.0, GIB)]
+
+
+async def test_a_look_cuts_the_pause_of_those_who_follow() -> None:
+    sampled = Sampled()
+    sampled.sampler.follow("one")
+    await sampled.time.until(lambda: len(sampled.heard) == 1)
+    sampled.sampler.look_now()
+    await sampled.time.until(lambda: len(sampled.heard) == 2)
+
+    assert [when for when, _ in sampled.heard] == [0.0, 0.0]
+    sampled.sampler.close()
+
+
+async def test_it_can_be_used_again_after_it_stopped() -> None:
+    sampled = Sampled()
+    for _ in range(2):
         sampled.sampler.follow("one")
-        sampled.sampler.follow("two")
-        await sampled.time.until(lambda: len(sampled.heard) == 2)
         sampled.sampler.unfollow("one")
-        await sampled.time.until(lambda: len(sampled.heard) == 4)
-        sampled.sampler.unfollow("two")
-        await sampled.time.until(lambda: not sampled.sampler.running)
-        await sampled.time.pass_by(10)
-
-        assert sampled.heard == [(0.0, GIB), (0.5, 2 * GIB), (1.0, 3 * GIB), (1.5, 3 * GIB)]
-        assert sampled.nvml.open_count == 0
-
-    run(main())
-
-
-def test_a_look_is_one_reading() -> None:
-    async def main() -> None:
-        sampled = Sampled()
-        sampled.sampler.look_now()
         await sampled.time.until(lambda: not sampled.sampler.running)
 
-        assert sampled.heard == [(0.0, GIB)]
-
-    run(main())
+    assert len(sampled.heard) == 2
 
 
-def test_a_look_cuts_the_pause_of_those_who_follow() -> None:
-    async def main() -> None:
-        sampled = Sampled()
-        sampled.sampler.follow("one")
-        await sampled.time.until(lambda: len(sampled.heard) == 1)
-        sampled.sampler.look_now()
-        await sampled.time.until(lambda: len(sampled.heard) == 2)
-
-        assert [when for when, _ in sampled.heard] == [0.0, 0.0]
-        sampled.sampler.close()
-
-    run(main())
-
-
-def test_it_can_be_used_again_after_it_stopped() -> None:
-    async def main() -> None:
-        sampled = Sampled()
-        for _ in range(2):
-            sampled.sampler.follow("one")
-            sampled.sampler.unfollow("one")
-            await sampled.time.until(lambda: not sampled.sampler.running)
-
-        assert len(sampled.heard) == 2
-
-    run(main())
-
-
-def test_close_ends_it() -> None:
-    async def main() -> None:
-        sampled = Sampled()
-        sampled.sampler.follow("one")
-        await sampled.time.until(lambda: len(sampled.heard) == 1)
-        sampled.sampler.close()
-        await sampled.time.until(lambda: not sampled.sampler.running)
-
-    run(main())
+async def test_close_ends_it() -> None:
+    sampled = Sampled()
+    sampled.sampler.follow("one")
+    await sampled.time.until(lambda: len(sampled.heard) == 1)
+    sampled.sampler.close()
+    await sampled.time.until(lambda: not sampled.sampler.running)

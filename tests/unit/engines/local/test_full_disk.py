@@ -18,7 +18,6 @@ from docling_serve.engines.local.journal import Journal
 from docling_serve.engines.local.journal.journal import connect
 from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import Failure, TaskFailed
-from tests.helpers.loops import run
 from tests.unit.engines.hand_runner import HandRunner, finished, left_in, submission, submit
 from tests.unit.engines.kept_server import JOURNAL, assert_sound, image, kept_server
 
@@ -101,72 +100,65 @@ async def life(engine: LocalEngine, runner: HandRunner) -> str | None:
     return view.task_id
 
 
-def test_what_could_not_be_written_is_written_once_whoever_tries_again(tmp_path: Path) -> None:
-    async def work() -> None:
-        folder = tmp_path / "scratch"
-        (folder / "tasks").mkdir(parents=True)
-        room = Room(10**9)
-        connection: Any = FullDatabase(connect(folder / JOURNAL, durable=True), room)
-        journal = Journal(connection)
-        runner = HandRunner()
-        async with kept_server(folder, runner, journal=journal, hand_over=2) as engine:
-            tasks = await submit(engine, 2)
-            await engine._journal.tasks()
-            room.left = 0
-            for task in tasks:
-                runner.end(task, TaskFailed(Failure("policy", "No.")))
-            ended = [await finished(engine, task) for task in tasks]
-            assert [view.failure.message for view in ended if view.failure] == ["No."] * 2
+async def test_what_could_not_be_written_is_written_once_whoever_tries_again(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "scratch"
+    (folder / "tasks").mkdir(parents=True)
+    room = Room(10**9)
+    connection: Any = FullDatabase(connect(folder / JOURNAL, durable=True), room)
+    journal = Journal(connection)
+    runner = HandRunner()
+    async with kept_server(folder, runner, journal=journal, hand_over=2) as engine:
+        tasks = await submit(engine, 2)
+        await engine._journal.tasks()
+        room.left = 0
+        for task in tasks:
+            runner.end(task, TaskFailed(Failure("policy", "No.")))
+        ended = [await finished(engine, task) for task in tasks]
+        assert [view.failure.message for view in ended if view.failure] == ["No."] * 2
 
-            room.free()
-            await asyncio.gather(*(engine._outcomes.write_again() for _ in range(3)))
-            rows = await engine._journal.tasks()
-            assert [row.state for row in rows] == [TaskState.FAILURE] * 2
-
-    run(work())
+        room.free()
+        await asyncio.gather(*(engine._outcomes.write_again() for _ in range(3)))
+        rows = await engine._journal.tasks()
+        assert [row.state for row in rows] == [TaskState.FAILURE] * 2
 
 
-def test_a_task_that_was_deleted_meanwhile_is_not_in_the_way(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with kept_server(tmp_path / "scratch", HandRunner()) as engine:
-            engine._outcomes._unwritten["gone"] = Failure("policy", "No.")
-            await engine._outcomes.write_again()
-            assert (await engine.submit(submission())).status is TaskStatus.PENDING
-
-    run(work())
+async def test_a_task_that_was_deleted_meanwhile_is_not_in_the_way(tmp_path: Path) -> None:
+    async with kept_server(tmp_path / "scratch", HandRunner()) as engine:
+        engine._outcomes._unwritten["gone"] = Failure("policy", "No.")
+        await engine._outcomes.write_again()
+        assert (await engine.submit(submission())).status is TaskStatus.PENDING
 
 
 @pytest.mark.parametrize("writes", range(WRITES))
-def test_a_full_disk_is_told_and_healed(tmp_path: Path, writes: int) -> None:
-    async def work() -> None:
-        folder = tmp_path / "scratch"
-        (folder / "tasks").mkdir(parents=True)
-        room = Room(writes)
-        connection: Any = FullDatabase(connect(folder / JOURNAL, durable=True), room)
-        journal = Journal(connection)
-        runner = HandRunner()
-        async with kept_server(folder, runner, journal=journal, disk=FullDisk(room)) as engine:
-            task = await life(engine, runner)
-            if task is None:
-                assert left_in(folder / "tasks") == [], "nothing of it is left"
-            else:
-                await engine.delete(task, DEFAULT_TENANT)
-            assert not room.was_full or writes < WRITES - 1, "a life has more writes than that"
-            killed = image(folder)
+async def test_a_full_disk_is_told_and_healed(tmp_path: Path, writes: int) -> None:
+    folder = tmp_path / "scratch"
+    (folder / "tasks").mkdir(parents=True)
+    room = Room(writes)
+    connection: Any = FullDatabase(connect(folder / JOURNAL, durable=True), room)
+    journal = Journal(connection)
+    runner = HandRunner()
+    async with kept_server(folder, runner, journal=journal, disk=FullDisk(room)) as engine:
+        task = await life(engine, runner)
+        if task is None:
+            assert left_in(folder / "tasks") == [], "nothing of it is left"
+        else:
+            await engine.delete(task, DEFAULT_TENANT)
+        assert not room.was_full or writes < WRITES - 1, "a life has more writes than that"
+        killed = image(folder)
 
-            room.free()
-            again = await life(engine, runner)
-            assert again is not None
-            assert (await engine.view(again)).status is TaskStatus.SUCCESS
-            await engine._upkeep.round(0.0)
-        assert_sound(folder)
-        assert_sound(killed)
-        async with kept_server(folder, HandRunner()) as engine:
-            kept = [view.task_id for view in await engine.list_tasks(DEFAULT_TENANT)]
-            assert kept == [again], "what was deleted does not come back"
-            assert left_in(folder / "tasks") == kept
-        async with kept_server(killed, HandRunner()) as engine:
-            found = {view.task_id for view in await engine.list_tasks(DEFAULT_TENANT)}
-            assert found <= {task}
-
-    run(work(), within_s=30)
+        room.free()
+        again = await life(engine, runner)
+        assert again is not None
+        assert (await engine.view(again)).status is TaskStatus.SUCCESS
+        await engine._upkeep.round(0.0)
+    assert_sound(folder)
+    assert_sound(killed)
+    async with kept_server(folder, HandRunner()) as engine:
+        kept = [view.task_id for view in await engine.list_tasks(DEFAULT_TENANT)]
+        assert kept == [again], "what was deleted does not come back"
+        assert left_in(folder / "tasks") == kept
+    async with kept_server(killed, HandRunner()) as engine:
+        found = {view.task_id for view in await engine.list_tasks(DEFAULT_TENANT)}
+        assert found <= {task}

@@ -10,7 +10,6 @@ from docling_serve.engines.local.lines import Line, Lines, QueueLimits
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import QueueFull
 from docling_serve.jobs import TaskFolder
-from tests.helpers.loops import run
 
 
 def record(name: str, tenant: str = "a", *, light: bool = False, size: int = 0) -> TaskRecord:
@@ -45,34 +44,28 @@ def test_without_such_a_line_they_wait_with_the_others() -> None:
     assert waiting.position(light) == 2
 
 
-def test_who_was_handed_over_comes_before_everybody_else() -> None:
-    async def work() -> None:
-        waiting = lines()
-        first, second, other = record("1"), record("2"), record("3", "b")
-        put(waiting, first, second, other)
-        (line,) = waiting.all()
-        assert await line.take() is first
-        assert [waiting.position(r) for r in (first, other, second)] == [1, 2, 3]
-        waiting.started(first)
-        assert [waiting.position(r) for r in (first, other, second)] == [None, 1, 2]
-        assert line.capacity("c").running == 1
-        waiting.left(first)
-        assert line.capacity("c").running == 0
-
-    run(work())
+async def test_who_was_handed_over_comes_before_everybody_else() -> None:
+    waiting = lines()
+    first, second, other = record("1"), record("2"), record("3", "b")
+    put(waiting, first, second, other)
+    (line,) = waiting.all()
+    assert await line.take() is first
+    assert [waiting.position(r) for r in (first, other, second)] == [1, 2, 3]
+    waiting.started(first)
+    assert [waiting.position(r) for r in (first, other, second)] == [None, 1, 2]
+    assert line.capacity("c").running == 1
+    waiting.left(first)
+    assert line.capacity("c").running == 0
 
 
-def test_taking_waits_until_there_is_one() -> None:
-    async def work() -> None:
-        waiting = lines()
-        (line,) = waiting.all()
-        taking = asyncio.ensure_future(line.take())
-        await asyncio.sleep(0)
-        one = record("1")
-        put(waiting, one)
-        assert await taking is one
-
-    run(work())
+async def test_taking_waits_until_there_is_one() -> None:
+    waiting = lines()
+    (line,) = waiting.all()
+    taking = asyncio.ensure_future(line.take())
+    await asyncio.sleep(0)
+    one = record("1")
+    put(waiting, one)
+    assert await taking is one
 
 
 def test_room_is_given_back_once() -> None:

@@ -19,7 +19,7 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 
 from docling_serve.errors import Failure, QueueFull, ShuttingDown
 from docling_serve.settings import DoclingServeSettings
-from tests.helpers.loops import PATIENCE_S, run_on
+from tests.helpers.loops import PATIENCE_S
 from tests.helpers.ray_engines import ray_settings, require_ray
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import TENANT, markdown, packed_result
@@ -84,10 +84,6 @@ async def finish(engine: RayEngine, task_id: str) -> None:
     )
 
 
-def run(scenario: Any) -> None:
-    run_on("asyncio", scenario, within_s=60)
-
-
 def test_every_setting_reaches_jobkit() -> None:
     changed = {
         "eng_ray_namespace": "n",
@@ -110,137 +106,109 @@ def test_every_setting_reaches_jobkit() -> None:
     assert ours - passed_on == OURS
 
 
-def test_a_task_from_its_queue_to_its_reply(url: str) -> None:
-    async def scenario() -> None:
-        async with gateway(url) as here, gateway(url) as there:
-            view = await here.submit(markdown())
-            assert (view.status, view.position, view.num_docs) == (TaskStatus.PENDING, 1, 1)
-            assert await there.queue_size() == 1
-            waiting = asyncio.create_task(there.wait_finished(view.task_id, TENANT, 30))
-            await finish(here, view.task_id)
-            assert (await waiting).status is TaskStatus.SUCCESS
-            reply = await there.reply(view.task_id, TENANT)
-            assert reply is not None
-            assert b"done" in reply.content
-
-    run(scenario())
+async def test_a_task_from_its_queue_to_its_reply(url: str) -> None:
+    async with gateway(url) as here, gateway(url) as there:
+        view = await here.submit(markdown())
+        assert (view.status, view.position, view.num_docs) == (TaskStatus.PENDING, 1, 1)
+        assert await there.queue_size() == 1
+        waiting = asyncio.create_task(there.wait_finished(view.task_id, TENANT, 30))
+        await finish(here, view.task_id)
+        assert (await waiting).status is TaskStatus.SUCCESS
+        reply = await there.reply(view.task_id, TENANT)
+        assert reply is not None
+        assert b"done" in reply.content
 
 
-def test_a_tenant_sees_its_own_tasks_only(url: str) -> None:
-    async def scenario() -> None:
-        async with gateway(url) as engine:
-            mine = await engine.submit(markdown(tenant="acme"))
-            with pytest.raises(TaskNotFoundError):
-                await engine.view(mine.task_id, TENANT)
-            assert [t.task_id for t in await engine.list_tasks("acme")] == [mine.task_id]
-            assert await engine.list_tasks("acme", TaskStatus.SUCCESS) == []
-            assert await engine.list_tasks(TENANT) == []
-
-    run(scenario())
+async def test_a_tenant_sees_its_own_tasks_only(url: str) -> None:
+    async with gateway(url) as engine:
+        mine = await engine.submit(markdown(tenant="acme"))
+        with pytest.raises(TaskNotFoundError):
+            await engine.view(mine.task_id, TENANT)
+        assert [t.task_id for t in await engine.list_tasks("acme")] == [mine.task_id]
+        assert await engine.list_tasks("acme", TaskStatus.SUCCESS) == []
+        assert await engine.list_tasks(TENANT) == []
 
 
-def test_a_waiting_task_that_is_cancelled_is_not_run(url: str) -> None:
-    async def scenario() -> None:
-        async with gateway(url) as engine:
-            stays, goes = [await engine.submit(markdown()) for _ in range(2)]
-            ended = await engine.cancel(goes.task_id, TENANT, CAUSE)
-            assert (ended.status, ended.failure) == (TaskStatus.FAILURE, CAUSE)
-            assert (await engine.view(goes.task_id, TENANT)).failure == CAUSE
-            assert await engine.queue_size() == 1
-            assert (await engine.redis_manager.get_tenant_limits(TENANT)).queued_tasks == 1
-            assert (await engine.view(stays.task_id, TENANT)).status is TaskStatus.PENDING
-
-    run(scenario())
+async def test_a_waiting_task_that_is_cancelled_is_not_run(url: str) -> None:
+    async with gateway(url) as engine:
+        stays, goes = [await engine.submit(markdown()) for _ in range(2)]
+        ended = await engine.cancel(goes.task_id, TENANT, CAUSE)
+        assert (ended.status, ended.failure) == (TaskStatus.FAILURE, CAUSE)
+        assert (await engine.view(goes.task_id, TENANT)).failure == CAUSE
+        assert await engine.queue_size() == 1
+        assert (await engine.redis_manager.get_tenant_limits(TENANT)).queued_tasks == 1
+        assert (await engine.view(stays.task_id, TENANT)).status is TaskStatus.PENDING
 
 
-def test_what_comes_of_a_cancelled_task_is_thrown_away(url: str) -> None:
-    async def scenario() -> None:
-        async with gateway(url) as engine:
-            task = await engine.submit(markdown())
-            await engine.cancel(task.task_id, TENANT, CAUSE)
-            await finish(engine, task.task_id)
-            assert (await engine.view(task.task_id, TENANT)).status is TaskStatus.FAILURE
-            assert await engine.reply(task.task_id, TENANT) is None
-            assert (await engine.cancel(task.task_id, TENANT, CAUSE)).finished
-
-    run(scenario())
+async def test_what_comes_of_a_cancelled_task_is_thrown_away(url: str) -> None:
+    async with gateway(url) as engine:
+        task = await engine.submit(markdown())
+        await engine.cancel(task.task_id, TENANT, CAUSE)
+        await finish(engine, task.task_id)
+        assert (await engine.view(task.task_id, TENANT)).status is TaskStatus.FAILURE
+        assert await engine.reply(task.task_id, TENANT) is None
+        assert (await engine.cancel(task.task_id, TENANT, CAUSE)).finished
 
 
-def test_a_deleted_task_is_gone_for_good(url: str) -> None:
-    async def scenario() -> None:
-        async with gateway(url) as engine:
-            task = await engine.submit(markdown())
-            assert (await engine.delete(task.task_id, TENANT)).status is TaskStatus.FAILURE
-            await finish(engine, task.task_id)  # a conversion that was running
-            with pytest.raises(TaskNotFoundError):
-                await engine.view(task.task_id, TENANT)
-
-    run(scenario())
+async def test_a_deleted_task_is_gone_for_good(url: str) -> None:
+    async with gateway(url) as engine:
+        task = await engine.submit(markdown())
+        assert (await engine.delete(task.task_id, TENANT)).status is TaskStatus.FAILURE
+        await finish(engine, task.task_id)  # a conversion that was running
+        with pytest.raises(TaskNotFoundError):
+            await engine.view(task.task_id, TENANT)
 
 
 @pytest.mark.parametrize("single_use", [True, False])
-def test_a_fetched_result_expires_where_results_are_for_one_use(url: str, single_use: bool) -> None:
-    async def scenario() -> None:
-        async with gateway(url, single_use_results=single_use, result_removal_delay=60) as engine:
-            task = await engine.submit(markdown())
-            await finish(engine, task.task_id)
-            await engine.on_result_fetched(task.task_id)
-            ttl = await engine.redis_manager.redis.ttl(f"task:{task.task_id}")
-            assert (0 < ttl <= 60) is single_use
-
-    run(scenario())
-
-
-def test_finished_tasks_are_cleared(url: str) -> None:
-    async def scenario() -> None:
-        async with gateway(url) as engine:
-            done, waits = [await engine.submit(markdown()) for _ in range(2)]
-            await finish(engine, done.task_id)
-            await engine.clear_results(older_than=3600)
-            assert len(await engine.list_tasks(TENANT)) == 2
-            await engine.clear_results()
-            left = await engine.list_tasks(TENANT)
-            assert [task.task_id for task in left] == [waits.task_id]
-
-    run(scenario())
+async def test_a_fetched_result_expires_where_results_are_for_one_use(
+    url: str, single_use: bool
+) -> None:
+    async with gateway(url, single_use_results=single_use, result_removal_delay=60) as engine:
+        task = await engine.submit(markdown())
+        await finish(engine, task.task_id)
+        await engine.on_result_fetched(task.task_id)
+        ttl = await engine.redis_manager.redis.ttl(f"task:{task.task_id}")
+        assert (0 < ttl <= 60) is single_use
 
 
-def test_a_full_queue_refuses(url: str) -> None:
+async def test_finished_tasks_are_cleared(url: str) -> None:
+    async with gateway(url) as engine:
+        done, waits = [await engine.submit(markdown()) for _ in range(2)]
+        await finish(engine, done.task_id)
+        await engine.clear_results(older_than=3600)
+        assert len(await engine.list_tasks(TENANT)) == 2
+        await engine.clear_results()
+        left = await engine.list_tasks(TENANT)
+        assert [task.task_id for task in left] == [waits.task_id]
+
+
+async def test_a_full_queue_refuses(url: str) -> None:
     limits = {"eng_ray_max_queued_tasks": 1, "eng_ray_enable_queue_limit_rejection": True}
 
-    async def scenario() -> None:
-        async with gateway(url, **limits) as engine:
+    async with gateway(url, **limits) as engine:
+        await engine.submit(markdown())
+        with pytest.raises(QueueFull, match="default"):
             await engine.submit(markdown())
-            with pytest.raises(QueueFull, match="default"):
-                await engine.submit(markdown())
-            await engine.submit(markdown(tenant="another"))
-
-    run(scenario())
+        await engine.submit(markdown(tenant="another"))
 
 
-def test_at_the_end_nothing_is_accepted_and_nobody_waits(url: str) -> None:
-    async def scenario() -> None:
-        async with gateway(url) as engine:
-            task = await engine.submit(markdown())
-            waiting = asyncio.create_task(engine.wait_finished(task.task_id, TENANT, 30))
-            await asyncio.sleep(0)
-            engine.drain()
-            engine.cancel_running()
-            with pytest.raises(ShuttingDown):
-                await waiting
-            with pytest.raises(ShuttingDown):
-                await engine.submit(markdown())
-
-    run(scenario())
-
-
-def test_redis_that_is_not_there_is_busy() -> None:
-    async def scenario() -> None:
-        engine = RayEngine(ray_settings("redis://127.0.0.1:1/"))
-        with pytest.raises(RedisBackpressureError):
+async def test_at_the_end_nothing_is_accepted_and_nobody_waits(url: str) -> None:
+    async with gateway(url) as engine:
+        task = await engine.submit(markdown())
+        waiting = asyncio.create_task(engine.wait_finished(task.task_id, TENANT, 30))
+        await asyncio.sleep(0)
+        engine.drain()
+        engine.cancel_running()
+        with pytest.raises(ShuttingDown):
+            await waiting
+        with pytest.raises(ShuttingDown):
             await engine.submit(markdown())
-        with pytest.raises(RedisBackpressureError):
-            await engine.view("a", TENANT)
-        await engine.close()
 
-    run(scenario())
+
+async def test_redis_that_is_not_there_is_busy() -> None:
+    engine = RayEngine(ray_settings("redis://127.0.0.1:1/"))
+    with pytest.raises(RedisBackpressureError):
+        await engine.submit(markdown())
+    with pytest.raises(RedisBackpressureError):
+        await engine.view("a", TENANT)
+    await engine.close()

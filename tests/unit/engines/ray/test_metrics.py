@@ -9,7 +9,6 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from docling_serve.engines.base import HasCollector
-from tests.helpers.loops import run_on
 from tests.helpers.ray_engines import ray_settings, require_ray
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import TENANT, markdown, packed_result
@@ -36,54 +35,43 @@ def page(engine: RayEngine) -> dict[str, float]:
     return {name.removeprefix("docling_ray_tenant_"): float(value) for name, value in told}
 
 
-def test_a_tenants_tasks_are_counted(redis_server: RedisServer) -> None:
-    async def work() -> None:
-        engine = RayEngine(ray_settings(redis_server.url))
-        assert isinstance(engine, HasCollector)
-        await engine.redis_manager.connect()
-        assert page(engine) == {}
+async def test_a_tenants_tasks_are_counted(redis_server: RedisServer) -> None:
+    engine = RayEngine(ray_settings(redis_server.url))
+    assert isinstance(engine, HasCollector)
+    await engine.redis_manager.connect()
+    assert page(engine) == {}
 
-        done = await engine.submit(markdown())
-        await engine.submit(markdown())
-        await engine.redis_manager.dispatch_task_atomic(TENANT, done.task_id, 1)
-        await engine.collector.read()
-        told = page(engine)
-        assert (told["tasks_enqueued_total"], told["tasks_dispatched_total"]) == (2.0, 1.0)
-        assert (told["queued_tasks"], told["active_tasks"]) == (1.0, 1.0)
+    done = await engine.submit(markdown())
+    await engine.submit(markdown())
+    await engine.redis_manager.dispatch_task_atomic(TENANT, done.task_id, 1)
+    await engine.collector.read()
+    told = page(engine)
+    assert (told["tasks_enqueued_total"], told["tasks_dispatched_total"]) == (2.0, 1.0)
+    assert (told["queued_tasks"], told["active_tasks"]) == (1.0, 1.0)
 
-        result = unpacked(packed_result())
-        await engine.redis_manager.finalize_task_success_atomic(TENANT, done.task_id, 1, result)
-        await engine.collector.read()
-        told = page(engine)
-        assert (told["tasks_succeeded_total"], told["tasks_failed_total"]) == (1.0, 0.0)
-        assert (told["queued_tasks"], told["active_tasks"]) == (1.0, 0.0)
-        await engine.close()
-
-    run_on("asyncio", work())
+    result = unpacked(packed_result())
+    await engine.redis_manager.finalize_task_success_atomic(TENANT, done.task_id, 1, result)
+    await engine.collector.read()
+    told = page(engine)
+    assert (told["tasks_succeeded_total"], told["tasks_failed_total"]) == (1.0, 0.0)
+    assert (told["queued_tasks"], told["active_tasks"]) == (1.0, 0.0)
+    await engine.close()
 
 
-def test_it_is_read_for_as_long_as_it_is_followed(redis_server: RedisServer) -> None:
-    async def work() -> None:
-        engine = RayEngine(
-            ray_settings(redis_server.url, eng_ray_tenant_metrics_refresh_interval=0.01)
-        )
-        await engine.redis_manager.connect()
-        following = asyncio.create_task(engine.collector.follow())
-        await engine.submit(markdown())
-        while not page(engine):  # noqa: ASYNC110 - a scrape is no event
-            await asyncio.sleep(0.01)
-        following.cancel()
-        await engine.close()
-
-    run_on("asyncio", work())
+async def test_it_is_read_for_as_long_as_it_is_followed(redis_server: RedisServer) -> None:
+    engine = RayEngine(ray_settings(redis_server.url, eng_ray_tenant_metrics_refresh_interval=0.01))
+    await engine.redis_manager.connect()
+    following = asyncio.create_task(engine.collector.follow())
+    await engine.submit(markdown())
+    while not page(engine):  # noqa: ASYNC110 - a scrape is no event
+        await asyncio.sleep(0.01)
+    following.cancel()
+    await engine.close()
 
 
-def test_without_redis_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    async def work() -> None:
-        engine = RayEngine(ray_settings("redis://127.0.0.1:1/"))
-        await engine.collector.read()
-        assert page(engine) == {}
-        await engine.close()
-
-    run_on("asyncio", work())
+async def test_without_redis_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    engine = RayEngine(ray_settings("redis://127.0.0.1:1/"))
+    await engine.collector.read()
+    assert page(engine) == {}
+    await engine.close()
     assert "cannot be asked for the metrics of tenants" in caplog.text

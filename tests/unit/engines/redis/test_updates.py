@@ -13,7 +13,7 @@ from redis import ConnectionError as RedisConnectionError
 from docling_serve.engines.base import TaskView
 from docling_serve.engines.redis.updates import Watches
 from docling_serve.errors import Failure
-from tests.helpers.loops import run, turns
+from tests.helpers.loops import turns
 
 PENDING = TaskView("t", TaskType.CONVERT, TaskStatus.PENDING, position=2)
 STARTED = replace(PENDING, status=TaskStatus.STARTED, position=None)
@@ -49,134 +49,107 @@ async def following(store: Store) -> asyncio.Task[None]:
     return asyncio.create_task(store.watches.keep_told())
 
 
-def test_what_happens_right_after_the_first_reading_is_told() -> None:
-    async def scenario() -> None:
-        store = Store()
-        await following(store)
-        async with store.watches.watch("t", store.read) as watch:
-            store.views["t"] = SUCCESS
-            assert [view async for view in watch] == [PENDING, SUCCESS]
-
-    run(scenario())
+async def test_what_happens_right_after_the_first_reading_is_told() -> None:
+    store = Store()
+    await following(store)
+    async with store.watches.watch("t", store.read) as watch:
+        store.views["t"] = SUCCESS
+        assert [view async for view in watch] == [PENDING, SUCCESS]
 
 
-def test_the_same_state_is_told_once() -> None:
-    async def scenario() -> None:
-        store = Store()
-        await following(store)
-        async with store.watches.watch("t", store.read) as watch:
-            for _ in range(3):
-                store.watches.is_stale("t")
-                await turns(3)
-            store.views["t"] = SUCCESS
-            store.watches.is_stale("t")
-            assert [view async for view in watch] == [PENDING, SUCCESS]
-
-    run(scenario())
-
-
-def test_every_watcher_is_told() -> None:
-    async def scenario() -> None:
-        store = Store()
-        await following(store)
-        async with (
-            store.watches.watch("t", store.read) as one,
-            store.watches.watch("t", store.read) as two,
-        ):
-            store.views["t"] = SUCCESS
-            store.watches.all_stale()
-            assert [view async for view in one][-1] == SUCCESS
-            assert [view async for view in two][-1] == SUCCESS
-
-    run(scenario())
-
-
-def test_those_that_wait_are_read_again_when_one_leaves_the_queue() -> None:
-    async def scenario() -> None:
-        store = Store()
-        await following(store)
-        async with store.watches.watch("t", store.read) as watch:
-            await turns(3)
-            store.views["t"] = replace(PENDING, position=1)
-            store.watches.moved_up()
-            await turns(3)
-            assert watch.latest.position == 1
-            store.views["t"] = STARTED
+async def test_the_same_state_is_told_once() -> None:
+    store = Store()
+    await following(store)
+    async with store.watches.watch("t", store.read) as watch:
+        for _ in range(3):
             store.watches.is_stale("t")
             await turns(3)
-            reads = store.reads
-            store.watches.moved_up()
-            await turns(3)
-            assert store.reads == reads, "a started task has no place to move up to"
-
-    run(scenario())
-
-
-def test_a_task_that_vanished_has_ended() -> None:
-    async def scenario() -> None:
-        store = Store()
-        await following(store)
-        async with store.watches.watch("t", store.read) as watch:
-            store.views["t"] = None
-            store.watches.is_stale("t")
-            last = [view async for view in watch][-1]
-            assert (last.status, last.failure) == (TaskStatus.FAILURE, GONE)
-
-    run(scenario())
-
-
-def test_a_reading_that_fails_is_made_again() -> None:
-    async def scenario() -> None:
-        store = Store()
-        store.away = 1
-        await following(store)
-        async with store.watches.watch("t", store.read) as watch:
-            store.views["t"] = SUCCESS
-            assert [view async for view in watch][-1] == SUCCESS
-
-    run(scenario())
-
-
-def test_news_of_what_nobody_watches_cost_nothing() -> None:
-    async def scenario() -> None:
-        store = Store()
-        await following(store)
-        async with store.watches.watch("t", store.read):
-            await turns(3)
-        reads = store.reads
+        store.views["t"] = SUCCESS
         store.watches.is_stale("t")
+        assert [view async for view in watch] == [PENDING, SUCCESS]
+
+
+async def test_every_watcher_is_told() -> None:
+    store = Store()
+    await following(store)
+    async with (
+        store.watches.watch("t", store.read) as one,
+        store.watches.watch("t", store.read) as two,
+    ):
+        store.views["t"] = SUCCESS
         store.watches.all_stale()
+        assert [view async for view in one][-1] == SUCCESS
+        assert [view async for view in two][-1] == SUCCESS
+
+
+async def test_those_that_wait_are_read_again_when_one_leaves_the_queue() -> None:
+    store = Store()
+    await following(store)
+    async with store.watches.watch("t", store.read) as watch:
         await turns(3)
-        assert store.reads == reads
-
-    run(scenario())
-
-
-def test_what_the_first_reading_raises_is_raised() -> None:
-    async def scenario() -> None:
-        store = Store()
-
-        async def read() -> TaskView:
-            raise KeyError("no such task")
-
-        with pytest.raises(KeyError):
-            async with store.watches.watch("t", read):
-                pass
-
-    run(scenario())
+        store.views["t"] = replace(PENDING, position=1)
+        store.watches.moved_up()
+        await turns(3)
+        assert watch.latest.position == 1
+        store.views["t"] = STARTED
+        store.watches.is_stale("t")
+        await turns(3)
+        reads = store.reads
+        store.watches.moved_up()
+        await turns(3)
+        assert store.reads == reads, "a started task has no place to move up to"
 
 
-def test_an_unreadable_task_does_not_silence_the_others() -> None:
-    async def scenario() -> None:
-        store = Store()
-        await following(store)
-        async with (
-            store.watches.watch("broken", store.read),  # looking for it raises KeyError
-            store.watches.watch("t", store.read) as watch,
-        ):
-            await turns(3)
-            store.views["t"] = SUCCESS
-            store.watches.all_stale()
-            assert [view async for view in watch][-1] == SUCCESS
+async def test_a_task_that_vanished_has_ended() -> None:
+    store = Store()
+    await following(store)
+    async with store.watches.watch("t", store.read) as watch:
+        store.views["t"] = None
+        store.watches.is_stale("t")
+        last = [view async for view in watch][-1]
+        assert (last.status, last.failure) == (TaskStatus.FAILURE, GONE)
 
-    run(scenario())
+
+async def test_a_reading_that_fails_is_made_again() -> None:
+    store = Store()
+    store.away = 1
+    await following(store)
+    async with store.watches.watch("t", store.read) as watch:
+        store.views["t"] = SUCCESS
+        assert [view async for view in watch][-1] == SUCCESS
+
+
+async def test_news_of_what_nobody_watches_cost_nothing() -> None:
+    store = Store()
+    await following(store)
+    async with store.watches.watch("t", store.read):
+        await turns(3)
+    reads = store.reads
+    store.watches.is_stale("t")
+    store.watches.all_stale()
+    await turns(3)
+    assert store.reads == reads
+
+
+async def test_what_the_first_reading_raises_is_raised() -> None:
+    store = Store()
+
+    async def read() -> TaskView:
+        raise KeyError("no such task")
+
+    with pytest.raises(KeyError):
+        async with store.watches.watch("t", read):
+            pass
+
+
+async def test_an_unreadable_task_does_not_silence_the_others() -> None:
+    store = Store()
+    await following(store)
+    async with (
+        store.watches.watch("broken", store.read),  # looking for it raises KeyError
+        store.watches.watch("t", store.read) as watch,
+    ):
+        await turns(3)
+        store.views["t"] = SUCCESS
+        store.watches.all_stale()
+        assert [view async for view in watch][-1] == SUCCESS

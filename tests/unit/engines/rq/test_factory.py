@@ -13,7 +13,6 @@ from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.redis.reach import RedisUnreachable
 from docling_serve.engines.rq.engine import RqEngine
 from docling_serve.settings import AsyncEngine
-from tests.helpers.loops import run
 from tests.helpers.ray_engines import ray_settings, require_ray
 from tests.helpers.rest_server import settings_of
 from tests.helpers.rq_engines import rq_settings
@@ -31,14 +30,11 @@ def test_the_local_engine() -> None:
     assert isinstance(factory.make_engine(settings_of(), factory._no_parts()), LocalEngine)
 
 
-def test_the_rq_engine_needs_no_redis_to_be_made() -> None:
-    async def scenario() -> None:
-        settings = rq_settings("redis://127.0.0.1:1/").model_copy(update=RQ)
-        engine = factory.make_engine(settings, factory._no_parts())
-        assert isinstance(engine, RqEngine)
-        await engine.close()
-
-    run(scenario())
+async def test_the_rq_engine_needs_no_redis_to_be_made() -> None:
+    settings = rq_settings("redis://127.0.0.1:1/").model_copy(update=RQ)
+    engine = factory.make_engine(settings, factory._no_parts())
+    assert isinstance(engine, RqEngine)
+    await engine.close()
 
 
 def test_ray_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

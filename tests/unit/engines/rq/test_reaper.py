@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 import redis.asyncio
@@ -10,7 +11,6 @@ from rq import Queue
 
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.reaper import Reaper, ReaperTimes
-from tests.helpers.loops import run
 from tests.helpers.rq_engines import JobkitWorker, rq_settings
 
 TIMES = ReaperTimes(look_every_s=5.0, missing_for_s=10.0)
@@ -38,16 +38,13 @@ class Case:
     def key(self, task_id: str) -> str:
         return wire.heartbeat_key(self.worker.config, task_id)
 
-    def run(self, scenario: Callable[[Reaper], Awaitable[None]]) -> None:
-        async def whole() -> None:
-            connection = redis.asyncio.Redis.from_url(self._url)
-            reaper = Reaper(
-                connection, [self.queue], self.worker.config, self._on_lost, TIMES, lambda: self.now
-            )
-            await scenario(reaper)
-            await connection.aclose()
-
-        run(whole())
+    @asynccontextmanager
+    async def reaper(self) -> AsyncIterator[Reaper]:
+        connection = redis.asyncio.Redis.from_url(self._url)
+        yield Reaper(
+            connection, [self.queue], self.worker.config, self._on_lost, TIMES, lambda: self.now
+        )
+        await connection.aclose()
 
     async def _on_lost(self, task_id: str) -> None:
         self.lost.append(task_id)
@@ -62,8 +59,8 @@ def case(redis_url: str) -> Iterator[Case]:
     case.worker.redis.close()
 
 
-def test_a_worker_without_sign_of_life_is_lost_after_a_while(case: Case) -> None:
-    async def scenario(reaper: Reaper) -> None:
+async def test_a_worker_without_sign_of_life_is_lost_after_a_while(case: Case) -> None:
+    async with case.reaper() as reaper:
         case.begin("t")
         await reaper.look()
         case.now = 9.9
@@ -73,11 +70,9 @@ def test_a_worker_without_sign_of_life_is_lost_after_a_while(case: Case) -> None
         await reaper.look()
         assert case.lost == ["t"]
 
-    case.run(scenario)
 
-
-def test_a_sign_of_life_starts_the_while_anew(case: Case) -> None:
-    async def scenario(reaper: Reaper) -> None:
+async def test_a_sign_of_life_starts_the_while_anew(case: Case) -> None:
+    async with case.reaper() as reaper:
         case.begin("t")
         await reaper.look()
         case.now = 9.0
@@ -91,11 +86,9 @@ def test_a_sign_of_life_starts_the_while_anew(case: Case) -> None:
         await reaper.look()
         assert case.lost == ["t"]
 
-    case.run(scenario)
 
-
-def test_a_finished_task_needs_no_worker(case: Case) -> None:
-    async def scenario(reaper: Reaper) -> None:
+async def test_a_finished_task_needs_no_worker(case: Case) -> None:
+    async with case.reaper() as reaper:
         case.begin("t")
         await reaper.look()
         case.end("t")
@@ -103,11 +96,9 @@ def test_a_finished_task_needs_no_worker(case: Case) -> None:
         await reaper.look()
         assert case.lost == []
 
-    case.run(scenario)
 
-
-def test_a_task_that_cannot_be_ended_saves_no_other(case: Case) -> None:
-    async def scenario(reaper: Reaper) -> None:
+async def test_a_task_that_cannot_be_ended_saves_no_other(case: Case) -> None:
+    async with case.reaper() as reaper:
         for task_id in ("a", "b"):
             case.begin(task_id)
         case.cannot_be_ended = "a"
@@ -116,11 +107,9 @@ def test_a_task_that_cannot_be_ended_saves_no_other(case: Case) -> None:
         await reaper.look()
         assert sorted(case.lost) == ["a", "b"]
 
-    case.run(scenario)
 
-
-def test_each_task_has_a_while_of_its_own(case: Case) -> None:
-    async def scenario(reaper: Reaper) -> None:
+async def test_each_task_has_a_while_of_its_own(case: Case) -> None:
+    async with case.reaper() as reaper:
         case.begin("a")
         await reaper.look()
         case.now = 8.0
@@ -129,5 +118,3 @@ def test_each_task_has_a_while_of_its_own(case: Case) -> None:
         case.now = 12.0
         await reaper.look()
         assert case.lost == ["a"]
-
-    case.run(scenario)

@@ -35,7 +35,6 @@ from docling_serve.jobs import (
     TaskFolder,
 )
 from docling_serve.running import Gate, RunRequest
-from tests.helpers.loops import run
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import gateway, markdown, rq_settings, until
 from tests.unit.engines.rq.worker_bench import (
@@ -56,21 +55,18 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 # ---- a task --------------------------------------------------------------------------------------
 
 
-def test_a_result_is_stored_unread_and_told(redis_url: str, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with bench(redis_url, tmp_path, converts) as at:
-            key = await at.runner.run("t", task_data())
-            assert key == "docling:results:t"
-            assert await at.redis.get(key) == b"packed"
-            assert 0 < await at.redis.ttl(key) <= at.setup.config.results_ttl
-            counts = await at.redis.hget(wire.detail_key("t"), wire.RESULT)
-            assert JobResult.model_validate_json(counts) == RESULT
-            assert await at.statuses(2) == ["started", "success"]
-
-    run(scenario())
+async def test_a_result_is_stored_unread_and_told(redis_url: str, tmp_path: Path) -> None:
+    async with bench(redis_url, tmp_path, converts) as at:
+        key = await at.runner.run("t", task_data())
+        assert key == "docling:results:t"
+        assert await at.redis.get(key) == b"packed"
+        assert 0 < await at.redis.ttl(key) <= at.setup.config.results_ttl
+        counts = await at.redis.hget(wire.detail_key("t"), wire.RESULT)
+        assert JobResult.model_validate_json(counts) == RESULT
+        assert await at.statuses(2) == ["started", "success"]
 
 
-def test_the_gate_gets_documents_as_files_and_the_rest_as_data(
+async def test_the_gate_gets_documents_as_files_and_the_rest_as_data(
     redis_url: str, tmp_path: Path
 ) -> None:
     seen: list[JobSpec] = []
@@ -84,11 +80,8 @@ def test_the_gate_gets_documents_as_files_and_the_rest_as_data(
         seen.append(spec)
         return await converts(request)
 
-    async def scenario() -> None:
-        async with bench(redis_url, tmp_path, look) as at:
-            await at.runner.run("t", task_data(target_document_version="1.8.0"))
-
-    run(scenario())
+    async with bench(redis_url, tmp_path, look) as at:
+        await at.runner.run("t", task_data(target_document_version="1.8.0"))
     (spec,) = seen
     assert spec.output == "task_result"
     assert spec.options == {"to_formats": ["md"]}
@@ -103,103 +96,87 @@ def test_the_gate_gets_documents_as_files_and_the_rest_as_data(
         (has_no_room, "capacity", "The server's scratch disk is full."),
     ],
 )
-def test_a_failure_is_stored_and_told_whole(
+async def test_a_failure_is_stored_and_told_whole(
     redis_url: str, tmp_path: Path, gate: Gate, category: str, message: str
 ) -> None:
-    async def scenario() -> None:
-        async with bench(redis_url, tmp_path, gate) as at:
-            with pytest.raises(TaskFailed):
-                await at.runner.run("t", task_data())
-            failure = await at.failure()
-            assert (failure.category, failure.message) == (category, message)
-            await at.messages.next()
-            told = await at.messages.next()
-            assert (told.task_status, told.failure) == ("failure", failure)
-            assert told.error_message == message, "for gateways of another make"
-
-    run(scenario())
+    async with bench(redis_url, tmp_path, gate) as at:
+        with pytest.raises(TaskFailed):
+            await at.runner.run("t", task_data())
+        failure = await at.failure()
+        assert (failure.category, failure.message) == (category, message)
+        await at.messages.next()
+        told = await at.messages.next()
+        assert (told.task_status, told.failure) == ("failure", failure)
+        assert told.error_message == message, "for gateways of another make"
 
 
-def test_the_callbacks_of_a_failed_task_hear_of_it(redis_url: str, tmp_path: Path) -> None:
+async def test_the_callbacks_of_a_failed_task_hear_of_it(redis_url: str, tmp_path: Path) -> None:
     heard: list[tuple[str, str, dict[str, Any]]] = []
 
     class Delivery(CallbackDelivery):
         def send(self, task_id: str, callbacks: Any, progress: dict[str, Any]) -> None:
             heard.append((task_id, str(callbacks[0].url), progress))
 
-    async def scenario() -> None:
-        async with bench(redis_url, tmp_path, fails, delivery=Delivery()) as at:
-            with pytest.raises(TaskFailed):
-                await at.runner.run("t", task_data(callbacks=[{"url": "http://h/hook"}]))
-
-    run(scenario())
+    async with bench(redis_url, tmp_path, fails, delivery=Delivery()) as at:
+        with pytest.raises(TaskFailed):
+            await at.runner.run("t", task_data(callbacks=[{"url": "http://h/hook"}]))
     ((task_id, url, event),) = heard
     assert (task_id, url) == ("t", "http://h/hook")
     assert (event["kind"], event["task_status"]) == ("task_completed", "failure")
     assert event["failure"]["message"] == "too slow"
 
 
-def test_a_task_that_was_cancelled_before_is_not_begun(redis_url: str, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with bench(redis_url, tmp_path, breaks) as at:
-            await at.redis.hset(wire.detail_key("t"), wire.FAILURE, wire.dump_failure(FAILURE))
-            with pytest.raises(TaskFailed, match="too slow"):
-                await at.runner.run("t", task_data())
-
-    run(scenario())
-
-
-def test_stopping_ends_the_task_with_the_cause(redis_url: str, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with bench(redis_url, tmp_path, hangs) as at:
-            running = asyncio.ensure_future(at.runner.run("t", task_data()))
-            assert await at.statuses(1) == ["started"]
-            at.runner.stop(SHUT_DOWN, "the one before")
-            at.runner.stop(CANCELLED, "t")
-            at.runner.stop(SHUT_DOWN)
-            with pytest.raises(TaskFailed):
-                await running
-            assert await at.failure() == CANCELLED
-            at.runner.stop(SHUT_DOWN)
-            assert await at.statuses(1) == ["failure"]
-
-    run(scenario())
-
-
-def test_the_worker_lets_go_of_a_task_that_others_have_ended(
+async def test_a_task_that_was_cancelled_before_is_not_begun(
     redis_url: str, tmp_path: Path
 ) -> None:
-    async def scenario() -> None:
-        quick = Liveness(beat_every_s=0.01, expires_s=7)
-        async with bench(redis_url, tmp_path, hangs, quick) as at:
-            running = asyncio.ensure_future(at.runner.run("t", task_data()))
-            assert await at.statuses(1) == ["started"]
-            await at.redis.hset(wire.detail_key("t"), wire.FAILURE, wire.dump_failure(FAILURE))
-            with pytest.raises(TaskFailed, match="too slow"):
-                await running
-
-    run(scenario())
+    async with bench(redis_url, tmp_path, breaks) as at:
+        await at.redis.hset(wire.detail_key("t"), wire.FAILURE, wire.dump_failure(FAILURE))
+        with pytest.raises(TaskFailed, match="too slow"):
+            await at.runner.run("t", task_data())
 
 
-def test_a_sign_of_life_is_given_again_and_again(redis_url: str, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        quick = Liveness(beat_every_s=0.01, expires_s=7)
-        async with bench(redis_url, tmp_path, hangs, quick) as at:
-            key = wire.heartbeat_key(at.setup.config, "t")
-            running = asyncio.ensure_future(at.runner.run("t", task_data()))
-            assert await at.statuses(1) == ["started"]
-            for _ in range(3):
-                await until(lambda: at.redis.exists(key))
-                assert 0 < await at.redis.ttl(key) <= 7
-                await at.redis.delete(key)
-            at.runner.stop(CANCELLED)
-            with pytest.raises(TaskFailed):
-                await running
-
-    run(scenario())
+async def test_stopping_ends_the_task_with_the_cause(redis_url: str, tmp_path: Path) -> None:
+    async with bench(redis_url, tmp_path, hangs) as at:
+        running = asyncio.ensure_future(at.runner.run("t", task_data()))
+        assert await at.statuses(1) == ["started"]
+        at.runner.stop(SHUT_DOWN, "the one before")
+        at.runner.stop(CANCELLED, "t")
+        at.runner.stop(SHUT_DOWN)
+        with pytest.raises(TaskFailed):
+            await running
+        assert await at.failure() == CANCELLED
+        at.runner.stop(SHUT_DOWN)
+        assert await at.statuses(1) == ["failure"]
 
 
-def test_progress_is_stored_and_told(redis_url: str, tmp_path: Path) -> None:
+async def test_the_worker_lets_go_of_a_task_that_others_have_ended(
+    redis_url: str, tmp_path: Path
+) -> None:
+    quick = Liveness(beat_every_s=0.01, expires_s=7)
+    async with bench(redis_url, tmp_path, hangs, quick) as at:
+        running = asyncio.ensure_future(at.runner.run("t", task_data()))
+        assert await at.statuses(1) == ["started"]
+        await at.redis.hset(wire.detail_key("t"), wire.FAILURE, wire.dump_failure(FAILURE))
+        with pytest.raises(TaskFailed, match="too slow"):
+            await running
+
+
+async def test_a_sign_of_life_is_given_again_and_again(redis_url: str, tmp_path: Path) -> None:
+    quick = Liveness(beat_every_s=0.01, expires_s=7)
+    async with bench(redis_url, tmp_path, hangs, quick) as at:
+        key = wire.heartbeat_key(at.setup.config, "t")
+        running = asyncio.ensure_future(at.runner.run("t", task_data()))
+        assert await at.statuses(1) == ["started"]
+        for _ in range(3):
+            await until(lambda: at.redis.exists(key))
+            assert 0 < await at.redis.ttl(key) <= 7
+            await at.redis.delete(key)
+        at.runner.stop(CANCELLED)
+        with pytest.raises(TaskFailed):
+            await running
+
+
+async def test_progress_is_stored_and_told(redis_url: str, tmp_path: Path) -> None:
     told = asyncio.Event()
 
     async def progresses(request: RunRequest) -> JobResult:
@@ -208,22 +185,19 @@ def test_progress_is_stored_and_told(redis_url: str, tmp_path: Path) -> None:
         await told.wait()
         return await converts(request)
 
-    async def scenario() -> None:
-        async with bench(redis_url, tmp_path, progresses) as at:
-            running = asyncio.ensure_future(at.runner.run("t", task_data()))
-            await at.messages.next()
-            update = await at.messages.next()
-            assert update.task_status == "started"
-            assert update.progress == JobProgress(phase="process", completed_pages=2)
-            stored = await at.redis.hget(wire.detail_key("t"), wire.PROGRESS)
-            assert JobProgress.model_validate_json(stored) == update.progress
-            told.set()
-            await running
-
-    run(scenario())
+    async with bench(redis_url, tmp_path, progresses) as at:
+        running = asyncio.ensure_future(at.runner.run("t", task_data()))
+        await at.messages.next()
+        update = await at.messages.next()
+        assert update.task_status == "started"
+        assert update.progress == JobProgress(phase="process", completed_pages=2)
+        stored = await at.redis.hget(wire.detail_key("t"), wire.PROGRESS)
+        assert JobProgress.model_validate_json(stored) == update.progress
+        told.set()
+        await running
 
 
-def test_a_result_survives_a_restart_of_redis(
+async def test_a_result_survives_a_restart_of_redis(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
@@ -234,24 +208,21 @@ def test_a_result_survives_a_restart_of_redis(
             asyncio.get_running_loop().run_in_executor(None, server.start)
             return result
 
-        async def scenario() -> None:
-            folders = tmp_path / "tasks"
-            folders.mkdir()
-            client = redis.asyncio.Redis.from_url(server.url)
-            setup = TaskSetup(
-                wire.orchestrator_config(rq_settings(server.url)),
-                folders,
-                {},
-                None,
-                Liveness(),
-                int,
-            )
-            runner = TaskRunner(outlives_redis, client, client, CallbackDelivery(), setup)
-            key = await runner.run("t", task_data())
-            assert await client.get(key) == b"packed"
-            await client.aclose()
-
-        run(scenario(), within_s=40)
+        folders = tmp_path / "tasks"
+        folders.mkdir()
+        client = redis.asyncio.Redis.from_url(server.url)
+        setup = TaskSetup(
+            wire.orchestrator_config(rq_settings(server.url)),
+            folders,
+            {},
+            None,
+            Liveness(),
+            int,
+        )
+        runner = TaskRunner(outlives_redis, client, client, CallbackDelivery(), setup)
+        key = await runner.run("t", task_data())
+        assert await client.get(key) == b"packed"
+        await client.aclose()
 
 
 # ---- what a gateway queued -----------------------------------------------------------------------
@@ -454,16 +425,12 @@ def test_a_worker_is_told_to_end_while_redis_is_away(host: ScriptedHost) -> None
     taker.set_shutdown_requested_date()
 
 
-def test_a_gateway_and_a_worker(redis_url: str, tmp_path: Path) -> None:
+async def test_a_gateway_and_a_worker(redis_url: str, tmp_path: Path) -> None:
     """Both of ours, from the request to the reply."""
-
-    async def scenario() -> None:
-        async with gateway(redis_url) as engine, bench(redis_url, tmp_path, fails) as at:
-            task_id = (await engine.submit(markdown())).task_id
-            waiting = asyncio.ensure_future(engine.wait_finished(task_id, "default", 60))
-            queued = Job.fetch(task_id, connection=engine._redis_conn).kwargs["task_data"]
-            with pytest.raises(TaskFailed):
-                await at.runner.run(task_id, queued)
-            assert (await waiting).failure == FAILURE
-
-    run(scenario())
+    async with gateway(redis_url) as engine, bench(redis_url, tmp_path, fails) as at:
+        task_id = (await engine.submit(markdown())).task_id
+        waiting = asyncio.ensure_future(engine.wait_finished(task_id, "default", 60))
+        queued = Job.fetch(task_id, connection=engine._redis_conn).kwargs["task_data"]
+        with pytest.raises(TaskFailed):
+            await at.runner.run(task_id, queued)
+        assert (await waiting).failure == FAILURE

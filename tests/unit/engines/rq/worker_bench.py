@@ -128,4 +128,4 @@ async def bench(
         runner = TaskRunner(gate, client, client, delivery or CallbackDelivery(), setup)
         yield Bench(runner, client, Messages(pubsub), setup)
     await client.aclose()
-    assert list(folders.iterdir()) == [], "no document is left"  # noqa: ASYNC240
+    assert list(folders.iterdir()) == [], "no document is left"

@@ -21,7 +21,6 @@ from docling_serve.engines.local.journal.schema import MIGRATIONS, VERSION
 from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobResult
-from tests.helpers.loops import run
 
 FAILURE = Failure("capacity", "It was lost.", retryable=True, details={"reason": "lost"})
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.5)
@@ -40,163 +39,136 @@ async def opened(folder: Path) -> AsyncIterator[Journal]:
         await journal.close()
 
 
-def test_a_task_is_there_again_after_the_end(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path) as journal:
-            await journal.accept(a_task(input_bytes=7, idempotency_key="k", fingerprint="f"))
-        async with opened(tmp_path) as journal:
-            assert await journal.tasks() == [
-                a_task(input_bytes=7, idempotency_key="k", fingerprint="f")
-            ]
-
-    run(work())
+async def test_a_task_is_there_again_after_the_end(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.accept(a_task(input_bytes=7, idempotency_key="k", fingerprint="f"))
+    async with opened(tmp_path) as journal:
+        assert await journal.tasks() == [
+            a_task(input_bytes=7, idempotency_key="k", fingerprint="f")
+        ]
 
 
-def test_the_whole_life_of_a_task(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path) as journal:
-            await journal.accept(a_task())
-            await journal.started("one", at=2.0)
-            await journal.requeued("one", counts=True)
-            await journal.started("one", at=3.0)
-            await journal.succeeded("one", RESULT, 9, at=4.0)
-            await journal.fetched("one", at=5.0)
-            await journal.fetched("one", at=6.0)
-            (task,) = await journal.tasks()
+async def test_the_whole_life_of_a_task(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.accept(a_task())
+        await journal.started("one", at=2.0)
+        await journal.requeued("one", counts=True)
+        await journal.started("one", at=3.0)
+        await journal.succeeded("one", RESULT, 9, at=4.0)
+        await journal.fetched("one", at=5.0)
+        await journal.fetched("one", at=6.0)
+        (task,) = await journal.tasks()
 
-        assert task == a_task(
-            state=TaskState.SUCCESS,
-            attempts=2,
-            started=3.0,
-            finished=4.0,
-            fetched=5.0,
-            result=RESULT,
-            result_bytes=9,
-        )
-
-    run(work())
+    assert task == a_task(
+        state=TaskState.SUCCESS,
+        attempts=2,
+        started=3.0,
+        finished=4.0,
+        fetched=5.0,
+        result=RESULT,
+        result_bytes=9,
+    )
 
 
-def test_an_attempt_that_does_not_count_leaves_no_trace(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path) as journal:
-            await journal.accept(a_task())
-            await journal.started("one", at=2.0)
-            await journal.requeued("one", counts=False)
+async def test_an_attempt_that_does_not_count_leaves_no_trace(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.accept(a_task())
+        await journal.started("one", at=2.0)
+        await journal.requeued("one", counts=False)
 
-            assert await journal.tasks() == [a_task()]
-
-    run(work())
+        assert await journal.tasks() == [a_task()]
 
 
-def test_a_failure_is_kept_whole(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path) as journal:
-            await journal.accept(a_task())
-            await journal.failed("one", FAILURE, at=2.0)
-            (task,) = await journal.tasks()
+async def test_a_failure_is_kept_whole(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.accept(a_task())
+        await journal.failed("one", FAILURE, at=2.0)
+        (task,) = await journal.tasks()
 
-        assert (task.state, task.failure, task.finished) == (TaskState.FAILURE, FAILURE, 2.0)
-
-    run(work())
+    assert (task.state, task.failure, task.finished) == (TaskState.FAILURE, FAILURE, 2.0)
 
 
-def test_tasks_come_in_the_order_in_which_they_were_accepted(tmp_path: Path) -> None:
-    async def work() -> None:
-        names = [f"t{9 - number}" for number in range(9)]
-        async with opened(tmp_path) as journal:
-            await asyncio.gather(*(journal.accept(a_task(name)) for name in names))
-            await journal.forget("t5")
+async def test_tasks_come_in_the_order_in_which_they_were_accepted(tmp_path: Path) -> None:
+    names = [f"t{9 - number}" for number in range(9)]
+    async with opened(tmp_path) as journal:
+        await asyncio.gather(*(journal.accept(a_task(name)) for name in names))
+        await journal.forget("t5")
 
-            assert [task.task_id for task in await journal.tasks()] == [
-                name for name in names if name != "t5"
-            ]
-
-    run(work())
+        assert [task.task_id for task in await journal.tasks()] == [
+            name for name in names if name != "t5"
+        ]
 
 
 @pytest.mark.parametrize("to", [TaskState.QUEUED, TaskState.STARTED, TaskState.SUCCESS])
-def test_a_task_ends_once(tmp_path: Path, to: TaskState) -> None:
-    async def work() -> None:
-        async with opened(tmp_path) as journal:
-            await journal.accept(a_task())
-            await journal.failed("one", FAILURE, at=2.0)
-            before = await journal.tasks()
-            with pytest.raises(IllegalMove):
-                await journal.move("one", to)
+async def test_a_task_ends_once(tmp_path: Path, to: TaskState) -> None:
+    async with opened(tmp_path) as journal:
+        await journal.accept(a_task())
+        await journal.failed("one", FAILURE, at=2.0)
+        before = await journal.tasks()
+        with pytest.raises(IllegalMove):
+            await journal.move("one", to)
 
-            assert await journal.tasks() == before
-
-    run(work())
+        assert await journal.tasks() == before
 
 
-def test_one_refused_entry_does_not_harm_its_group(tmp_path: Path) -> None:
-    async def work() -> list[object]:
-        async with opened(tmp_path) as journal:
-            return await asyncio.gather(
-                journal.accept(a_task("one")),
-                journal.accept(a_task("one")),
-                journal.accept(a_task("two", idempotency_key="k")),
-                journal.accept(a_task("three", idempotency_key="k")),
-                journal.accept(a_task("four")),
-                return_exceptions=True,
-            )
-
-    first, again, second, same_key, last = run(work())
+async def test_one_refused_entry_does_not_harm_its_group(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        outcomes = await asyncio.gather(
+            journal.accept(a_task("one")),
+            journal.accept(a_task("one")),
+            journal.accept(a_task("two", idempotency_key="k")),
+            journal.accept(a_task("three", idempotency_key="k")),
+            journal.accept(a_task("four")),
+            return_exceptions=True,
+        )
+    first, again, second, same_key, last = outcomes
     assert (first, second, last) == (None, None, None)
     assert isinstance(again, sqlite3.IntegrityError)
     assert isinstance(same_key, sqlite3.IntegrityError)
 
 
-def test_deliveries_are_kept_until_they_have_arrived(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path) as journal:
-            first = await journal.add_delivery("one", {"url": "http://a"}, {"n": 1}, now=1.0)
-            second = await journal.add_delivery("one", {"url": "http://a"}, {"n": 2}, now=2.0)
-            await journal.postpone_delivery(first, due=30.0)
-        async with opened(tmp_path) as journal:
-            one, two = await journal.pending_deliveries()
-            assert (one.delivery_id, one.attempts, one.due, one.created) == (first, 1, 30.0, 1.0)
-            assert (two.target, two.body, two.attempts) == ({"url": "http://a"}, {"n": 2}, 0)
-            await journal.delivered(first)
-            await journal.delivered(second)
-            assert await journal.pending_deliveries() == []
-
-    run(work())
+async def test_deliveries_are_kept_until_they_have_arrived(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        first = await journal.add_delivery("one", {"url": "http://a"}, {"n": 1}, now=1.0)
+        second = await journal.add_delivery("one", {"url": "http://a"}, {"n": 2}, now=2.0)
+        await journal.postpone_delivery(first, due=30.0)
+    async with opened(tmp_path) as journal:
+        one, two = await journal.pending_deliveries()
+        assert (one.delivery_id, one.attempts, one.due, one.created) == (first, 1, 30.0, 1.0)
+        assert (two.target, two.body, two.attempts) == ({"url": "http://a"}, {"n": 2}, 0)
+        await journal.delivered(first)
+        await journal.delivered(second)
+        assert await journal.pending_deliveries() == []
 
 
 # ---- what can go wrong ---------------------------------------------------------------------------
 
 
-def test_a_full_disk_refuses_and_room_heals(tmp_path: Path) -> None:
+async def test_a_full_disk_refuses_and_room_heals(tmp_path: Path) -> None:
     """SQLite's own limit on pages stands for the disk: it fails in the same way."""
+    connection = connect(tmp_path / "journal.sqlite3", durable=True)
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    journal = Journal(connection)
+    accepted: list[str] = []
+    refused: list[int | None] = []
+    while not refused and len(accepted) < 1000:
+        try:
+            await journal.accept(a_task(f"t{len(accepted)}", fingerprint="x" * 500))
+            accepted.append(f"t{len(accepted)}")
+        except OSError as exc:
+            refused.append(exc.errno)
+    assert refused == [errno.ENOSPC]
 
-    async def work() -> None:
-        connection = connect(tmp_path / "journal.sqlite3", durable=True)
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
-        journal = Journal(connection)
-        accepted: list[str] = []
-        refused: list[int | None] = []
-        while not refused and len(accepted) < 1000:
-            try:
-                await journal.accept(a_task(f"t{len(accepted)}", fingerprint="x" * 500))
-                accepted.append(f"t{len(accepted)}")
-            except OSError as exc:
-                refused.append(exc.errno)
-        assert refused == [errno.ENOSPC]
-
-        await journal._do(lambda on: on.execute(f"PRAGMA max_page_count = {pages * 100}"))
-        await journal.accept(a_task("after"))
-        kept = [task.task_id for task in await journal.tasks()]
-        assert kept == [*accepted, "after"]
-        await journal.close()
-
-    run(work())
+    await journal._do(lambda on: on.execute(f"PRAGMA max_page_count = {pages * 100}"))
+    await journal.accept(a_task("after"))
+    kept = [task.task_id for task in await journal.tasks()]
+    assert kept == [*accepted, "after"]
+    await journal.close()
 
 
 @pytest.mark.parametrize("version", range(1, VERSION))
-def test_a_journal_of_an_earlier_version_is_brought_to_this_one(
+async def test_a_journal_of_an_earlier_version_is_brought_to_this_one(
     tmp_path: Path, version: int
 ) -> None:
     path = tmp_path / "journal.sqlite3"
@@ -212,12 +184,9 @@ def test_a_journal_of_an_earlier_version_is_brought_to_this_one(
     )
     earlier.close()
 
-    async def work() -> None:
-        journal = Journal.open(path, durable=True)
-        assert await journal.tasks() == [a_task("t")]
-        await journal.close()
-
-    run(work())
+    journal = Journal.open(path, durable=True)
+    assert await journal.tasks() == [a_task("t")]
+    await journal.close()
 
 
 def test_a_newer_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -247,11 +216,8 @@ def test_only_its_user_reads_it(tmp_path: Path) -> None:
     assert [path.stat().st_mode & 0o077 for path in tmp_path.iterdir()] == [0]
 
 
-def test_a_closed_journal_refuses(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path) as journal:
-            pass
-        with pytest.raises(OSError, match="closed"):
-            await journal.accept(a_task())
-
-    run(work())
+async def test_a_closed_journal_refuses(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        pass
+    with pytest.raises(OSError, match="closed"):
+        await journal.accept(a_task())

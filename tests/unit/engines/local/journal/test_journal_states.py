@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import shutil
 import sqlite3
@@ -24,7 +25,6 @@ from docling_serve.engines.local.journal import IllegalMove, Journal, TaskRow
 from docling_serve.engines.local.states import MAY_COME_FROM, TaskState
 from docling_serve.errors import Failure
 from docling_serve.jobs import JobResult
-from tests.helpers.loops import run
 
 T = TypeVar("T")
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.5)
@@ -111,7 +111,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def end_and_start_again(self) -> None:
-        run(self.journal.close())
+        asyncio.run(self.journal.close())
         self.journal = self.opened()
 
     @rule()
@@ -119,7 +119,7 @@ class JournalMachine(RuleBasedStateMachine):
         """Go on with the files as they are at this moment, and with nothing else."""
         image = self.base / str(int(self.folder.name) + 1)
         shutil.copytree(self.folder, image)
-        run(self.journal.close())
+        asyncio.run(self.journal.close())
         self.folder = image
         self.journal = self.opened()
         check = sqlite3.connect(self.folder / "journal.sqlite3")
@@ -135,7 +135,7 @@ class JournalMachine(RuleBasedStateMachine):
         async def work() -> T:
             return await move(*arguments, **named)
 
-        return run(work())
+        return asyncio.run(work())
 
     def refuses(self, move: Callable[..., Awaitable[None]], *args: object, **named: object) -> None:
         try:
@@ -145,7 +145,7 @@ class JournalMachine(RuleBasedStateMachine):
         raise AssertionError("an illegal move was let through")
 
     def teardown(self) -> None:
-        run(self.journal.close())
+        asyncio.run(self.journal.close())
         shutil.rmtree(self.base)
 
 
