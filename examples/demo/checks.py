@@ -6,6 +6,8 @@ from .runs import Run
 
 MB = 1_000_000
 GATEWAY_GROWTH_LIMIT = 20 * MB
+# What a process that stands by may keep of a small document; models take more.
+WORKER_GROWTH_LIMIT = 50 * MB
 # Other programs may use the card meanwhile; a forgotten CUDA context is larger than this.
 GPU_GROWTH_LIMIT = 100 * MB
 
@@ -20,13 +22,23 @@ def wrong_texts(run: Run) -> list[str]:
 
 
 def memory_kept(run: Run) -> list[str]:
-    """What did not come back after the last task of a run with the mode on."""
+    """What did not come back after the last task of a run with the mode on.
+
+    What counts is the server at rest before the first task: a process that stands by is part of it.
+    """
     first, last = run.idle, run.final
     found = []
     if not all(task.peak.workers for task in run.tasks):
         found.append("a task did not run in a worker process")
-    if last.workers:
-        found.append(f"{last.workers} worker process(es) are still there")
+    if run.gateway_engines:
+        found.append(f"the gateway has loaded {', '.join(run.gateway_engines)}")
+    if last.workers > first.workers:
+        found.append(
+            f"{last.workers - first.workers} more worker process(es) than before are there"
+        )
+    held = last.worker_rss - first.worker_rss
+    if held >= WORKER_GROWTH_LIMIT:
+        found.append(f"{held / MB:.0f} MB of the workers did not come back")
     grown = last.gateway_rss - first.gateway_rss
     if grown >= GATEWAY_GROWTH_LIMIT:
         found.append(f"the gateway grew by {grown / MB:.0f} MB")

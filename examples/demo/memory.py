@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 import psutil
@@ -20,6 +21,8 @@ from typing_extensions import Self
 from docling_serve.vram.nvml import GpuProbe, GpuState
 
 INTERVAL_S = 0.2
+_STILL = 2_000_000
+_ENGINES = ("libtorch", "onnxruntime")
 # How multiprocessing starts a spawned process; its resource tracker has another command line.
 _WORKER_MARK = "multiprocessing.spawn"
 
@@ -58,6 +61,19 @@ def peak(samples: Sequence[Sample]) -> Sample:
     )
 
 
+def is_still(samples: Sequence[Sample], for_s: float) -> bool:
+    """Whether, until the last sample, memory has not moved by more than 2 MB for so many seconds,
+    and no worker came or went. False while the samples do not go back so far."""
+    since = samples[-1].time_s - for_s
+    recent = [sample for sample in samples if sample.time_s >= since]
+    totals = [sample.total for sample in recent]
+    return (
+        len(recent) < len(samples)
+        and max(totals) - min(totals) < _STILL
+        and len({sample.workers for sample in recent}) == 1
+    )
+
+
 class MemorySampler:
     """Samples the process tree under ``pid`` every ``INTERVAL_S`` seconds until closed."""
 
@@ -90,6 +106,11 @@ class MemorySampler:
         """The samples from ``time_s`` on, and one taken now."""
         self.take()
         return [sample for sample in self.samples if sample.time_s >= time_s]
+
+    def engines(self) -> list[str]:
+        """Which libraries that run models the gateway has loaded."""
+        mapped = Path(f"/proc/{self._gateway.pid}/maps").read_text(encoding="utf-8")
+        return [name for name in _ENGINES if name in mapped]
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -24,7 +24,7 @@ NO_BREAK = "\u00a0"
 
 _TITLES = {
     "off": "Subprocess mode off: models stay in the server (staircase)",
-    "on": "Subprocess mode on: each task's worker gives everything back (saw-tooth)",
+    "on": "Subprocess mode on: what a task took comes back after it (saw-tooth)",
 }
 
 
@@ -44,20 +44,21 @@ def draw(off: Run, on: Run, file: Path) -> None:
     figure.legend(
         handles, labels, loc="upper right", bbox_to_anchor=(0.915, 0.945), frameon=False, ncols=4
     )
-    figure.text(0.012, 0.012, caption(on), fontsize=8.5, color=TEXT_COLOUR, va="bottom")
+    figure.text(0.012, 0.012, caption(off, on), fontsize=8.5, color=TEXT_COLOUR, va="bottom")
     figure.subplots_adjust(left=0.06, right=0.915, top=0.87, bottom=0.175, hspace=0.24)
     figure.savefig(file)
 
 
-def caption(run: Run) -> str:
-    """What was measured, and which task is which."""
-    tasks = ",  ".join(
-        f"{number} {task.step.document} ({task.step.way})".replace(" ", NO_BREAK)
-        for number, task in enumerate(run.tasks, start=1)
+def caption(off: Run, on: Run) -> str:
+    """What was measured, which task is which, and the seconds it took in both modes."""
+    named = (
+        f"{number} {new.step.document} ({new.step.way}) {old.seconds:.2f} / {new.seconds:.2f} s"
+        for number, (old, new) in enumerate(zip(off.tasks, on.tasks, strict=True), start=1)
     )
+    tasks = ",  ".join(one.replace(" ", NO_BREAK) for one in named)
     gpu = (
         "no GPU."
-        if run.idle.gpu_used is None
+        if on.idle.gpu_used is None
         else "GPU memory is that of all programs on the card, as the driver tells it."
     )
     how = (
@@ -66,7 +67,12 @@ def caption(run: Run) -> str:
         "anything, too high. Grey: a task, from request to answer. "
         f"{os.cpu_count()} CPU cores, {gpu}"
     )
-    return "\n".join([*textwrap.wrap(f"Tasks: {tasks}.", 150), *textwrap.wrap(how, 150)])
+    return "\n".join(
+        [
+            *textwrap.wrap(f"Tasks, seconds with the mode off / on: {tasks}.", 150),
+            *textwrap.wrap(how, 150),
+        ]
+    )
 
 
 def _draw_run(axes: Axes, run: Run) -> None:

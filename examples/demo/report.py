@@ -70,7 +70,7 @@ class ConsoleWatcher:
             verdict = f"[bold red]WRONG[/bold red] {escape(task.problem)}"
         else:
             verdict = f"[green]ok[/green]  {task.phrases} of {task.phrases} expected phrases"
-        self._console.print(f"{self._label} {task.seconds:5.1f} s  {verdict}")
+        self._console.print(f"{self._label} {task.seconds:6.2f} s  {verdict}")
         if self._heads:
             for line in _head(task.text):
                 self._console.print(f"    │ {escape(line)}", style="dim")
@@ -114,17 +114,27 @@ def memory_table(run: Run) -> Table:
             for figure in figures.values()
         ]
         name = f"{number} {task.step.document}"
-        table.add_row(name, f"{task.seconds:.1f}", *cells, *([] if has_gpu else ["no GPU"]))
+        table.add_row(name, f"{task.seconds:.2f}", *cells, *([] if has_gpu else ["no GPU"]))
     return table
 
 
-def comparison(on: Run, off: Run) -> str:
-    """What each mode holds at rest after the same work, in one sentence."""
-    kept_on, kept_off = on.final.total / MB, off.final.total / MB
-    return (
-        f"After the last task the server holds {kept_on:,.0f} MB with the mode on "
-        f"and {kept_off:,.0f} MB with it off."
-    )
+def comparison(on: Run, off: Run) -> Table:
+    """Seconds of each task in both modes, and what the server holds at rest."""
+    table = Table(title="Mode on (default configuration) beside mode off", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for mode in ("on", "off"):
+        table.add_column(mode, justify="right", no_wrap=True)
+    for number, (with_mode, without) in enumerate(zip(on.tasks, off.tasks, strict=True), start=1):
+        name = f"{number} {with_mode.step.document:<12} {with_mode.step.way}"
+        table.add_row(name, f"{with_mode.seconds:.2f} s", f"{without.seconds:.2f} s")
+    table.add_section()
+    for when, samples in (
+        ("before the first task", (on.idle, off.idle)),
+        ("after the last", (on.final, off.final)),
+    ):
+        held = (f"{sample.total / MB:,.0f} MB" for sample in samples)
+        table.add_row(f"memory at rest {when}", *held)
+    return table
 
 
 def _head(text: str) -> list[str]:

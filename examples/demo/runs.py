@@ -12,13 +12,14 @@ from typing import Protocol
 import psutil
 
 from .client import Client
-from .memory import MemorySampler, Sample, peak
+from .memory import MemorySampler, Sample, is_still, peak
 from .plan import STEPS, Mode, Step, expected_phrases, missing_phrases
 from .server import DemoError, DemoServer
 
-# Between tasks the server is left alone, so that what stays can be seen.
-PAUSE_S = 2.0
-WORKER_GONE_WITHIN_S = 15.0
+# Between tasks the server is left alone until its memory has not moved for so long, so that what
+# stays can be seen.
+STILL_S = 3.0
+STILL_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,17 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class Run:
-    """All tasks of one mode. ``idle`` is the sample before the first task."""
+    """All tasks of one mode. ``idle`` is the sample before the first task.
+
+    ``gateway_engines`` are the libraries that run models and were loaded in the gateway in the end.
+    """
 
     mode: Mode
     ready_s: float
     idle: Sample
     tasks: list[TaskRecord]
     samples: list[Sample]
+    gateway_engines: list[str]
 
     @property
     def final(self) -> Sample:
@@ -97,7 +102,7 @@ def _run(mode: Mode, log_file: Path, watcher: Watcher) -> Run:
         server.wait_ready()
         watcher.server_ready(sampler.now_s())
         ready_s = sampler.now_s()
-        time.sleep(PAUSE_S)
+        _settle(sampler)
         idle = sampler.take()
         tasks = []
         with closing(Client(server.url)) as client:
@@ -106,8 +111,7 @@ def _run(mode: Mode, log_file: Path, watcher: Watcher) -> Run:
                 task = _convert(client, step, sampler, watcher.task_state)
                 tasks.append(task)
                 watcher.task_done(task)
-        samples = list(sampler.samples)
-    return Run(mode, ready_s, idle, tasks, samples)
+        return Run(mode, ready_s, idle, tasks, list(sampler.samples), sampler.engines())
 
 
 def _convert(
@@ -140,8 +144,8 @@ def _convert(
 
 
 def _settle(sampler: MemorySampler) -> None:
-    """Give a worker time to end, then the server some time at rest."""
-    deadline = time.monotonic() + WORKER_GONE_WITHIN_S
-    while sampler.take().workers and time.monotonic() < deadline:
+    """Give workers time to end and their successors time to import, then the server some rest."""
+    since = sampler.now_s()
+    deadline = time.monotonic() + STILL_WITHIN_S
+    while not is_still(sampler.since(since), STILL_S) and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(PAUSE_S)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from examples.demo.checks import GATEWAY_GROWTH_LIMIT, memory_kept, wrong_texts
-from examples.demo.memory import MemorySampler, Sample, peak
+from examples.demo.memory import MemorySampler, Sample, is_still, peak
 from examples.demo.plan import STEPS, expected_phrases, missing_phrases
 from examples.demo.runs import Run, TaskRecord
 
@@ -21,7 +21,7 @@ REST = Sample(3.0, 104, 10, 0, 0, None)
 
 def a_run(*, after: Sample = REST, busiest: Sample = BUSY, problem: str = "") -> Run:
     task = TaskRecord(STEPS[0], 1.0, 2.0, "text", 1, problem, IDLE, busiest, after)
-    return Run("on", 0.5, IDLE, [task], [IDLE, busiest, after])
+    return Run("on", 0.5, IDLE, [task], [IDLE, busiest, after], [])
 
 
 def test_a_run_that_gave_everything_back_passes() -> None:
@@ -32,8 +32,25 @@ def test_a_run_that_gave_everything_back_passes() -> None:
 
 def test_a_worker_that_is_left_is_reported() -> None:
     assert memory_kept(a_run(after=replace(REST, workers=2))) == [
-        "2 worker process(es) are still there"
+        "2 more worker process(es) than before are there"
     ]
+
+
+def test_a_process_that_stood_by_before_the_first_task_is_no_leftover() -> None:
+    idle = replace(IDLE, workers=1, worker_rss=250_000_000)
+    run = replace(a_run(after=replace(REST, workers=1, worker_rss=260_000_000)), idle=idle)
+    assert memory_kept(run) == []
+
+
+def test_a_process_that_stands_by_must_not_keep_what_a_task_took() -> None:
+    idle = replace(IDLE, workers=1, worker_rss=250_000_000)
+    run = replace(a_run(after=replace(REST, workers=1, worker_rss=900_000_000)), idle=idle)
+    assert memory_kept(run) == ["650 MB of the workers did not come back"]
+
+
+def test_a_gateway_that_runs_models_itself_is_reported() -> None:
+    run = replace(a_run(), gateway_engines=["onnxruntime"])
+    assert memory_kept(run) == ["the gateway has loaded onnxruntime"]
 
 
 def test_a_gateway_that_grew_is_reported() -> None:
@@ -77,12 +94,33 @@ def test_peak_takes_each_figure_by_itself() -> None:
     assert (highest.gateway_rss, highest.worker_rss, highest.gpu_used) == (104, 900, 7)
 
 
+@pytest.mark.parametrize(
+    ("totals", "workers", "still"),
+    [
+        ([100, 100, 101], [1, 1, 1], True),
+        ([900, 100, 101], [2, 1, 1], True),  # that was before
+        ([100, 100, 103], [1, 1, 1], False),
+        ([100, 100, 101], [1, 0, 1], False),
+    ],
+)
+def test_memory_is_still_once_nothing_moves(
+    totals: list[int], workers: list[int], still: bool
+) -> None:
+    samples = [
+        Sample(float(second), total * 1_000_000, 0, 0, count, None)
+        for second, (total, count) in enumerate(zip(totals, workers, strict=True))
+    ]
+    assert is_still(samples, for_s=1.5) is still
+    assert not is_still(samples, for_s=9)
+
+
 def test_the_sampler_reads_a_real_process_and_ends_with_it() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         sampler = MemorySampler(process.pid)
         sample = sampler.take()
         assert sample.gateway_rss > 0
         assert (sample.worker_rss, sample.workers) == (0, 0)
+        assert sampler.engines() == []
         process.communicate()
     with pytest.raises(psutil.NoSuchProcess):
         sampler.take()
