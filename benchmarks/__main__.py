@@ -27,6 +27,7 @@ from benchmarks.steps import QUICK_GROUPS, Step, groups, needs_peer, steps
 RESULTS = peer.ROOT / "benchmarks" / "results"
 PUBLISHED = RESULTS / "published.json"
 PAGE = peer.ROOT / "docs" / "performance.md"
+README = peer.ROOT / "README.md"
 IMAGES = peer.ROOT / "docs" / "images"
 _PLAIN_WIDTH = 130
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"interpreter of a venv with docling-serve {peer.VERSION} (default: makes one)",
     )
     add("--report", type=Path, metavar="JSON", help="measure nothing, show these results again")
-    add("--publish", action="store_true", help="write the report into docs/performance.md")
+    add("--publish", action="store_true", help="write it into docs/performance.md and README.md")
     return parser
 
 
@@ -173,7 +174,8 @@ def _publish(results: Results, console: Console) -> None:
     results.write(PUBLISHED)
     drawn = plots.draw_all(results, IMAGES, "benchmark")
     report.put_into(PAGE, report.markdown(results, drawn, PAGE.parent))
-    console.print(f"Published: {PAGE}")
+    report.put_into(README, report.summary(results), report.SUMMARY_MARKS)
+    console.print(f"Published: {PAGE}, {README}")
 
 
 if __name__ == "__main__":

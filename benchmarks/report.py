@@ -10,11 +10,12 @@ from rich.table import Table
 
 from benchmarks.goals import Verdict, verdicts
 from benchmarks.results import Results
-from benchmarks.rows import Line, Section, sections
+from benchmarks.rows import SUMMARY, Line, Section, line_of, sections
 from benchmarks.servers import OURS, UPSTREAM
 from benchmarks.statistics import Spread
 
-BEGIN, END = "<!-- report: written by python -m benchmarks -->", "<!-- end of report -->"
+REPORT_MARKS = "<!-- report: written by python -m benchmarks -->", "<!-- end of report -->"
+SUMMARY_MARKS = "<!-- figures: written by python -m benchmarks -->", "<!-- end of figures -->"
 _HEADS = ("", OURS, UPSTREAM, "ratio")
 _OWN_HEADS = ("", OURS, "against", "ratio")
 _GOAL_HEADS = ("Goal", "Wanted", "Seen", "")
@@ -68,18 +69,31 @@ def markdown(results: Results, plots: Iterable[Path], relative_to: Path) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def put_into(page: Path, report: str) -> None:
+def summary(results: Results) -> str:
+    """A table of a few lines for a page that is about something else: medians, no ranges."""
+    shown = (line_of(row, results) for row in SUMMARY)
+    rows = [
+        (line.row.title, *(_median(side, line.row.unit) for side in (line.subject, line.against)))
+        for line in shown
+        if line is not None
+    ]
+    head = f"Nothing set but the mode ({results.machine['Processor']})"
+    return _markdown_table((head, OURS, UPSTREAM), rows) + "\n"
+
+
+def put_into(page: Path, text: str, marks: tuple[str, str] = REPORT_MARKS) -> None:
     """Replace what stands between the two marks of a page.
 
     Raises:
         ValueError: the page does not have the marks.
     """
-    text = page.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
+    begin, end = marks
+    whole = page.read_text(encoding="utf-8")
+    if begin not in whole or end not in whole:
         raise ValueError(f"{page} has no place for a report")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{report}\n{END}{after}", encoding="utf-8")
+    before, _, rest = whole.partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def number(value: float) -> str:
@@ -98,8 +112,12 @@ def _cells(line: Line) -> tuple[str, str, str, str]:
     return line.row.title, _with_range(line.subject, unit), theirs, ratio
 
 
+def _median(values: Spread | None, unit: str) -> str:
+    return "" if values is None else f"{number(values.median)} {unit}"
+
+
 def _with_range(values: Spread, unit: str) -> str:
-    middle = f"{number(values.median)} {unit}"
+    middle = _median(values, unit)
     if values.count == 1:
         return middle
     return f"{middle} ({number(values.low)} to {number(values.high)})"

@@ -95,7 +95,7 @@ _DEFAULT: tuple[Row, ...] = (
     ),
     *map(spaced, default.KINDS),
     Row("Memory at rest, all processes", "idle.rss_mb", "MB"),
-    Row("  after the last request", "after.rss_mb", "MB"),
+    Row("Memory at rest after the last request", "after.rss_mb", "MB"),
     Row("  shared pages counted once (PSS)", "idle.pss_mb", "MB"),
     Row("  the same, after the last request", "after.pss_mb", "MB"),
     Row("  with nothing kept ready", "off.before_mb", "MB", against=""),
@@ -171,6 +171,19 @@ SECTIONS: tuple[Section, ...] = (
     Section("Models kept loaded", _LOADED),
     Section("Ways to run this build", _OWN, beside_upstream=False),
 )
+
+# What a reader wants to know first.
+_SUMMED_UP = (
+    "start.ready_s",
+    "idle.rss_mb",
+    "after.rss_mb",
+    "memory.rest_mb",
+    f"alone.{default.MARKDOWN}_s@10",
+    f"alone.{default.DOCX}_s@10",
+    f"alone.{default.PAGE}_s@10",
+    "clients.done_per_s",
+)
+SUMMARY = tuple(row for row in _DEFAULT if row.measure in _SUMMED_UP)
 
 
 def sections(results: Results) -> list[tuple[Section, list[Line]]]:

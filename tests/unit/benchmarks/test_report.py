@@ -199,7 +199,8 @@ def test_results_of_another_schema_are_refused(tmp_path: Path) -> None:
 
 def test_the_report_replaces_the_one_before(results: Results, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"# Before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    begin, end = report.REPORT_MARKS
+    page.write_text(f"# Before\n{begin}\nold\n{end}\nafter\n")
     text = report.markdown(results, [tmp_path / "run-memory.png"], tmp_path)
 
     report.put_into(page, text)
@@ -210,6 +211,18 @@ def test_the_report_replaces_the_one_before(results: Results, tmp_path: Path) ->
     assert "old" not in written
     assert "| Start to ready | 3.00 s (2.00 to 4.00) | 10.0 s (10.0 to 12.0) |" in written
     assert "![run memory](run-memory.png)" in written
+
+
+def test_the_summary_has_medians_of_what_was_measured(results: Results) -> None:
+    results.add("alone.docx_s@10", OURS, 1, [0.06])
+    results.add("alone.docx_s@60", OURS, 1, [0.07])
+
+    _, _, *rows = report.summary(results).splitlines()
+
+    assert rows == [
+        "| Start to ready | 3.00 s | 10.0 s |",
+        "| DOCX after a pause of 10 s | 0.060 s |  |",
+    ]
 
 
 def test_ways_of_this_build_have_a_table_of_their_own(results: Results, tmp_path: Path) -> None:
