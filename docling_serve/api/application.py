@@ -86,7 +86,7 @@ def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Li
         app.include_router(metrics.make_router(telemetry.metrics))
     error_handlers.install(app)
     telemetry.instrument(app)
-    app.openapi = describe_with(app, settings, policy)  # type: ignore[method-assign]
+    app.openapi = describe_with(app, settings, policy, {**convert.FORMS, **chunk.FORMS})  # type: ignore[method-assign]
     return app
 
 

@@ -19,13 +19,16 @@ from fastapi.responses import Response
 from docling_serve.api import submissions, task_flow
 from docling_serve.api.dependencies import IdempotencyKey, RequireApiKey, ServicesDep, Tenant
 from docling_serve.api.forms import (
-    CallbacksForm,
-    ChunkConvertOptionsForm,
-    FilesForm,
-    HierarchicalChunkingForm,
-    HybridChunkingForm,
-    IncludeConvertedDocForm,
-    TargetTypeForm,
+    CALLBACKS,
+    CHUNK_CONVERT_OPTIONS,
+    FILES,
+    HIERARCHICAL_CHUNKING,
+    HYBRID_CHUNKING,
+    INCLUDE_CONVERTED_DOC,
+    TARGET_TYPE,
+    MultipartForm,
+    Part,
+    form_body,
 )
 from docling_serve.api.json_body import JsonRoute
 from docling_serve.api.task_models import TaskStatusResponse
@@ -54,40 +57,45 @@ def _of_sources(body: type[GenericChunkDocumentsRequest[Any]]) -> Any:
     return Annotated[Submission, Depends(read)]
 
 
-def _of_files(chunking_form: Any) -> Any:
-    """A dependency that reads a multipart request with the chunker's options as a form."""
+def _of_files(form: MultipartForm, chunking: Part[Any]) -> Any:
+    """A dependency that reads a multipart request with the chunker's options in ``form``."""
 
-    async def read(
-        services: ServicesDep,
-        tenant: Tenant,
-        files: FilesForm,
-        options: ChunkConvertOptionsForm,
-        chunking: chunking_form,
-        target_type: TargetTypeForm,
-        callbacks: CallbacksForm,
-        include_converted_doc: IncludeConvertedDocForm = False,
-    ) -> Submission:
+    async def read(services: ServicesDep, tenant: Tenant, request: Request) -> Submission:
+        sent = await form.read(request)
         return submissions.chunk_files(
             services,
-            files,
-            options,
-            chunking,
-            target_type,
-            include_converted_doc,
-            callbacks,
+            sent[FILES],
+            sent[CHUNK_CONVERT_OPTIONS],
+            sent[chunking],
+            sent[TARGET_TYPE],
+            sent[INCLUDE_CONVERTED_DOC],
+            sent[CALLBACKS],
             tenant,
         )
 
     return Annotated[Submission, Depends(read)]
 
 
-def _add_routes(chunker: str, options: type[BaseChunkerOptions], chunking_form: Any) -> None:
+#: The forms of these routes by the names of their schemas.
+FORMS: dict[str, MultipartForm] = {}
+
+
+def _add_routes(
+    chunker: str, options: type[BaseChunkerOptions], chunking: Part[BaseChunkerOptions]
+) -> None:
     """The four routes of one chunker; their names make the operation ids that clients know."""
-    readers = {"source": _of_sources(make_request_model(options)), "file": _of_files(chunking_form)}
+    form = MultipartForm(
+        FILES, CHUNK_CONVERT_OPTIONS, chunking, TARGET_TYPE, CALLBACKS, INCLUDE_CONVERTED_DOC
+    )
+    readers = {
+        "source": _of_sources(make_request_model(options)),
+        "file": _of_files(form, chunking),
+    }
     for origin, submission_of in readers.items():
         name = f"Chunk {origin}s with {chunker.capitalize()}Chunker"
+        at_once, later = ({}, {}) if origin == "source" else _described(form, chunker, name)
 
-        @router.post(f"/{chunker}/{origin}", name=name, **_CHUNKED)
+        @router.post(f"/{chunker}/{origin}", name=name, **at_once, **_CHUNKED)
         async def chunk(
             services: ServicesDep,
             request: Request,
@@ -97,7 +105,7 @@ def _add_routes(chunker: str, options: type[BaseChunkerOptions], chunking_form: 
             """Convert documents, cut them into chunks, and answer with the result."""
             return await task_flow.submit_and_wait(services, submission, request, key)
 
-        @router.post(f"/{chunker}/{origin}/async", name=f"{name} as async task")
+        @router.post(f"/{chunker}/{origin}/async", name=f"{name} as async task", **later)
         async def chunk_async(
             services: ServicesDep,
             submission: submission_of,  # type: ignore[valid-type]
@@ -107,5 +115,19 @@ def _add_routes(chunker: str, options: type[BaseChunkerOptions], chunking_form: 
             return await task_flow.submit_async(services, submission, key)
 
 
-_add_routes("hybrid", HybridChunkerOptions, HybridChunkingForm)
-_add_routes("hierarchical", HierarchicalChunkerOptions, HierarchicalChunkingForm)
+def _described(
+    form: MultipartForm, chunker: str, name: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How the two routes of a form describe it: the one that waits, and the other."""
+    words = name.replace(" ", "_")
+    names = (
+        f"Body_{words}_v1_chunk_{chunker}_file_post",
+        f"Body_{words}_as_async_task_v1_chunk_{chunker}_file_async_post",
+    )
+    FORMS.update(dict.fromkeys(names, form))
+    at_once, later = ({"openapi_extra": form_body(each)} for each in names)
+    return at_once, later
+
+
+_add_routes("hybrid", HybridChunkerOptions, HYBRID_CHUNKING)
+_add_routes("hierarchical", HierarchicalChunkerOptions, HIERARCHICAL_CHUNKING)

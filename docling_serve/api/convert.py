@@ -21,7 +21,14 @@ from docling_serve.api.dependencies import (
     ServicesDep,
     Tenant,
 )
-from docling_serve.api.forms import CallbacksForm, ConvertOptionsForm, FilesForm, TargetTypeForm
+from docling_serve.api.forms import (
+    CALLBACKS,
+    CONVERT_OPTIONS,
+    FILES,
+    TARGET_TYPE,
+    MultipartForm,
+    form_body,
+)
 from docling_serve.api.json_body import JsonRoute
 from docling_serve.api.task_models import TaskStatusResponse
 from docling_serve.engines.base import Submission
@@ -38,6 +45,13 @@ _CONVERTED: dict[str, Any] = {
 }
 
 
+_FORM = MultipartForm(FILES, CONVERT_OPTIONS, TARGET_TYPE, CALLBACKS)
+_FILE_BODY = "Body_process_file_v1_convert_file_post"
+_ASYNC_FILE_BODY = "Body_process_file_async_v1_convert_file_async_post"
+#: The forms of these routes by the names of their schemas.
+FORMS = {_FILE_BODY: _FORM, _ASYNC_FILE_BODY: _FORM}
+
+
 async def _of_sources(
     services: ServicesDep,
     tenant: Tenant,
@@ -50,14 +64,18 @@ async def _of_sources(
 async def _of_files(
     services: ServicesDep,
     tenant: Tenant,
-    files: FilesForm,
-    options: ConvertOptionsForm,
-    target_type: TargetTypeForm,
-    callbacks: CallbacksForm,
+    request: Request,
     version: DocumentVersionHeader = None,
 ) -> Submission:
+    sent = await _FORM.read(request)
     return submissions.convert_files(
-        services, files, options, target_type, callbacks, tenant, version
+        services,
+        sent[FILES],
+        sent[CONVERT_OPTIONS],
+        sent[TARGET_TYPE],
+        sent[CALLBACKS],
+        tenant,
+        version,
     )
 
 
@@ -73,7 +91,7 @@ async def process_url(
     return await task_flow.submit_and_wait(services, submission, request, key)
 
 
-@router.post("/file", **_CONVERTED)
+@router.post("/file", openapi_extra=form_body(_FILE_BODY), **_CONVERTED)
 async def process_file(
     services: ServicesDep, request: Request, submission: OfFiles, key: IdempotencyKey = None
 ) -> Response:
@@ -89,7 +107,7 @@ async def process_url_async(
     return await task_flow.submit_async(services, submission, key)
 
 
-@router.post("/file/async")
+@router.post("/file/async", openapi_extra=form_body(_ASYNC_FILE_BODY))
 async def process_file_async(
     services: ServicesDep, submission: OfFiles, key: IdempotencyKey = None
 ) -> TaskStatusResponse:

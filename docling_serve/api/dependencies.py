@@ -17,13 +17,13 @@ DEFAULT_TENANT_HEADER = "X-Tenant-Id"
 _api_key_header = APIKeyHeader(name="X-Api-Key", scheme_name="APIKeyAuth", auto_error=False)
 
 
-def get_services(connection: HTTPConnection) -> Services:
+async def get_services(connection: HTTPConnection) -> Services:
     """The collaborators the app was made with."""
     services: Services = connection.app.state.services
     return services
 
 
-def require_api_key(
+async def require_api_key(
     services: Annotated[Services, Depends(get_services)],
     key: Annotated[str | None, Security(_api_key_header)] = None,
 ) -> None:
@@ -46,7 +46,7 @@ def opens(expected: str, key: str | None) -> bool:
     return not expected or secrets.compare_digest((key or "").encode(), expected.encode())
 
 
-def tenant_id(
+async def tenant_id(
     request: HTTPConnection,
     services: Annotated[Services, Depends(get_services)],
     _: Annotated[str | None, Header(alias=DEFAULT_TENANT_HEADER)] = None,

@@ -47,7 +47,11 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_forgetful(request: Request) -> Response:
-            return await handle(_ForgetfulRequest(request.scope, request.receive))
+            forgetful = _ForgetfulRequest(request.scope, request.receive)
+            try:
+                return await handle(forgetful)
+            finally:
+                await forgetful.close()  # the uploads of a form are in the task's folder now
 
         return handle_forgetful
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import IO, Any
 
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
@@ -25,6 +27,8 @@ from docling_serve.engines.base import Capacity, Submission, TaskView
 from docling_serve.errors import Failure
 from docling_serve.rendering import public_failure, render_failure
 
+#: A result up to this size is sent from memory.
+_SMALL_BYTES = 64 * 1024
 _NOT_YET = "Task result not found. Please wait for a completion status."
 
 
@@ -116,9 +120,13 @@ async def result_response(services: Services, view: TaskView, tenant: str) -> Re
             reply.content, headers=headers, media_type=reply.media_type, background=fetched
         )
     try:
-        body = await asyncio.to_thread(reply.path.open, "rb")
+        # A download has a name for the client to save it under, which FileResponse knows to spell.
+        small = reply.download_name is None
+        body = await asyncio.to_thread(_open, reply.path, _SMALL_BYTES if small else 0)
     except FileNotFoundError:  # its time was over in this very moment
         raise TaskNotFoundError from None
+    if isinstance(body, bytes):
+        return Response(body, headers=headers, media_type=reply.media_type, background=fetched)
     return _OpenFileResponse(
         body,
         media_type=reply.media_type,
@@ -126,6 +134,16 @@ async def result_response(services: Services, view: TaskView, tenant: str) -> Re
         headers=headers,
         background=fetched,
     )
+
+
+def _open(path: Path, small_bytes: int) -> IO[bytes] | bytes:
+    """The file; or what is in it up to ``small_bytes``, since streaming takes a thread four
+    times."""
+    file = path.open("rb")
+    if os.fstat(file.fileno()).st_size > small_bytes:
+        return file
+    with file:
+        return file.read()
 
 
 class _OpenFileResponse(FileResponse):

@@ -1,25 +1,30 @@
 """Multipart forms as validated models."""
 
 from docling_serve.api.forms.fields import (
-    CallbacksForm,
-    ChunkConvertOptionsForm,
-    ConvertOptionsForm,
-    FilesForm,
-    HierarchicalChunkingForm,
-    HybridChunkingForm,
-    IncludeConvertedDocForm,
-    TargetTypeForm,
+    CALLBACKS,
+    CHUNK_CONVERT_OPTIONS,
+    CONVERT_OPTIONS,
+    FILES,
+    HIERARCHICAL_CHUNKING,
+    HYBRID_CHUNKING,
+    INCLUDE_CONVERTED_DOC,
+    TARGET_TYPE,
 )
 from docling_serve.api.forms.model_form import form_model
+from docling_serve.api.forms.multipart import MultipartForm, Part, SentForm, form_body
 
 __all__ = [
-    "CallbacksForm",
-    "ChunkConvertOptionsForm",
-    "ConvertOptionsForm",
-    "FilesForm",
-    "HierarchicalChunkingForm",
-    "HybridChunkingForm",
-    "IncludeConvertedDocForm",
-    "TargetTypeForm",
+    "CALLBACKS",
+    "CHUNK_CONVERT_OPTIONS",
+    "CONVERT_OPTIONS",
+    "FILES",
+    "HIERARCHICAL_CHUNKING",
+    "HYBRID_CHUNKING",
+    "INCLUDE_CONVERTED_DOC",
+    "TARGET_TYPE",
+    "MultipartForm",
+    "Part",
+    "SentForm",
+    "form_body",
     "form_model",
 ]

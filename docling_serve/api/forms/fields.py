@@ -1,50 +1,39 @@
-"""The forms of the file endpoints, ready to be used as annotations of a route's parameters.
+"""What the forms of the file endpoints are made of.
 
-With ``files: FilesForm`` and the aliases below, the body schema of a route has the properties,
-types and defaults of docling-serve 1.38.2 (its OpenAPI document: ``Body_process_file_*`` and
-``Body_Chunk_files_*``).
+The schema of a form has the properties, types and defaults of docling-serve 1.38.2 (upstream,
+OpenAPI: ``Body_process_file_*`` and ``Body_Chunk_files_*``).
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 from docling.datamodel.service.callbacks import CallbackSpec
 from docling.datamodel.service.chunking import HierarchicalChunkerOptions, HybridChunkerOptions
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.requests import TargetName
-from fastapi import Depends, Form, Request, UploadFile
+from fastapi import UploadFile
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from docling_serve.api.forms.model_form import form_model
+from docling_serve.api.forms.multipart import FormField, Part
 
-_chunk_convert_options = form_model(ConvertDocumentsOptions, "convert_", exclude={"to_formats"})
 
-
-async def read_chunk_convert_options(
-    options: Annotated[ConvertDocumentsOptions, Depends(_chunk_convert_options)],
-) -> ConvertDocumentsOptions:
-    """The ``convert_*`` fields; the chunker comes from the path and ``chunking_*`` fields only.
-
-    JSON chunk requests drop these two options in docling's request model.
-    """
+def _without_chunker(options: ConvertDocumentsOptions) -> ConvertDocumentsOptions:
+    """The chunker comes from the path and the ``chunking_*`` fields only: JSON chunk requests drop
+    these two options in docling's request model."""
     return options.model_copy(update={"chunking_options": None, "chunking_preset": None})
 
 
-async def read_callbacks(
-    callbacks: Annotated[
-        list[str],
-        Form(description="Where to report progress: a URL, or a JSON object as in JSON requests."),
-    ] = [],  # noqa: B006  # FastAPI copies it, and the form schema shows this default
-) -> list[CallbackSpec]:
+def _callbacks(sent: dict[str, Any]) -> list[CallbackSpec]:
     """Each value is a URL or the JSON text of a ``CallbackSpec``; empty values are skipped.
 
     Raises:
         RequestValidationError: at ``("body", "callbacks")`` (upstream I81).
     """
-    return [_callback(value) for value in callbacks if value.strip()]
+    return [_callback(value) for value in sent.get("callbacks", ()) if value.strip()]
 
 
 def _callback(value: str) -> CallbackSpec:
@@ -64,34 +53,53 @@ def _callback(value: str) -> CallbackSpec:
         raise RequestValidationError(errors) from exc
 
 
-async def read_target_type(
-    request: Request,
-    target_type: Annotated[
-        TargetName, Form(description="Where the result goes: into the reply, or a zip file.")
-    ] = TargetName.INBODY,
-) -> TargetName | None:
+def _files(sent: dict[str, Any]) -> list[UploadFile]:
+    files: list[UploadFile] = sent["files"]
+    return files
+
+
+def _target_type(sent: dict[str, Any]) -> TargetName | None:
     """The target kind the form names; ``None`` where it names none, so policy chooses."""
-    sent = (await request.form()).get("target_type")
-    return target_type if sent else None
+    target: TargetName | None = sent.get("target_type")
+    return target
 
 
-FilesForm: TypeAlias = list[UploadFile]
-ConvertOptionsForm: TypeAlias = Annotated[
-    ConvertDocumentsOptions, Depends(form_model(ConvertDocumentsOptions))
-]
-ChunkConvertOptionsForm: TypeAlias = Annotated[
-    ConvertDocumentsOptions, Depends(read_chunk_convert_options)
-]
-HybridChunkingForm: TypeAlias = Annotated[
-    HybridChunkerOptions,
-    Depends(form_model(HybridChunkerOptions, "chunking_", exclude={"chunker"})),
-]
-HierarchicalChunkingForm: TypeAlias = Annotated[
-    HierarchicalChunkerOptions,
-    Depends(form_model(HierarchicalChunkerOptions, "chunking_", exclude={"chunker"})),
-]
-CallbacksForm: TypeAlias = Annotated[list[CallbackSpec], Depends(read_callbacks)]
-TargetTypeForm: TypeAlias = Annotated[TargetName | None, Depends(read_target_type)]
-IncludeConvertedDocForm: TypeAlias = Annotated[
-    bool, Form(description="Whether the reply also holds the converted document.")
-]
+def _include_converted_doc(sent: dict[str, Any]) -> bool:
+    return bool(sent.get("include_converted_doc", False))
+
+
+FILES = Part({"files": FormField(list[UploadFile])}, _files)
+CONVERT_OPTIONS = form_model(ConvertDocumentsOptions)
+CHUNK_CONVERT_OPTIONS = form_model(
+    ConvertDocumentsOptions, "convert_", exclude={"to_formats"}, then=_without_chunker
+)
+HYBRID_CHUNKING = form_model(HybridChunkerOptions, "chunking_", exclude={"chunker"})
+HIERARCHICAL_CHUNKING = form_model(HierarchicalChunkerOptions, "chunking_", exclude={"chunker"})
+CALLBACKS = Part(
+    {
+        "callbacks": FormField(
+            list[str],
+            [],
+            "Where to report progress: a URL, or a JSON object as in JSON requests.",
+        )
+    },
+    _callbacks,
+)
+TARGET_TYPE = Part(
+    {
+        "target_type": FormField(
+            TargetName,
+            TargetName.INBODY,
+            "Where the result goes: into the reply, or a zip file.",
+        )
+    },
+    _target_type,
+)
+INCLUDE_CONVERTED_DOC = Part(
+    {
+        "include_converted_doc": FormField(
+            bool, False, "Whether the reply also holds the converted document."
+        )
+    },
+    _include_converted_doc,
+)

@@ -1,4 +1,4 @@
-"""Read a pydantic model from a multipart form, one form field per model field.
+"""A pydantic model as part of a multipart form, one form field per model field.
 
 FastAPI can take a model as a form, but not objects as JSON text, not a prefix, and not the rule
 that a value equal to the default counts as not sent (upstream D23-D25, D31).
@@ -6,95 +6,86 @@ that a value equal to the default counts as not sent (upstream D23-D25, D31).
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from fastapi import Form
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError, WithJsonSchema, WrapValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, PydanticUndefined
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
+from docling_serve.api.forms.multipart import FormField, Part
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def form_model(
-    model: type[ModelT], prefix: str = "", exclude: Collection[str] = ()
-) -> Callable[..., Awaitable[ModelT]]:
-    """Make a FastAPI dependency that reads ``model`` from form fields named ``prefix + field``.
+    model: type[ModelT],
+    prefix: str = "",
+    exclude: Collection[str] = (),
+    then: Callable[[ModelT], ModelT] = lambda made: made,
+) -> Part[ModelT]:
+    """``model`` as form fields named ``prefix + field``; ``then`` has the last word on it.
 
     Lists are repeated fields and objects are JSON text. An empty value is not set, and so is
     ``null`` for an object. A value equal to the field's default is treated as not sent, so it is
     missing from ``model_fields_set``. Fields in ``exclude`` keep their defaults.
 
-    The dependency raises ``RequestValidationError`` whose ``loc`` is ``("body", <form field>)``,
-    with the path inside an object after it, or ``("body",)`` for an error across fields.
+    Making it raises ``RequestValidationError`` whose ``loc`` is ``("body", <form field>)``, with
+    the path inside an object after it, or ``("body",)`` for an error across fields.
     """
     fields = {
-        prefix + name: _FormField.of(name, info)
+        prefix + name: _ModelField.of(name, info)
         for name, info in model.model_fields.items()
         if name not in exclude
     }
 
-    async def read_form(**values: Any) -> ModelT:
+    def make(values: dict[str, Any]) -> ModelT:
         sent = {
-            field.name: values[form_name]
-            for form_name, field in fields.items()
-            if form_name in values and not field.is_unset(values[form_name])
+            fields[name].name: value
+            for name, value in values.items()
+            if name in fields and not fields[name].is_unset(value)
         }
         try:
-            return model(**sent)
+            return then(model(**sent))
         except ValidationError as exc:
             raise RequestValidationError(_under_form_names(exc, prefix)) from exc
 
-    read_form.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [field.parameter(form_name) for form_name, field in fields.items()]
-    )
-    return read_form
+    return Part({name: field.form for name, field in fields.items()}, make)
 
 
 @dataclass(frozen=True)
-class _FormField:
-    """How one model field appears in the form. ``default`` is ``...`` for a required one."""
+class _ModelField:
+    """A field of a model, and how it appears in the form. ``default`` is ``...`` for a required
+    one."""
 
     name: str
-    annotation: Any
     default: Any
-    form_default: Any
-    description: str | None
+    form: FormField
 
     @classmethod
-    def of(cls, name: str, info: FieldInfo) -> _FormField:
+    def of(cls, name: str, info: FieldInfo) -> _ModelField:
         default = info.get_default(call_default_factory=True)
         if default is PydanticUndefined:
             default = ...
         annotation: Any = info.annotation
-        form_default = default
+        shown = default
         if _holds_object(annotation):
             annotation = _json_text(annotation)
             if isinstance(default, BaseModel):
-                form_default = json.dumps(default.model_dump(mode="json"))
+                shown = json.dumps(default.model_dump(mode="json"))
         else:
             for constraint in info.metadata:
                 annotation = Annotated[annotation, constraint]
-        return cls(name, annotation, default, form_default, info.description)
-
-    def parameter(self, form_name: str) -> inspect.Parameter:
-        return inspect.Parameter(
-            form_name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if self.form_default is ... else self.form_default,
-            annotation=Annotated[self.annotation, Form(description=self.description)],
-        )
+        return cls(name, default, FormField(annotation, shown, info.description))
 
     def is_unset(self, value: Any) -> bool:
         """Whether ``value`` says nothing: empty, or what the model would fill in anyway."""
-        if value is None or value == [""] or value in (self.default, self.form_default):
+        if value is None or value == [""] or value in (self.default, self.form.default):
             return True
         if isinstance(value, dict) and isinstance(self.default, BaseModel):
             return bool(value == self.default.model_dump(mode="json"))

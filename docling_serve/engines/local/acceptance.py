@@ -83,7 +83,7 @@ class Acceptance:
             self._keys.pop((record.row.tenant, record.row.idempotency_key), None)
 
     async def _take_in(self, submission: Submission) -> TaskRecord:
-        size = await asyncio.to_thread(size_of, submission)
+        size = size_of(submission)
         self._lines.reserve(submission.tenant, size)
         task_id = str(uuid.uuid4())
         folder = TaskFolder(self._folders / task_id)

@@ -6,18 +6,21 @@ from typing import Annotated, Any
 
 import httpx
 from docling.datamodel.service.requests import ConvertSourcesRequest
-from fastapi import FastAPI, Header
+from fastapi import FastAPI, Header, Request
 
 from docling_serve.api.document_version import HEADER, parse_document_version_header
 from docling_serve.api.forms import (
-    CallbacksForm,
-    ChunkConvertOptionsForm,
-    ConvertOptionsForm,
-    FilesForm,
-    HierarchicalChunkingForm,
-    HybridChunkingForm,
-    IncludeConvertedDocForm,
-    TargetTypeForm,
+    CALLBACKS,
+    CHUNK_CONVERT_OPTIONS,
+    CONVERT_OPTIONS,
+    FILES,
+    HIERARCHICAL_CHUNKING,
+    HYBRID_CHUNKING,
+    INCLUDE_CONVERTED_DOC,
+    TARGET_TYPE,
+    MultipartForm,
+    Part,
+    SentForm,
 )
 from tests.unit.policy.deployments import policy
 
@@ -26,14 +29,23 @@ POLICY = policy(allow_custom_layout_config=True)
 
 Understood = dict[str, Any]
 
+CONVERT = MultipartForm(FILES, CONVERT_OPTIONS, TARGET_TYPE, CALLBACKS)
+HYBRID, HIERARCHICAL = (
+    MultipartForm(FILES, CHUNK_CONVERT_OPTIONS, chunking, TARGET_TYPE, INCLUDE_CONVERTED_DOC)
+    for chunking in (HYBRID_CHUNKING, HIERARCHICAL_CHUNKING)
+)
+#: By the paths of their routes.
+FORMS = {
+    "/v1/convert/file": CONVERT,
+    "/v1/chunk/hybrid/file": HYBRID,
+    "/v1/chunk/hierarchical/file": HIERARCHICAL,
+}
+
 
 @app.post("/v1/convert/file")
-async def convert_file(
-    files: FilesForm,
-    options: ConvertOptionsForm,
-    target_type: TargetTypeForm,
-    callbacks: CallbacksForm,
-) -> Understood:
+async def convert_file(request: Request) -> Understood:
+    sent = await CONVERT.read(request)
+    files, options, target_type = sent[FILES], sent[CONVERT_OPTIONS], sent[TARGET_TYPE]
     POLICY.check_source_count(len(files), "files")
     checked = POLICY.check_options(options)
     POLICY.check_targets([target_type.value if target_type else "inbody"])
@@ -42,7 +54,7 @@ async def convert_file(
         "sent": options.model_dump(mode="json", exclude_unset=True),
         "ocr_preset": checked.ocr_preset,
         "target_type": target_type,
-        "callbacks": [spec.model_dump(mode="json") for spec in callbacks],
+        "callbacks": [spec.model_dump(mode="json") for spec in sent[CALLBACKS]],
     }
 
 
@@ -55,34 +67,25 @@ async def convert_source(
 
 
 @app.post("/v1/chunk/hierarchical/file")
-async def chunk_hierarchical(
-    files: FilesForm,
-    options: ChunkConvertOptionsForm,
-    chunking: HierarchicalChunkingForm,
-    target_type: TargetTypeForm,
-    include_converted_doc: IncludeConvertedDocForm = False,
-) -> Understood:
+async def chunk_hierarchical(request: Request) -> Understood:
+    sent = await HIERARCHICAL.read(request)
+    target_type = sent[TARGET_TYPE]
     POLICY.check_targets([target_type.value if target_type else "inbody"], chunk=True)
-    return _chunk_request(options, chunking, include_converted_doc)
+    return _chunk_request(sent, HIERARCHICAL_CHUNKING)
 
 
 @app.post("/v1/chunk/hybrid/file")
-async def chunk_hybrid(
-    files: FilesForm,
-    options: ChunkConvertOptionsForm,
-    chunking: HybridChunkingForm,
-    target_type: TargetTypeForm,
-    include_converted_doc: IncludeConvertedDocForm = False,
-) -> Understood:
-    return _chunk_request(options, chunking, include_converted_doc)
+async def chunk_hybrid(request: Request) -> Understood:
+    return _chunk_request(await HYBRID.read(request), HYBRID_CHUNKING)
 
 
-def _chunk_request(options: Any, chunking: Any, include_converted_doc: bool) -> Understood:
+def _chunk_request(sent: SentForm, chunking: Part[Any]) -> Understood:
+    options = sent[CHUNK_CONVERT_OPTIONS]
     return {
         "options": options.model_dump(mode="json"),
         "sent": sorted(options.model_fields_set),
-        "chunking": chunking.model_dump(mode="json"),
-        "include_converted_doc": include_converted_doc,
+        "chunking": sent[chunking].model_dump(mode="json"),
+        "include_converted_doc": sent[INCLUDE_CONVERTED_DOC],
     }
 
 

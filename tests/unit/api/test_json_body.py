@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import UploadFile
 
 from tests.helpers.rest_server import rest_server
 
@@ -44,6 +45,24 @@ async def test_a_document_is_not_held_while_it_is_converted(tmp_path: Path, trac
 
     assert reply.status_code == 200
     assert held - before < 4 * MB, "neither as bytes nor as text"
+
+
+async def test_the_uploads_of_a_refused_form_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large ones are files, of which a process may have so many open."""
+    closed: list[str | None] = []
+
+    async def close(upload: UploadFile) -> None:
+        closed.append(upload.filename)
+
+    monkeypatch.setattr(UploadFile, "close", close)
+    async with rest_server(tmp_path) as server:
+        reply = await server.client.post(
+            "/v1/convert/file", files={"files": ("a.md", b"# A")}, data={"do_ocr": "maybe"}
+        )
+
+    assert (reply.status_code, closed) == (422, ["a.md"])
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"null"])

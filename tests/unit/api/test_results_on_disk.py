@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 from fastapi import Response
+from fastapi.responses import FileResponse
 
 from docling_serve.api.task_flow import result_response
 from docling_serve.engines.base import Reply
@@ -47,13 +48,21 @@ async def body_of(response: Response) -> bytes:
     return body
 
 
-async def test_a_result_that_goes_meanwhile_still_arrives_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0, 10, 65_536, 65_537, 200_000])
+async def test_a_result_that_goes_meanwhile_still_arrives_whole(tmp_path: Path, size: int) -> None:
     path = tmp_path / "result.body"
-    path.write_bytes(b"x" * 200_000)
+    path.write_bytes(b"x" * size)
     response = await answer(path)
     path.unlink()
 
-    assert await body_of(response) == b"x" * 200_000
+    assert await body_of(response) == b"x" * size
+
+
+async def test_a_large_result_is_not_read_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "result.body"
+    path.write_bytes(b"x" * 200_000)
+
+    assert isinstance(await answer(path), FileResponse)
 
 
 async def test_a_result_that_is_gone_is_no_result(tmp_path: Path) -> None:
