@@ -8,15 +8,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import psutil
 from fastapi import APIRouter, Depends, HTTPException
 
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep
+from docling_serve.control_group import read_number, read_table
 
-_CGROUP = Path("/sys/fs/cgroup")
 _MIB = 1024 * 1024
 _TOP_TYPES = 20  # upstream B18
 
@@ -71,26 +70,16 @@ def _stats() -> dict[str, float | None]:
             workers += child.memory_info().rss
         except psutil.NoSuchProcess:  # it ended while we counted
             continue
-    container = _cgroup_bytes(_CGROUP)
+    container = read_table("memory.stat")
     sizes = {
         "rss": process.memory_info().rss,
         "workers_rss": workers,
         "anon": container.get("anon"),
         "file": container.get("file"),
         "slab": container.get("slab"),
-        "cgroup_total": container.get("total"),
+        "cgroup_total": read_number("memory.current"),
     }
     return {name: None if size is None else round(size / _MIB, 1) for name, size in sizes.items()}
-
-
-def _cgroup_bytes(cgroup: Path) -> dict[str, int]:
-    """What the control group uses by kind, and ``total``; empty where there is no version 2."""
-    try:
-        lines = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
-        total = (cgroup / "memory.current").read_text(encoding="ascii")
-    except OSError:
-        return {}
-    return {name: int(size) for name, size in map(str.split, lines)} | {"total": int(total)}
 
 
 def _counts() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from docling.datamodel.accelerator_options import AcceleratorOptions
 from docling.datamodel.backend_options import EpubBackendOptions
 from docling.datamodel.base_models import InputFormat
 from docling.datamodel.picture_classification_options import DocumentPictureClassifierOptions
-from docling.datamodel.pipeline_options import PipelineOptions, ProcessingPipeline
+from docling.datamodel.pipeline_options import PipelineOptions
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.document_converter import (
     DocumentConverter,
@@ -39,7 +39,6 @@ from docling_serve.conversion.shared_pipelines import Blueprint, Obtain
 
 _log = logging.getLogger(__name__)
 
-_PIPELINES = (ProcessingPipeline.STANDARD, ProcessingPipeline.VLM)
 _STAGES_WITH_A_FLAWED_DEFAULT = ("layout", "ocr", "picture_classification", "chunking")
 # The formats that docling-jobkit gives the request's options for pictures.
 _ENRICHED = (
@@ -90,22 +89,6 @@ class ConverterManager(DoclingConverterManager):
         if isinstance(options, dict):
             return DocumentPictureClassifierOptions.model_validate(options)
         return options
-
-    def get_pdf_pipeline_opts(self, request: ConvertDocumentsOptions) -> PdfFormatOption:
-        """As jobkit.
-
-        Raises:
-            NotImplementedError: naming the pipelines that there are. (docling's others are
-                ``native``, text of PDFs as it comes, and ``asr``, which audio files get by
-                themselves; ``legacy`` is an old name of ``standard``.)
-        """
-        if request.pipeline not in _PIPELINES:
-            raise NotImplementedError(
-                f"pipeline '{request.pipeline.value}' is not supported. "
-                f"Supported pipelines: {', '.join(pipeline.value for pipeline in _PIPELINES)}."
-            )
-        option: PdfFormatOption = super().get_pdf_pipeline_opts(request)
-        return option
 
 
 class Converters:

@@ -17,9 +17,10 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from docling_serve.conversion.pdf_access import page_sizes
+from docling_serve.document_limits import DocumentLimits
 
 #: What everybody may unpack to, however small it was packed: text in office files packs well.
 _ALWAYS_ALLOWED_BYTES = 64 * 1024 * 1024
@@ -42,16 +43,10 @@ class OverLimit(Exception):
     """A document is larger than allowed; the text says in what, and names the setting."""
 
 
-class InputLimits(BaseModel):
-    """The settings of the same names."""
+class InputLimits(DocumentLimits):
+    """The limits that the configuration has, so that they may be a key of a cache."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    max_pages_to_open: int = 20_000
-    max_image_pixels: int = 178_956_970
-    max_unpacked_size: int = 1024**3
-    max_unpack_ratio: int = 200
-    max_archive_entries: int = 20_000
+    model_config = ConfigDict(frozen=True)
 
 
 def check_document(document: BinaryIO, limits: InputLimits) -> None:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from docling_serve.document_limits import DocumentLimits
 from docling_serve.settings import ArtifactStorageBackend, DoclingServeSettings
 from docling_serve.settings.conversion import ConversionSettings
 from docling_serve.settings.presets import PresetSettings
 
-_LIMITS = (
-    *("max_num_pages", "max_file_size", "max_pages_to_open", "max_image_pixels"),
-    *("max_unpacked_size", "max_unpack_ratio", "max_archive_entries"),
-)
 _NOT_THE_CONVERTERS = frozenset({"load_models_at_boot"})
 
 
 def converter_config(settings: DoclingServeSettings) -> dict[str, Any]:
-    """The fields of docling-jobkit's ``DoclingConverterManagerConfig`` and of our ``InputLimits``,
-    which go by the same names as the settings. The classes themselves are not used here: the
-    former's module imports torch."""
-    names = {*ConversionSettings.model_fields, *PresetSettings.model_fields, *_LIMITS}
+    """The fields of docling-jobkit's ``DoclingConverterManagerConfig``, whose module imports torch,
+    and of our ``DocumentLimits``; both go by the same names as the settings."""
+    groups = (ConversionSettings, PresetSettings, DocumentLimits)
+    names = {name for group in groups for name in group.model_fields}
     dumped = settings.model_dump_json(include=names - _NOT_THE_CONVERTERS)
     config: dict[str, Any] = json.loads(dumped)
     return config

@@ -20,7 +20,9 @@ from docling_serve.policy.violations import PolicyViolation
 
 _log = logging.getLogger(__name__)
 
-# docling-jobkit's converter manager implements these two; the others end as NotImplementedError.
+# docling-jobkit's converter manager refuses the others, once the task runs. docling's ``native`` is
+# the text of a PDF as it comes, ``asr`` is what audio files get anyway, ``legacy`` an old name of
+# ``standard``.
 PIPELINES = (ProcessingPipeline.STANDARD, ProcessingPipeline.VLM)
 
 _STANDARD_STAGES = (

@@ -1,29 +1,21 @@
 """Settings that bound what one request may ask for."""
 
-import sys
+from pydantic import Field
 
-from pydantic import BaseModel, Field
+from docling_serve.document_limits import DocumentLimits
 
 from .types import NameList
 
 _WEEK_S = 7 * 24 * 3600.0
 
 
-class LimitSettings(BaseModel):
+class LimitSettings(DocumentLimits):
     """Bounds on what one request may ask for."""
 
     max_document_timeout: float = Field(
         default=_WEEK_S,
         description="Seconds per document: upper bound of document_timeout, and its value where a"
         " request gives none.",
-    )
-    max_num_pages: int = Field(
-        default=sys.maxsize,
-        description="Pages of the longest document accepted. The default means no limit.",
-    )
-    max_file_size: int = Field(
-        default=sys.maxsize,
-        description="Bytes of the largest file accepted. The default means no limit.",
     )
     max_upload_size: int = Field(
         default=2 * 1024**3,
@@ -36,32 +28,6 @@ class LimitSettings(BaseModel):
         ge=0,
         description="Bytes of the largest JSON request. It is held in memory several times over, so"
         " send large documents as uploads. 0: no limit.",
-    )
-    max_pages_to_open: int = Field(
-        default=20_000,
-        ge=1,
-        description="A PDF or TIFF with more pages is refused before it is opened, whatever"
-        " max_num_pages and page_range say.",
-    )
-    max_image_pixels: int = Field(
-        default=178_956_970,
-        ge=1,
-        description="Pixels of the largest image, or page of a PDF at 216 dpi, that is opened. The"
-        " default is what Pillow refuses by itself.",
-    )
-    max_unpacked_size: int = Field(
-        default=1024**3,
-        ge=1,
-        description="Bytes that an archive (office files, EPUB, zip, tar.gz) may unpack to, and"
-        " that a document may have which is fetched: it may be one.",
-    )
-    max_unpack_ratio: int = Field(
-        default=200,
-        ge=1,
-        description="How many times its own size an archive may unpack to, beyond 64 MiB.",
-    )
-    max_archive_entries: int = Field(
-        default=20_000, ge=1, description="Entries of the largest archive that is opened."
     )
     max_sources_per_request: int = Field(
         default=3, description="Files or sources accepted in one request."

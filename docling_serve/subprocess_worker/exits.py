@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from docling_serve import control_group
 from docling_serve.errors import CANCELLED, SHUT_DOWN, Failure
 from docling_serve.subprocess_worker.states import StopReason
 
@@ -101,13 +102,7 @@ def exit_text(exit_code: int | None) -> str:
     return f"code {exit_code}"
 
 
-def oom_kill_count(cgroup_root: Path = Path("/sys/fs/cgroup")) -> int:
+def oom_kill_count(mount: Path = control_group.MOUNT) -> int:
     """How many processes of this control group the out-of-memory killer has ended so far; 0
     where the kernel does not say (no control group v2)."""
-    try:
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
-        events = (cgroup_root / own.lstrip("/") / "memory.events").read_text()
-    except OSError:
-        return 0
-    fields = dict(line.split() for line in events.splitlines())
-    return int(fields.get("oom_kill", 0))
+    return control_group.read_table("memory.events", mount).get("oom_kill", 0)

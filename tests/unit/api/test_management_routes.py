@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from docling_serve.api.management import _cgroup_bytes
 from tests.helpers.rest_server import rest_server
 
 KEY = {"X-Api-Key": "secret"}
@@ -37,13 +36,6 @@ async def test_stats_are_mebibytes_of_this_process(tmp_path: Path) -> None:
         stats = (await server.client.get("/v1/memory/stats")).json()
     assert set(stats) == {"rss", "workers_rss", "anon", "file", "slab", "cgroup_total"}
     assert 20 < stats["rss"] < 20_000
-
-
-def test_container_figures_come_from_its_control_group(tmp_path: Path) -> None:
-    assert _cgroup_bytes(tmp_path) == {}
-    (tmp_path / "memory.stat").write_text("anon 1024\nfile 2048\nslab 512\n")
-    (tmp_path / "memory.current").write_text("4096\n")
-    assert _cgroup_bytes(tmp_path) == {"anon": 1024, "file": 2048, "slab": 512, "total": 4096}
 
 
 async def test_counts_name_the_most_frequent_types(tmp_path: Path) -> None:

@@ -244,8 +244,9 @@ def test_a_pipeline_that_is_not_supported_is_refused_as_such(pipeline: str, tmp_
     failure = failed.value.failure
     assert failure.category == "policy"
     assert not failure.retryable
-    assert f"pipeline '{pipeline}' is not supported" in failure.message
-    assert "standard, vlm" in failure.message
+    assert "pipeline" in failure.message
+    assert pipeline in failure.message.lower()
+    assert "is not implemented" in failure.message
 
 
 def test_a_conversion_tells_what_it_holds(tmp_path: Path) -> None:

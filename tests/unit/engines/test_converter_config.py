@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from docling_serve.conversion.input_limits import InputLimits
+from docling_serve.document_limits import DocumentLimits
 from docling_serve.engines.converter_config import converter_config
 from docling_serve.settings import DoclingServeSettings
 
@@ -32,7 +32,7 @@ def test_it_is_plain_data_without_the_servers_secrets(settings: DoclingServeSett
 def test_a_converter_knows_every_field_of_it(settings: DoclingServeSettings) -> None:
     """docling-jobkit ignores names it does not know: a misspelt one would do nothing."""
     manager = pytest.importorskip("docling_jobkit.convert.manager")
-    fields = {*manager.DoclingConverterManagerConfig.model_fields, *InputLimits.model_fields}
+    fields = {*manager.DoclingConverterManagerConfig.model_fields, *DocumentLimits.model_fields}
 
     assert set(converter_config(settings)) <= fields
     manager.DoclingConverterManagerConfig.model_validate(converter_config(settings))
@@ -40,6 +40,6 @@ def test_a_converter_knows_every_field_of_it(settings: DoclingServeSettings) -> 
 
 def test_every_field_of_a_converter_can_be_set(settings: DoclingServeSettings) -> None:
     manager = pytest.importorskip("docling_jobkit.convert.manager")
-    fields = {*manager.DoclingConverterManagerConfig.model_fields, *InputLimits.model_fields}
+    fields = {*manager.DoclingConverterManagerConfig.model_fields, *DocumentLimits.model_fields}
 
     assert fields - set(converter_config(settings)) == set()
