@@ -157,7 +157,7 @@ class Worker:
         counts for the worker's first job, since CUDA looks only once."""
         self.light = light
         self.device_id = self.device_id or run.device
-        if not self.holds_models and self.pid is not None:
+        if not (light or self.holds_models) and self.pid is not None:
             # Read within milliseconds, long before the job can have loaded a model.
             noting = self._device.note_before(self.pid, run.device)
             self._noting = asyncio.create_task(noting)

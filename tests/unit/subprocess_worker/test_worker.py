@@ -289,6 +289,17 @@ async def test_memory_of_a_worker_with_models_is_waited_for(tmp_path: Path) -> N
         assert seen.states[-1] is S.STOPPED
 
 
+async def test_the_device_is_not_read_for_a_job_without_models(tmp_path: Path) -> None:
+    device = WatchedDevice()
+    job = ScriptedJob.make(tmp_path)
+    async with born(device=device) as (worker, seen, _):
+        await seen.reach(S.STANDBY)
+        worker.run(Run(job=5, folder=str(job.folder.root)), job.folder.root.name, light=True)
+        await seen.until(lambda: seen.done)
+
+        assert device.before == []
+
+
 @pytest.mark.parametrize("end", ["stopped", "crashed"])
 async def test_a_worker_that_was_loading_may_hold_memory(tmp_path: Path, end: str) -> None:
     device = WatchedDevice()
