@@ -334,6 +334,38 @@ def test_redis_belongs_to_its_engines() -> None:
     assert strays == []
 
 
+ENGINES = ("local", "rq", "ray")
+
+
+def test_no_engine_knows_another() -> None:
+    """What two of them share stands beside them."""
+    strays = [
+        f"{in_short(path)}:{found.line}: {found.module}"
+        for engine in ENGINES
+        for path in MODULES
+        if _starts(inner(dotted(path)), (f"engines.{engine}",))
+        for found in imports(path)
+        if _starts(found.module, tuple(f"{PACKAGE}.engines.{e}" for e in ENGINES if e != engine))
+    ]
+
+    assert strays == []
+
+
+def test_no_modules_import_each_other() -> None:
+    """Imports for types count, those inside functions do not."""
+    known = {dotted(path): path for path in MODULES}
+    above = {
+        name: {i.module for i in imports(path) if i.where != "function" and i.module in known}
+        for name, path in known.items()
+        if path.name != "__init__.py"
+    }
+    above = {name: may & set(above) for name, may in above.items()}
+    while above:
+        lowest = {name for name, may in above.items() if not may & set(above)}
+        assert lowest, f"a circle among {sorted(above)}"
+        above = {name: may for name, may in above.items() if name not in lowest}
+
+
 # ---- how large things are ------------------------------------------------------------------------
 
 
