@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 import docling_serve.settings as shared
 from docling_serve.collector import gc_paused
+from docling_serve.deferred_imports import TABLES, defer
 from docling_serve.errors import ShuttingDown, TaskFailed
 from docling_serve.failure_place import with_place
 from docling_serve.jobs import JobProgress, JobResult
@@ -145,8 +146,10 @@ def _enter_mode(runtime: Runtime) -> None:
     if runtime.runs_tasks:
         mode = "on" if runtime.subprocess_mode else "off"
         _log.info("subprocess mode is %s (%s)", mode, runtime.reason)
-    if runtime.keeps_light and not leave_out_torch():
-        _log.warning("torch was imported before the app was made, so this process stays large")
+    if runtime.keeps_light:
+        defer(TABLES)
+        if not leave_out_torch():
+            _log.warning("torch was imported before the app was made, so this process stays large")
 
 
 @gc_paused()

@@ -115,7 +115,7 @@ def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
     return WorkerPoolConfig(
         max_workers=settings.subprocess_max_workers,
         start_method=settings.subprocess_start_method,
-        prewarm=settings.subprocess_prewarm,
+        prewarm=settings.standby_processes(),
         idle_timeout_s=settings.worker_idle_timeout_s(),
         max_tasks=settings.subprocess_max_tasks,
         light_workers=settings.subprocess_light_workers,
@@ -135,6 +135,7 @@ def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
             threads=threads_per_worker(settings.subprocess_max_workers),
             nice=settings.subprocess_nice,
             pass_env=tuple(settings.subprocess_pass_env or ()),
+            preload_torch=settings.subprocess_preload_torch,
             keep_freed_memory=not _host_memory_is_limited(settings),
         ),
     )

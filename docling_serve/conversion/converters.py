@@ -199,7 +199,7 @@ class _RequestConverter(DocumentConverter):
             def load_and_tell() -> Any:
                 started = time.monotonic()
                 model = load()
-                _log.info("%s loaded in %.2f s", key[0], time.monotonic() - started)
+                _log.debug("%s loaded in %.2f s", key[0], time.monotonic() - started)
                 return model
 
             return self._sets.model(model_set, key, load_and_tell)

@@ -18,9 +18,11 @@ _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*", re.IGNORECASE)
 _PLUGIN_LOADER = "docling.models.factories.base_factory"
 _OWN_PLUGIN = "plugin docling_serve_ocr_only will not be loaded"
 
-#: Libraries whose INFO lines describe their own workings, not a task.
+#: Libraries whose lines below WARNING describe their own workings: noise at any level.
 _QUIET = ("httpx", "httpcore", "botocore", "urllib3", "RapidOCR", "docling_jobkit.connectors")
 
+#: Libraries that log the steps of each conversion: shown at DEBUG, as our own steps are.
+_STEPS = ("docling", "docling_core", "docling_jobkit")
 
 #: What the client of the request at hand wants to find in its log lines, by field name.
 request_fields: ContextVar[Mapping[str, str]] = ContextVar("request_fields", default={})  # noqa: B039
@@ -56,7 +58,8 @@ def configure_logging(level: str = "INFO", log_format: str = "text") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in _QUIET:
+    shows_steps = root.level <= logging.DEBUG
+    for name in (*_QUIET, *(() if shows_steps else _STEPS)):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.getLogger(_PLUGIN_LOADER).addFilter(_not_our_own_plugin)
     logging.getLogger("uvicorn.error").addFilter(_without_keys)  # it tells of each websocket

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from docling_serve.deferred_imports import is_loaded
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs import JobProgress, TaskFolder
 from docling_serve.observability.logging import configure_logging
@@ -37,6 +39,7 @@ from docling_serve.subprocess_worker.containment import (
     scrub_environment,
     use_temporary_folder,
 )
+from docling_serve.subprocess_worker.gpu_use import has_opened_gpu
 from docling_serve.subprocess_worker.importing import import_for_conversions
 from docling_serve.subprocess_worker.log_pipe import redirect_output
 from docling_serve.subprocess_worker.messages import (
@@ -47,6 +50,8 @@ from docling_serve.subprocess_worker.messages import (
     Failed,
     Progressed,
     Ready,
+    Rest,
+    Rested,
     Run,
     Started,
     Stop,
@@ -68,8 +73,6 @@ class ChildArguments:
     output: socket.socket
     parent_pid: int
     config: WorkerConfig
-    #: Whether a job runs elsewhere, and nothing waits for this worker.
-    background: bool = False
 
 
 def main(arguments: ChildArguments) -> None:
@@ -95,7 +98,7 @@ def main(arguments: ChildArguments) -> None:
             allow_external_plugins=bool(
                 arguments.config.converter_config.get("allow_external_plugins")
             ),
-            background=arguments.background,
+            preload_torch=arguments.config.preload_torch,
         )
         worker = _Worker(channel, arguments.config)
         channel.send(
@@ -116,14 +119,14 @@ def main(arguments: ChildArguments) -> None:
 
 class _Worker:
     def __init__(self, channel: WorkerChannel, config: WorkerConfig) -> None:
-        from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - imports torch
+        from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - heavy
         from docling_serve.conversion.imports import (  # noqa: PLC0415
             can_use_gpu,
-            set_torch_threads,
+            limit_torch_threads,
         )
 
         if config.threads > 0:
-            set_torch_threads(config.threads)
+            limit_torch_threads(config.threads)
         self.uses_gpu = can_use_gpu()
         self._channel = channel
         self._conversion: Conversion = Conversion(config.converter_config)
@@ -134,13 +137,20 @@ class _Worker:
         worked = False
         while True:
             if worked and not self._channel.has_message(within_s=_AT_REST_AFTER_S):
-                give_back_freed_memory()
+                _give_back_memory()
             message = self._channel.receive()
             if message is None or isinstance(message, Stop):
                 return
+            worked = isinstance(message, Run)
             if isinstance(message, Run):
                 self._run(message)
-                worked = True
+            elif isinstance(message, Rest):
+                self._rest()
+
+    def _rest(self) -> None:
+        self._conversion.clear()
+        _give_back_memory()
+        self._channel.send(Rested())
 
     def _run(self, run: Run) -> None:
         if run.device is not None:
@@ -160,9 +170,14 @@ class _Worker:
         except TaskFailed as exc:
             self._fail(run.job, exc.failure)
         else:
-            holds = self._conversion.holds_models
             self._channel.send(
-                Done(job=run.job, result=result, holds_models=holds, converters=self._converters())
+                Done(
+                    job=run.job,
+                    result=result,
+                    holds_models=self._conversion.holds_models,
+                    lean=_is_lean(),
+                    converters=self._converters(),
+                )
             )
 
     def _converters(self) -> ConverterCounts:
@@ -176,7 +191,9 @@ class _Worker:
 
     def _report(self, job: int, progress: JobProgress) -> None:
         holds = self._conversion.holds_models
-        self._channel.send(Progressed(job=job, progress=progress, holds_models=holds))
+        self._channel.send(
+            Progressed(job=job, progress=progress, holds_models=holds, lean=_is_lean())
+        )
 
     def _relay(self, job: int, payload: dict[str, Any]) -> None:
         message = CallbackDue(job=job, payload=payload)
@@ -194,9 +211,22 @@ class _Worker:
                 phase=failure.phase,
                 details={key: value[:4000] for key, value in failure.details.items()},
                 holds_models=self._conversion.holds_models,
+                lean=_is_lean(),
                 converters=self._converters(),
             )
         )
+
+
+def _is_lean() -> bool:
+    """Whether this process could give back all that its jobs took: nothing but its end gives back
+    torch, or what a driver holds for it."""
+    return not is_loaded("torch") and not has_opened_gpu()
+
+
+def _give_back_memory() -> None:
+    """Give back what nothing uses any more; some 0.1 s after a scan."""
+    gc.collect()
+    give_back_freed_memory()
 
 
 def _leave(code: int) -> None:

@@ -24,6 +24,8 @@ class WorkerConfig:
     pass_env: tuple[str, ...] = ()
     #: Whether it keeps, while it works, the memory that conversions free.
     keep_freed_memory: bool = True
+    #: Whether it imports torch before a job needs it.
+    preload_torch: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,14 @@ class WorkerPoolConfig:
     start_method: StartMethod = "spawn"
     #: Standby processes kept ready: imports done, no GPU memory.
     prewarm: int = 0
+    #: How long a standby process beyond these is kept, where any are.
+    spare_timeout_s: float = 60.0
     #: How long a worker with models loaded may be idle; 0 ends it as soon as nothing waits.
     idle_timeout_s: float = 0.0
+    #: How long one may that can rest instead: its models are in host memory only.
+    rest_after_s: float = 3.0
+    #: How long a job waits for a worker that is about to be free before another is started.
+    patience_s: float = 0.25
     #: Jobs a worker may run before it is replaced.
     max_tasks: int = 0
     #: Memory of a worker and its children above which it is replaced after its job.

@@ -1,7 +1,9 @@
-"""What a worker's end means for the job it had."""
+"""When a worker has exited, and what that means for the job it had."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +90,24 @@ class Ending:
         return Failure(
             "internal", f"The worker process ended early ({exit_text(code)}).", retryable=True
         )
+
+
+def set_at_exit(pid: int, exited: asyncio.Event) -> None:
+    """Have the kernel set ``exited`` when process ``pid`` ends. By a pidfd, since the sentinel of
+    multiprocessing stays open in whatever the worker forked."""
+    loop = asyncio.get_running_loop()
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:  # gone already, and reaped
+        exited.set()
+        return
+
+    def ended() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        exited.set()
+
+    loop.add_reader(descriptor, ended)
 
 
 def exit_text(exit_code: int | None) -> str:

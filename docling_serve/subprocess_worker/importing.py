@@ -1,38 +1,34 @@
-"""The imports of a worker, some seconds of computing: as few as can be, and in nobody's way."""
+"""The imports of a worker: as few as can be before it is ready, the rest when a job needs it."""
 
 from __future__ import annotations
 
-import importlib
 import sys
-from contextlib import suppress
-from functools import partial
+from typing import Any
 
 from docling_serve.collector import gc_paused
-from docling_serve.subprocess_worker.priority import run_in_background
+from docling_serve.deferred_imports import PARALLEL, TABLES, TORCH, defer
 
 _IMPORTS = "docling_serve.conversion.imports"
-# Their BLAS starts its threads when it is imported, with the priority of the importing thread.
-_START_THREADS = ("numpy", "scipy.linalg")
-
-
-def import_for_conversions(*, allow_external_plugins: bool, background: bool = False) -> None:
-    """Import everything a first conversion would import on its way.
-
-    ``background``: at a low priority, since a job runs elsewhere and nothing waits for this worker.
-    """
-    if _IMPORTS in sys.modules:
-        return  # forked from a template that has done it
-    if not background:
-        _import(allow_external_plugins)
-        return
-    for name in _START_THREADS:
-        with suppress(ImportError):
-            importlib.import_module(name)
-    run_in_background(partial(_import, allow_external_plugins))
 
 
 @gc_paused()
-def _import(allow_external_plugins: bool) -> None:
-    from docling_serve.conversion.imports import import_all  # noqa: PLC0415 - imports torch
+def import_for_conversions(*, allow_external_plugins: bool, preload_torch: bool = False) -> None:
+    """Import everything a first conversion would import on its way, torch only if it is to be
+    there before a job asks for it."""
+    if _IMPORTS in sys.modules:
+        return  # forked from a template that has done it
+    defer((*TORCH, *TABLES, *PARALLEL))
+    _conversion_imports().import_all(allow_external_plugins)
+    if preload_torch:
+        import_torch()
 
-    import_all(allow_external_plugins)
+
+def import_torch() -> None:
+    """Import what docling's own models stand on, before a job asks for it."""
+    _conversion_imports().import_torch()
+
+
+def _conversion_imports() -> Any:
+    from docling_serve.conversion import imports  # noqa: PLC0415 - heavy
+
+    return imports

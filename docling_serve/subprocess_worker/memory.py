@@ -89,6 +89,7 @@ class MemoryRecord:
 
     current: int = 0
     peak: int = 0
+    at_birth: int = 0
     after_first_job: int = 0
 
     def note(self, rss: int) -> None:
@@ -96,11 +97,21 @@ class MemoryRecord:
         self.current = rss
         self.peak = max(self.peak, rss)
 
+    def note_birth(self, rss: int) -> None:
+        """A reading was taken before the first job."""
+        self.note(rss)
+        self.at_birth = rss
+
     def note_job_end(self, rss: int) -> None:
         """A reading was taken at the end of a job."""
         self.note(rss)
         if self.after_first_job == 0:
             self.after_first_job = rss
+
+    @property
+    def growth_at_rest(self) -> int:
+        """What a worker without models holds more than before its first job."""
+        return max(0, self.current - self.at_birth)
 
     @property
     def growth(self) -> int:

@@ -37,6 +37,12 @@ class Stop(_Message):
     kind: Literal["stop"] = "stop"
 
 
+class Rest(_Message):
+    """Server to worker: no job waits; drop the models and give the memory back, but live on."""
+
+    kind: Literal["rest"] = "rest"
+
+
 class Ready(_Message):
     """Worker to server: imports are done, jobs may come. Times in seconds."""
 
@@ -47,6 +53,12 @@ class Ready(_Message):
     contained: dict[str, str] = Field(default_factory=dict)
 
 
+class Rested(_Message):
+    """Worker to server: it holds no models any more."""
+
+    kind: Literal["rested"] = "rested"
+
+
 class Started(_Message):
     """Worker to server: ``job`` was taken up. Sent before any work on it."""
 
@@ -55,12 +67,15 @@ class Started(_Message):
 
 
 class Progressed(_Message):
-    """Worker to server: where ``job`` is."""
+    """Worker to server: where ``job`` is. ``lean``, here and below, says whether the worker could
+    give back all that its jobs took by dropping its models: it has neither imported torch nor
+    opened a GPU."""
 
     kind: Literal["progressed"] = "progressed"
     job: int
     progress: JobProgress
     holds_models: bool
+    lean: bool = False
 
 
 class CallbackDue(_Message):
@@ -87,6 +102,7 @@ class Done(_Message):
     job: int
     result: JobResult
     holds_models: bool
+    lean: bool = False
     converters: ConverterCounts = ConverterCounts()
 
 
@@ -101,6 +117,7 @@ class Failed(_Message):
     phase: str
     details: dict[str, str]
     holds_models: bool
+    lean: bool = False
     converters: ConverterCounts = ConverterCounts()
 
     def failure(self) -> Failure:
@@ -108,8 +125,8 @@ class Failed(_Message):
         return Failure(self.category, self.message, self.retryable, self.phase, self.details)
 
 
-ToWorker = Run | Stop
-FromWorker = Ready | Started | Progressed | CallbackDue | Done | Failed
+ToWorker = Run | Rest | Stop
+FromWorker = Ready | Rested | Started | Progressed | CallbackDue | Done | Failed
 Message = ToWorker | FromWorker
 
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])

@@ -75,19 +75,18 @@ class Starter:
 
     async def prepare(self) -> None:
         """Start what multiprocessing keeps for good: its resource tracker and, for forkserver,
-        the fork template (some 8 s of imports). An unfit template is refused with its reason, and
+        the fork template (seconds of imports). An unfit template is refused with its reason, and
         spawn used."""
         await self._in_thread(self._prepare)
 
-    async def start(self, number: int, *, background: bool = False) -> StartedProcess:
-        """A started process and the server's ends of what it talks through. One that is started
-        in the ``background`` leaves the processors to those that run jobs.
+    async def start(self, number: int) -> StartedProcess:
+        """A started process and the server's ends of what it talks through.
 
         Raises:
             OSError: the process or the sockets could not be made.
             ShuttingDown: all were killed meanwhile.
         """
-        return await self._in_thread(lambda: self._start(number, background))
+        return await self._in_thread(lambda: self._start(number))
 
     async def reap(self, process: BaseProcess) -> int | None:
         """The exit code of a process that has ended, None when nobody knows it."""
@@ -122,9 +121,10 @@ class Starter:
         resource_tracker.ensure_running()
         if self.start_method != "forkserver" or self._prepared:
             return
-        plugins = bool(self._config.worker.converter_config.get("allow_external_plugins"))
+        worker = self._config.worker
+        plugins = bool(worker.converter_config.get("allow_external_plugins"))
         multiprocessing.get_context("forkserver").set_forkserver_preload(
-            [template.preload_module(plugins)]
+            template.preload_modules(plugins, torch=worker.preload_torch)
         )
         self._entrust_fork_server()
         unfit = self._examine_template()
@@ -163,16 +163,14 @@ class Starter:
     def _context(self) -> BaseContext:
         return multiprocessing.get_context(self.start_method)
 
-    def _start(self, number: int, background: bool) -> StartedProcess:
+    def _start(self, number: int) -> StartedProcess:
         self._require_alive()
         if self.start_method == "forkserver":
             self._entrust_fork_server()
         ours, theirs = socket_pair()
         output, printed = socket_pair()
         try:
-            arguments = child.ChildArguments(
-                theirs, printed, os.getpid(), self._config.worker, background
-            )
+            arguments = child.ChildArguments(theirs, printed, os.getpid(), self._config.worker)
             process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
                 target=self._main, args=(arguments,), name=f"docling-worker-{number}"
             )

@@ -3,13 +3,13 @@
 ::
 
     STARTING ──ready──▶ STANDBY ──run────────────────▶ BUSY ◀──▶ LOADING
-        │                 │  ▲ │                        │ ▲          │
-        │                 │  │ └─▶ BOOKING ──memory─────┤ │          │
-        │                 │  │        ▲ │     granted   │ │          │
-        │                 │  └────────│─│──no models────┤ │          │
-        │                 │           │ │               │ │          │
-        │                 │         WARM ◀──models──────┴─┴──────────┘
-        │                 │           │ │
+        │               ▲ │  ▲ │                        │ ▲          │
+        │               │ │  │ └─▶ BOOKING ──memory─────┤ │          │
+        │               │ │  │        ▲ │     granted   │ │          │
+        │          models │  └────────│─│──no models────┤ │          │
+        │         dropped │           │ │               │ │          │
+        │               │ │         WARM ◀──models──────┴─┴──────────┘
+        │           RESTING ◀───idle──┤ │
         └─────────────────┴───────────┴─┴── stop / exit seen, from any of them
                                            ▼
                         STOPPING ──exit──▶ RELEASING ──memory back──▶ STOPPED
@@ -27,7 +27,7 @@ class WorkerState(str, Enum):
 
     #: The process was asked for; its imports are running.
     STARTING = "starting"
-    #: Imports are done, no model was ever loaded: it holds no GPU memory.
+    #: Imports are done, no model is loaded: it holds no GPU memory.
     STANDBY = "standby"
     #: Has a job in hand and waits until the device memory for it is free.
     BOOKING = "booking"
@@ -37,6 +37,8 @@ class WorkerState(str, Enum):
     LOADING = "loading"
     #: Idle with models loaded.
     WARM = "warm"
+    #: Drops its models, to be on standby again.
+    RESTING = "resting"
     #: Asked, told or forced to end; its exit is awaited.
     STOPPING = "stopping"
     #: Has exited; the device is watched until its memory is back.
@@ -77,7 +79,8 @@ TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
     _S.BOOKING: frozenset({_S.BUSY, _S.STANDBY, _S.WARM, _S.STOPPING, _S.RELEASING}),
     _S.BUSY: frozenset({_S.LOADING, _S.STANDBY, _S.WARM, _S.STOPPING, _S.RELEASING}),
     _S.LOADING: frozenset({_S.BUSY, _S.STANDBY, _S.WARM, _S.STOPPING, _S.RELEASING}),
-    _S.WARM: frozenset({_S.BOOKING, _S.BUSY, _S.STOPPING, _S.RELEASING}),
+    _S.WARM: frozenset({_S.BOOKING, _S.BUSY, _S.RESTING, _S.STOPPING, _S.RELEASING}),
+    _S.RESTING: frozenset({_S.STANDBY, _S.STOPPING, _S.RELEASING}),
     _S.STOPPING: frozenset({_S.RELEASING, _S.LOST}),
     _S.RELEASING: frozenset({_S.STOPPED}),
     _S.LOST: frozenset({_S.RELEASING}),
@@ -92,3 +95,18 @@ HAS_A_JOB = RUNNING_A_JOB | {_S.BOOKING}
 
 ENDING = frozenset({_S.STOPPING, _S.RELEASING, _S.LOST})
 """No more work, but the slot and the memory are not free yet."""
+
+ROUTINE = frozenset(
+    {
+        StopReason.IDLE,
+        StopReason.MAX_TASKS,
+        StopReason.MAX_RSS,
+        StopReason.MAX_VRAM,
+        StopReason.GROWTH,
+        StopReason.MAKE_ROOM,
+        StopReason.CLEARED,
+        StopReason.CANCELLED,
+        StopReason.SHUTDOWN,
+    }
+)
+"""Ends that an operator need not hear of: the settings or a client asked for them."""

@@ -150,6 +150,8 @@ class Supervisor:
             self.metrics.import_seconds += worker.import_s
         if worker.state is WorkerState.STANDBY:
             self._backoff.succeeded()
+        if worker.previous is WorkerState.RESTING:
+            self._bookings.release(worker)  # with its models it gave up what was booked for them
         if worker.state in (WorkerState.RELEASING, WorkerState.LOST):
             self._lost_its_job(worker)
         if worker.state is WorkerState.RELEASING:
@@ -198,7 +200,9 @@ class Supervisor:
                 job = self._waiting.take(light=decision.light)
                 self._assign(self.workers[decision.worker], job)
             elif isinstance(decision, scheduling.Start):
-                self._start_worker(decision.background)
+                self._start_worker()
+            elif isinstance(decision, scheduling.Rest):
+                self.workers[decision.worker].rest()
             elif isinstance(decision, scheduling.Retire):
                 self.workers[decision.worker].stop(decision.reason)
             else:
@@ -211,7 +215,7 @@ class Supervisor:
         busy = self._jobs_by_worker()
         return scheduling.PoolView(
             now=now,
-            **self._waiting.counts(),
+            **self._waiting.view(),
             workers=[
                 worker.view(worker.number in busy, self._bookings.use(worker).now_bytes)
                 for worker in self.workers.values()
@@ -221,15 +225,8 @@ class Supervisor:
             no_start_before=self._backoff.no_start_before,
         )
 
-    def _start_worker(self, background: bool) -> None:
-        worker = Worker(
-            self.next_number(),
-            self.config,
-            self._starter,
-            self,
-            self._device,
-            background=background,
-        )
+    def _start_worker(self) -> None:
+        worker = Worker(self.next_number(), self.config, self._starter, self, self._device)
         self.workers[worker.number] = worker
         self.metrics.workers_started += 1
         self.metrics.count_move(worker.state.value)
@@ -263,7 +260,7 @@ class Supervisor:
 
     def _waits(self, job: Job, waiting: Waiting) -> None:
         if job.waits_for != waiting.reason:
-            _log.info("task %s waits: %s", job.task_id, waiting.reason)
+            _log.debug("task %s waits: %s", job.task_id, waiting.reason)
         job.waits_for = waiting.reason
         if waiting.for_own_workers:
             idle = [w for w in self.workers.values() if w.state is WorkerState.WARM]
@@ -272,7 +269,7 @@ class Supervisor:
 
     def _granted(self, worker: Worker, job: Job, device: str | None) -> None:
         job.begin(worker.number, self._stop_job)
-        _log.info(
+        _log.debug(
             "task %s: given to worker %d (pid %s), attempt %d",
             job.task_id,
             worker.number,
@@ -286,16 +283,12 @@ class Supervisor:
     def _progressed(self, worker: Worker, job: Job, message: messages.Progressed) -> None:
         job.progressed(message.progress)
         if message.progress.completed_pages:
-            _log.info(
-                "task %s: page %d of %d",
-                job.task_id,
-                message.progress.completed_pages,
-                message.progress.total_pages,
-            )
+            pages = (message.progress.completed_pages, message.progress.total_pages)
+            _log.debug("task %s: page %d of %d", job.task_id, *pages)
         if message.progress.phase == _LOADING_PHASE:
-            worker.loading(message.holds_models)
+            worker.loading(holds_models=message.holds_models, lean=message.lean)
         else:
-            worker.converting(message.holds_models)
+            worker.converting(holds_models=message.holds_models, lean=message.lean)
             if message.holds_models:
                 self._bookings.loaded(worker)
         job.listeners.on_progress(message.progress)
@@ -329,7 +322,11 @@ class Supervisor:
 
     def _freed(self, worker: Worker, message: messages.Done | messages.Failed) -> None:
         self.metrics.count_converters(message.converters)
-        worker.finished(message.holds_models, message.converters.model_sets)
+        worker.finished(
+            holds_models=message.holds_models,
+            lean=message.lean,
+            model_sets=message.converters.model_sets,
+        )
 
     def _stop_job(self, job: Job, reason: StopReason, verdict: TaskFailed | None = None) -> None:
         """End a running job by ending its worker; the job settles when the worker is gone."""

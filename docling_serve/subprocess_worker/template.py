@@ -26,10 +26,10 @@ _CUDA_LIBRARY = "libcuda.so"
 _EXPECTED = "docling_serve.conversion.imports"
 
 
-def preload_module(allow_external_plugins: bool) -> str:
-    """The module whose import makes a template. Its name is all that multiprocessing passes on."""
-    suffix = "_plugins" if allow_external_plugins else ""
-    return f"docling_serve.subprocess_worker.template_preload{suffix}"
+def preload_modules(allow_external_plugins: bool, *, torch: bool) -> list[str]:
+    """The modules whose import makes a template. Names are all that multiprocessing passes on."""
+    suffixes = ["_plugins" if allow_external_plugins else "", *(["_torch"] if torch else [])]
+    return [f"docling_serve.subprocess_worker.template_preload{suffix}" for suffix in suffixes]
 
 
 def preload(*, allow_external_plugins: bool) -> None:

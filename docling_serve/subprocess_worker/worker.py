@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from multiprocessing.process import BaseProcess
@@ -18,13 +17,16 @@ from typing import Protocol
 from docling_serve.errors import ChannelBroken, ShuttingDown
 from docling_serve.subprocess_worker.channel import ServerChannel
 from docling_serve.subprocess_worker.config import WorkerPoolConfig
+from docling_serve.subprocess_worker.exits import exit_text, set_at_exit
+from docling_serve.subprocess_worker.limits import limit_reached
 from docling_serve.subprocess_worker.log_pipe import WorkerOutput
 from docling_serve.subprocess_worker.memory import DeviceMemory, MemoryRecord, tree_rss
-from docling_serve.subprocess_worker.messages import FromWorker, Ready, Run, Stop
+from docling_serve.subprocess_worker.messages import FromWorker, Ready, Rest, Rested, Run, Stop
 from docling_serve.subprocess_worker.scheduling import WorkerView
 from docling_serve.subprocess_worker.starter import StartedProcess, Starter
 from docling_serve.subprocess_worker.states import (
     ENDING,
+    ROUTINE,
     RUNNING_A_JOB,
     TRANSITIONS,
     StopReason,
@@ -36,6 +38,9 @@ _log = logging.getLogger(__name__)
 
 #: How long a closed channel may take to drain when a grandchild still holds the other end.
 _DRAIN_LIMIT_S = 0.5
+
+#: How long a worker may take to drop its models before it is taken for stuck.
+_REST_LIMIT_S = 10.0
 
 
 class WorkerObserver(Protocol):
@@ -58,8 +63,6 @@ class Worker:
         starter: Starter,
         observer: WorkerObserver,
         device: DeviceMemory,
-        *,
-        background: bool = False,
     ) -> None:
         self.number = number
         self.state = WorkerState.STARTING
@@ -74,6 +77,8 @@ class Worker:
         self.exit_code: int | None = None
         self.jobs_done = 0
         self.holds_models = False
+        #: Whether dropping its models would give back all that its jobs took.
+        self.lean = not config.worker.preload_torch
         self.light = False
         self.import_s = 0.0
         self.model_sets = 0
@@ -89,7 +94,6 @@ class Worker:
         self._starter = starter
         self._observer = observer
         self._device = device
-        self._background = background
         self._channel: ServerChannel | None = None
         self._process: BaseProcess | None = None
         self._exited = asyncio.Event()
@@ -97,6 +101,7 @@ class Worker:
         self._ladder: Ladder | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._noting: asyncio.Task[None] | None = None
+        self._rest_limit: asyncio.TimerHandle | None = None
         self._task: str | None = None
 
     async def live(self) -> None:
@@ -115,7 +120,7 @@ class Worker:
             raise
 
     async def _live(self) -> None:
-        _log.info("worker %d: -> %s", self.number, self.state.value)
+        _log.debug("worker %d: -> %s", self.number, self.state.value)
         started = await self._start()
         if started is not None:
             listening = {
@@ -153,8 +158,8 @@ class Worker:
         self._task = None
 
     def run(self, run: Run, task_id: str, *, light: bool = False) -> None:
-        """Hand a job to a worker that is idle. Its ``device`` is the GPU it may use, by UUID; it
-        counts for the worker's first job, since CUDA looks only once."""
+        """Hand a job to an idle worker. ``device`` is the GPU it may use, by UUID; it counts for
+        the worker's first job, since CUDA looks only once."""
         self.light = light
         self.device_id = self.device_id or run.device
         if not (light or self.holds_models) and self.pid is not None:
@@ -165,28 +170,35 @@ class Worker:
         self._move(WorkerState.BUSY)
         self._say(run)
 
-    def loading(self, holds_models: bool) -> None:
+    def loading(self, *, holds_models: bool, lean: bool = False) -> None:
         """The job builds a pipeline."""
-        self.holds_models = self.holds_models or holds_models
+        self._holds(self.holds_models or holds_models, lean)
         if self.state is WorkerState.BUSY:
             self._move(WorkerState.LOADING)
 
-    def converting(self, holds_models: bool) -> None:
+    def converting(self, *, holds_models: bool, lean: bool = False) -> None:
         """The job's pipeline stands."""
-        self.holds_models = self.holds_models or holds_models
+        self._holds(self.holds_models or holds_models, lean)
         if self.state is WorkerState.LOADING:
             self._move(WorkerState.BUSY)
 
-    def finished(self, holds_models: bool, model_sets: int = 0) -> None:
+    def finished(self, *, holds_models: bool, lean: bool = False, model_sets: int = 0) -> None:
         """The job ended; what the worker still holds decides what it is now."""
         self.jobs_done += 1
-        self.holds_models = holds_models
+        self._holds(holds_models, lean)
         self.model_sets = model_sets
         if self.pid is not None:
             self.memory.note_job_end(tree_rss(self.pid))
         if self.state in RUNNING_A_JOB:
             self._move(WorkerState.WARM if holds_models else WorkerState.STANDBY)
         self._task = None
+
+    def rest(self) -> None:
+        """Have an idle worker drop its models; it is on standby once it has."""
+        self._move(WorkerState.RESTING)
+        self._say(Rest())
+        loop = asyncio.get_running_loop()
+        self._rest_limit = loop.call_later(_REST_LIMIT_S, self._stop_if_resting)
 
     def view(self, has_job: bool, vram_bytes: int | None) -> WorkerView:
         """What a scheduling decision needs to know of it."""
@@ -195,6 +207,7 @@ class Worker:
             state=self.state,
             since=self.since,
             holds_models=self.holds_models,
+            lean=self.lean,
             light=self.light,
             give_up=self.give_up,
             spent=self.spent(has_job, vram_bytes),
@@ -204,18 +217,13 @@ class Worker:
         self, after_this_job: bool = False, vram_bytes: int | None = None
     ) -> StopReason | None:
         """The limit for which it is to be replaced now, or after the job it runs."""
-        config, memory = self._config, self.memory
-        if self.jobs_done + after_this_job == 0:
-            return None  # what it weighs at birth is no reason to give birth to another
-        if 0 < config.max_tasks <= self.jobs_done + after_this_job:
-            return StopReason.MAX_TASKS
-        if 0 < config.max_rss_bytes < memory.current:
-            return StopReason.MAX_RSS
-        if 0 < config.max_vram_bytes < (vram_bytes or 0):
-            return StopReason.MAX_VRAM
-        if 0 < config.max_growth_bytes < memory.growth:
-            return StopReason.GROWTH
-        return None
+        return limit_reached(
+            self._config,
+            self.memory,
+            jobs=self.jobs_done + after_this_job,
+            vram_bytes=vram_bytes or 0,
+            at_rest=self.state is WorkerState.STANDBY,
+        )
 
     def stop(self, reason: StopReason, *, ask: bool = True) -> None:
         """Begin to end the worker; ``ask=False`` for one that will not listen."""
@@ -256,7 +264,7 @@ class Worker:
 
     async def _start(self) -> StartedProcess | None:
         try:
-            started = await self._starter.start(self.number, background=self._background)
+            started = await self._starter.start(self.number)
         except ShuttingDown:
             self.reason = StopReason.SHUTDOWN
             return None
@@ -266,29 +274,12 @@ class Worker:
             self.reason = StopReason.START_FAILED
             return None
         self._process, self.pid = started.process, started.process.pid
-        self._watch_exit()
+        assert self.pid is not None
+        set_at_exit(self.pid, self._exited)
         self._channel = await ServerChannel.open(started.channel)
         if self._ladder is not None:  # stopped while the start was under way
             self._stopping = asyncio.create_task(self._climb(self._ladder))
         return started
-
-    def _watch_exit(self) -> None:
-        """Have the kernel say when the process ends. A pidfd, since the sentinel of
-        multiprocessing stays open in whatever the worker forked."""
-        assert self.pid is not None
-        loop = asyncio.get_running_loop()
-        try:
-            descriptor = os.pidfd_open(self.pid)
-        except ProcessLookupError:  # gone already, and reaped
-            self._exited.set()
-            return
-
-        def exited() -> None:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-            self._exited.set()
-
-        loop.add_reader(descriptor, exited)
 
     async def _await_ready(self) -> None:
         waits = {asyncio.create_task(self._ready.wait()), asyncio.create_task(self._exited.wait())}
@@ -310,7 +301,9 @@ class Worker:
             while (message := await self._channel.receive()) is not None:
                 if isinstance(message, Ready):
                     self._became_ready(message)
-                elif isinstance(message, Run | Stop):
+                elif isinstance(message, Rested):
+                    self._rested()
+                elif isinstance(message, Run | Rest | Stop):
                     raise ChannelBroken(f"a worker does not send {message.kind!r}")
                 else:
                     self._observer.on_message(self, message)
@@ -337,9 +330,30 @@ class Worker:
             _log.info("worker %d (pid %s) runs without %s", self.number, self.pid, failed)
         self._ready.set()
         if self.pid is not None:
-            self.memory.note(tree_rss(self.pid))
+            self.memory.note_birth(tree_rss(self.pid))
         if self.state is WorkerState.STARTING:
             self._move(WorkerState.STANDBY)
+
+    def _holds(self, holds_models: bool, lean: bool) -> None:
+        self.holds_models = holds_models
+        self.lean = self.lean and lean
+
+    def _rested(self) -> None:
+        if self.state is not WorkerState.RESTING:
+            return  # it is stopped meanwhile
+        assert self._rest_limit is not None
+        assert self.pid is not None
+        self._rest_limit.cancel()
+        self.holds_models = False
+        self.model_sets = 0
+        self.give_up = None
+        self.memory.note(tree_rss(self.pid))
+        self._move(WorkerState.STANDBY)
+
+    def _stop_if_resting(self) -> None:
+        if self.state is WorkerState.RESTING:
+            _log.warning("worker %d (pid %s) did not drop its models", self.number, self.pid)
+            self.stop(StopReason.IDLE, ask=False)
 
     async def _climb(self, ladder: Ladder) -> None:
         assert self.pid is not None
@@ -361,22 +375,21 @@ class Worker:
         self._channel.close()
         self.exit_code = await self._starter.reap(self._process)
 
-    def _say(self, message: Run | Stop) -> None:
+    def _say(self, message: Run | Rest | Stop) -> None:
         if self._channel is not None:
             self._channel.send(message)
 
     def _move(self, to: WorkerState) -> None:
         if to not in TRANSITIONS[self.state]:
             raise AssertionError(f"worker {self.number}: {self.state.value} to {to.value}")
-        _log.info(
-            "worker %d: %s -> %s (pid %s, task %s, reason %s)",
-            self.number,
-            self.state.value,
-            to.value,
-            self.pid,
-            self._task,
-            self.reason.value if self.reason else None,
-        )
+        reason = self.reason.value if self.reason else None
+        move = f"{self.state.value} -> {to.value}"
+        who = (self.number, move, self.pid, self._task, reason)
+        _log.debug("worker %d: %s (pid %s, task %s, reason %s)", *who)
+        if to is WorkerState.RELEASING and self.reason not in ROUTINE:
+            task = f", during task {self._task}" if self._task else ""
+            end = (self.number, self.pid, reason, exit_text(self.exit_code), task)
+            _log.warning("worker %d (pid %s) ended: %s, %s%s", *end)
         now = time.monotonic()
         self.previous, self.previous_s = self.state, now - self.since
         self.state, self.since = to, now

@@ -19,6 +19,7 @@ from tests.helpers.eventually import eventually
 from tests.helpers.requests_by_hand import open_request
 from tests.helpers.server import (
     IN_PROCESS_MODE,
+    NOTHING_KEPT,
     START_LIMIT_S,
     STOP_LIMIT_S,
     SUBPROCESS_MODE,
@@ -146,7 +147,7 @@ def test_a_task_that_outlasts_the_grace_is_stopped_and_answered(
 
 
 def test_a_task_that_waits_is_given_up_and_answered(start_server: StartServer) -> None:
-    server = start_server(SUBPROCESS_MODE)
+    server = start_server(SUBPROCESS_MODE | NOTHING_KEPT)
     connection = open_request(server, "scan.pdf")
     eventually(server.workers, within_s=START_LIMIT_S, what="its worker starts")
 

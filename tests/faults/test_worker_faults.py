@@ -14,7 +14,13 @@ from tests.conftest import FORKED, StartServer
 from tests.helpers import server_processes as processes
 from tests.helpers.api import missing_phrases, upload
 from tests.helpers.eventually import eventually
-from tests.helpers.server import ORPHAN_LIMIT_S, START_LIMIT_S, SUBPROCESS_MODE, RunningServer
+from tests.helpers.server import (
+    NOTHING_KEPT,
+    ORPHAN_LIMIT_S,
+    START_LIMIT_S,
+    SUBPROCESS_MODE,
+    RunningServer,
+)
 
 NO_RETRIES = {"DOCLING_SERVE_SUBPROCESS_RETRIES": "0"}
 
@@ -22,7 +28,7 @@ NO_RETRIES = {"DOCLING_SERVE_SUBPROCESS_RETRIES": "0"}
 def test_the_task_of_a_worker_that_dies_fails_and_the_next_one_works(
     start_server: StartServer,
 ) -> None:
-    server = start_server(SUBPROCESS_MODE | NO_RETRIES)
+    server = start_server(SUBPROCESS_MODE | NOTHING_KEPT | NO_RETRIES)
     task, waiting = server.api.submit(upload("scan.pdf")), server.api.submit(upload("scan.png"))
     os.kill(server.worker_of(task), signal.SIGKILL)
 
@@ -41,7 +47,7 @@ def test_the_task_of_a_worker_that_dies_fails_and_the_next_one_works(
 
 
 def test_a_worker_killed_at_its_start_is_replaced(start_server: StartServer) -> None:
-    server = start_server(SUBPROCESS_MODE)
+    server = start_server(SUBPROCESS_MODE | NOTHING_KEPT)
     task = server.api.submit(upload("notes.md"))
     (starting,) = eventually(server.workers, within_s=START_LIMIT_S, what="a worker starts")
     starting.kill()
@@ -141,12 +147,13 @@ def test_a_fork_server_that_is_killed_is_replaced(forking: RunningServer) -> Non
     template.kill()
     eventually(lambda: not processes.alive(template.pid), within_s=ORPHAN_LIMIT_S)
 
-    first, second = (forking.api.submit(upload("scan.png")) for _ in range(2))
-
     # The standby process outlives the fork server; the worker after it needs a new one.
-    for task in (first, second):
-        text = forking.api.succeed(task)["document"]["md_content"]
-        assert missing_phrases("scan.png", text) == []
-    after = forking.standby()
-    assert after != worker_of_attempt(forking, first, 1)
-    assert psutil.Process(after).ppid() != template.pid
+    text = forking.api.succeed(forking.api.submit(upload("scan.png")))["document"]["md_content"]
+    assert missing_phrases("scan.png", text) == []
+    before = forking.standby()
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: not processes.alive(before), within_s=ORPHAN_LIMIT_S)
+
+    text = forking.api.succeed(forking.api.submit(upload("scan.png")))["document"]["md_content"]
+    assert missing_phrases("scan.png", text) == []
+    assert psutil.Process(forking.standby()).ppid() != template.pid

@@ -38,9 +38,12 @@ WITH_FAULTY_OCR = {
     "DOCLING_SERVE_ALLOW_CUSTOM_OCR_CONFIG": "true",
 }
 SUBPROCESS_MODE = {"DOCLING_SERVE_USE_SUBPROCESS": "true"}
+#: Without a standby process, which the mode keeps otherwise.
+NOTHING_KEPT = {"DOCLING_SERVE_SUBPROCESS_PREWARM": "0"}
 IN_PROCESS_MODE = {"DOCLING_SERVE_USE_SUBPROCESS": "false"}
 
 _HANDED_OVER = re.compile(r"task (\S+): given to worker (\d+) \(pid (\d+)\)")
+_MOVED = re.compile(r"worker \d+: \S+ -> (\S+) \(pid (\d+)")
 _OURS = ("DOCLING_SERVE_", "UVICORN_")
 
 Command = Callable[[int], Sequence[str]]
@@ -243,13 +246,17 @@ class RunningServer:
 
         def ready() -> int | None:
             pids = [process.pid for process in self.workers()]
-            if len(pids) == 1 and f"-> standby (pid {pids[0]}," in self.log():
+            if len(pids) == 1 and self.states().get(pids[0]) == "standby":
                 return pids[0]
             return None
 
         pid = eventually(ready, within_s=START_LIMIT_S, what="one standby process")
         assert pid is not None
         return pid
+
+    def states(self) -> dict[int, str]:
+        """The state that each worker moved to last, by pid."""
+        return {int(pid): state for state, pid in _MOVED.findall(self.log())}
 
     def wait_for_no_workers(self) -> None:
         """Wait until the last worker is gone."""
@@ -301,6 +308,7 @@ class RunningServer:
             # torch makes this folder at its import; it is a cache, not something left behind.
             "TORCHINDUCTOR_CACHE_DIR": str(self.folder / "torch-cache"),
             "PYTHONUNBUFFERED": "1",
+            "DOCLING_SERVE_LOG_LEVEL": "DEBUG",  # what became of each worker is read there
         }
         if config is not None:
             ours["DOCLING_SERVE_CONFIG_FILE"] = str(config)

@@ -1,7 +1,7 @@
 """What stays in the server process, and around it, after conversions.
 
-The two servers here have default settings apart from the mode: a worker ends as soon as no task
-waits. A one-page scan takes some 1.7 s on two cores, so this file takes about a minute.
+No standby process is kept here: a worker ends as soon as no task waits. A one-page scan takes some
+1.7 s on two cores, so this file takes about a minute.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from tests.helpers.api import missing_phrases, upload
 from tests.helpers.eventually import eventually
 from tests.helpers.server import (
     IN_PROCESS_MODE,
+    NOTHING_KEPT,
     ORPHAN_LIMIT_S,
     SUBPROCESS_MODE,
     RunningServer,
@@ -29,7 +30,7 @@ def convert_scans(server: RunningServer, count: int) -> None:
 
 
 def test_twenty_ocr_tasks_leave_the_gateway_as_it_was(start_server: StartServer) -> None:
-    server = start_server(SUBPROCESS_MODE)
+    server = start_server(SUBPROCESS_MODE | NOTHING_KEPT)
     rss_before, tree_before = server.rss(), server.idle_tree()
     assert server.workers() == [], "nothing is warmed up"
     assert not any(name in server.maps() for name in _HEAVY)

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.helpers.api import missing_phrases, upload
 from tests.helpers.run_with_loop import command_on
-from tests.helpers.server import STOP_LIMIT_S, SUBPROCESS_MODE, RunningServer
+from tests.helpers.server import NOTHING_KEPT, STOP_LIMIT_S, SUBPROCESS_MODE, RunningServer
 
 
 def test_uvloop_is_what_a_server_runs_on(server: RunningServer) -> None:
@@ -18,7 +18,7 @@ def test_uvloop_is_what_a_server_runs_on(server: RunningServer) -> None:
 @pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
 def test_documents_convert(start_server: StartServer, start_method: str) -> None:
     settings = {"DOCLING_SERVE_SUBPROCESS_START_METHOD": start_method}
-    server = start_server(SUBPROCESS_MODE | settings, command=command_on("asyncio"))
+    server = start_server(SUBPROCESS_MODE | NOTHING_KEPT | settings, command=command_on("asyncio"))
     assert "uvloop/loop." not in server.maps()
 
     tasks = {name: server.api.submit(upload(name)) for name in ("scan.png", "notes.md")}

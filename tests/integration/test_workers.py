@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +12,7 @@ from tests.conftest import StartServer
 from tests.helpers import server_processes as processes
 from tests.helpers.api import upload
 from tests.helpers.eventually import eventually
-from tests.helpers.server import ORPHAN_LIMIT_S, SUBPROCESS_MODE, RunningServer
+from tests.helpers.server import NOTHING_KEPT, ORPHAN_LIMIT_S, SUBPROCESS_MODE, RunningServer
 
 
 def worker_of_finished(server: RunningServer, name: str) -> int:
@@ -23,7 +25,7 @@ def worker_of_finished(server: RunningServer, name: str) -> int:
 
 
 def test_a_task_after_an_idle_moment_gets_a_fresh_process(start_server: StartServer) -> None:
-    server = start_server(SUBPROCESS_MODE)
+    server = start_server(SUBPROCESS_MODE | NOTHING_KEPT)
     tree_before = server.idle_tree()
     pids = []
     for _ in range(2):
@@ -35,23 +37,24 @@ def test_a_task_after_an_idle_moment_gets_a_fresh_process(start_server: StartSer
 
 
 @pytest.fixture(scope="module")
-def prewarmed(serve: StartServer) -> Iterator[RunningServer]:
+def default(serve: StartServer) -> Iterator[RunningServer]:
     """One standby process is kept."""
-    with serve(SUBPROCESS_MODE | {"DOCLING_SERVE_SUBPROCESS_PREWARM": "1"}) as running:
+    with serve(SUBPROCESS_MODE) as running:
         yield running
 
 
-def test_a_standby_process_converts_a_document_and_goes_back(prewarmed: RunningServer) -> None:
-    pid = prewarmed.standby()
+def test_a_standby_process_converts_a_document_and_goes_back(default: RunningServer) -> None:
+    pid = default.standby()
 
-    assert worker_of_finished(prewarmed, "notes.md") == pid
-    assert worker_of_finished(prewarmed, "page.html") == pid
-    assert prewarmed.standby() == pid
+    assert worker_of_finished(default, "notes.md") == pid
+    assert worker_of_finished(default, "page.html") == pid
+    assert default.standby() == pid
 
 
-def test_a_standby_process_that_loaded_models_is_replaced(prewarmed: RunningServer) -> None:
-    first = prewarmed.standby()
+def test_a_standby_process_that_was_killed_is_replaced(default: RunningServer) -> None:
+    first = default.standby()
 
-    assert worker_of_finished(prewarmed, "scan.png") == first
+    os.kill(first, signal.SIGKILL)
+
     eventually(lambda: not processes.alive(first), within_s=ORPHAN_LIMIT_S)
-    assert prewarmed.standby() != first
+    assert default.standby() != first

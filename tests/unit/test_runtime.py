@@ -139,7 +139,8 @@ def test_a_setting_reaches_the_pool(setting: str, value: Any, limit: str, expect
 
 
 def test_nothing_of_the_pool_is_forgotten() -> None:
-    """What has no setting has a reason: graces of the ladder that follow ``stop_grace_s``."""
+    """What has no setting has a reason: graces of the ladder that follow ``stop_grace_s``, and
+    times that follow from how long a start takes."""
     ours = pool_config(
         settings(
             subprocess_max_workers=3,
@@ -163,7 +164,7 @@ def test_nothing_of_the_pool_is_forgotten() -> None:
     default = WorkerPoolConfig()
     same = {name for name in vars(default) if getattr(ours, name) == getattr(default, name)}
 
-    assert same == {"term_grace_s", "kill_wait_s"}
+    assert same == {"term_grace_s", "kill_wait_s", "spare_timeout_s", "rest_after_s", "patience_s"}
 
 
 @pytest.mark.parametrize(

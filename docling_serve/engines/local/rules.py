@@ -44,8 +44,9 @@ class LocalRules:
         return cls(
             hand_over=workers + 1 if pooled else workers,
             workers=workers,
-            hand_over_light=light + 1 if light else 0,
-            workers_light=light,
+            # Tasks without models also use the workers that nothing else waits for.
+            hand_over_light=light + workers + 1 if light else 0,
+            workers_light=light + workers if light else 0,
             keep=keep,
             max_attempts=settings.eng_loc_max_attempts,
             limits=QueueLimits(

@@ -121,7 +121,9 @@ def test_defaults_of_the_mode() -> None:
     assert loaded.subprocess_timeout == 600
     assert loaded.subprocess_max_workers == 1
     assert loaded.subprocess_start_method == "spawn"
-    assert loaded.subprocess_prewarm == 0
+    assert loaded.subprocess_prewarm is None
+    assert loaded.standby_processes() == 1
+    assert loaded.subprocess_preload_torch is False
     assert loaded.subprocess_idle_timeout == 0
     assert loaded.subprocess_max_tasks == 0
     assert loaded.subprocess_stop_grace == 5
@@ -225,3 +227,17 @@ def test_importing_the_settings_loads_no_heavy_library_and_reads_no_value() -> N
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, 1),
+        ({"subprocess_start_method": "forkserver"}, 0),
+        ({"subprocess_start_method": "forkserver", "subprocess_prewarm": 2}, 2),
+        ({"subprocess_prewarm": 0}, 0),
+        ({"subprocess_prewarm": 3}, 3),
+    ],
+)
+def test_what_is_kept_ready(values: dict[str, Any], expected: int) -> None:
+    assert DoclingServeSettings(**values).standby_processes() == expected

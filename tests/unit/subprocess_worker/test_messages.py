@@ -17,6 +17,8 @@ from docling_serve.subprocess_worker.messages import (
     Message,
     Progressed,
     Ready,
+    Rest,
+    Rested,
     Run,
     Started,
     Stop,
@@ -37,7 +39,9 @@ RESULT = JobResult(
 )
 EVERY: list[Message] = [
     Run(job=7, folder="/scratch/ünïcode/task"),
+    Rest(),
     Stop(),
+    Rested(),
     Ready(pid=4711, import_s=0.5, contained={"core_dumps_off": "on"}),
     Started(job=7),
     Progressed(
@@ -46,6 +50,7 @@ EVERY: list[Message] = [
             phase="build", document=2, num_docs=3, completed_pages=4, total_pages=5
         ),
         holds_models=True,
+        lean=True,
     ),
     CallbackDue(job=7, payload={"kind": "update_processed", "docs": [{"source": "名.pdf"}]}),
     Done(job=7, result=RESULT, holds_models=True),

@@ -298,7 +298,7 @@ async def test_what_can_be_seen_of_a_worker(tmp_path: Path) -> None:
 async def test_each_move_is_logged_with_task_and_pid(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("INFO", logger="docling_serve.subprocess_worker.worker"):
+    with caplog.at_level("DEBUG", logger="docling_serve.subprocess_worker.worker"):
         job = ScriptedJob.make(tmp_path)
         async with open_pool() as pool:
             await job.run(pool)
@@ -308,3 +308,19 @@ async def test_each_move_is_logged_with_task_and_pid(
     assert lines[0].endswith(": -> starting")
     assert any(f"-> busy (pid {pid}, task job-" in line for line in lines)
     assert any(f"-> stopping (pid {pid}, task None, reason idle)" in line for line in lines)
+
+
+async def test_only_ends_that_nobody_asked_for_reach_an_operator(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="docling_serve.subprocess_worker.worker"):
+        async with open_pool(retries=0) as pool:
+            await ScriptedJob.make(tmp_path).run(pool)
+            assert caplog.records == []
+            job = ScriptedJob.make(tmp_path, do="segfault")
+            assert await outcome(job.begin(pool)) != "done"
+
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.endswith(
+        f"(pid {job.pid}) ended: crashed, SIGSEGV, during task {job.folder.root.name}"
+    )

@@ -1,4 +1,4 @@
-"""Giving way on the processors, for good and for a while."""
+"""A process that gives way on the processors."""
 
 from __future__ import annotations
 
@@ -13,31 +13,21 @@ import pytest
 from docling_serve.subprocess_worker import priority
 
 IN_A_SESSION = """
-import os, threading
+import os
 from pathlib import Path
-from docling_serve.subprocess_worker.priority import run_in_background
+from docling_serve.subprocess_worker.priority import give_way
 
 os.setsid()
 autogroup = Path("/proc/self/autogroup")
-
-def show():
-    thread = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    session = autogroup.read_text().split()[-1] if autogroup.exists() else thread
-    print(thread, session)
-
-os.nice({nice})
-if autogroup.exists():
-    autogroup.write_text("{nice}")
-show()
-run_in_background(show)
-show()
+give_way(7)
+niceness = os.getpriority(os.PRIO_PROCESS, 0)
+print(niceness, autogroup.read_text().split()[-1] if autogroup.exists() else niceness)
 """
 
 
-@pytest.mark.parametrize(("nice", "then"), [(0, 10), (5, 15), (15, 19)])
-def test_it_gives_way_while_it_runs_in_the_background(nice: int, then: int) -> None:
+def test_a_process_and_its_session_give_way() -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", IN_A_SESSION.format(nice=nice)],
+        [sys.executable, "-c", IN_A_SESSION],
         capture_output=True,
         text=True,
         check=True,
@@ -45,19 +35,11 @@ def test_it_gives_way_while_it_runs_in_the_background(nice: int, then: int) -> N
         preexec_fn=_usual_niceness,
     )
 
-    assert ran.stdout.splitlines() == [f"{nice} {nice}", f"{then} {then}", f"{nice} {nice}"]
+    assert ran.stdout.split() == ["7", "7"]
 
 
 def _usual_niceness() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, 0)
-
-
-def test_what_goes_wrong_in_the_background_is_told() -> None:
-    def broken() -> None:
-        raise ImportError("no such module")
-
-    with pytest.raises(ImportError, match="no such module"):
-        priority.run_in_background(broken)
 
 
 class Kernel:
@@ -74,49 +56,34 @@ class Kernel:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pause between tries, and the niceness of this process stays."""
     monkeypatch.setattr(priority, "_PAUSE_S", 0)
+    monkeypatch.setattr(os, "nice", lambda increment: increment)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("at_once")
 def test_a_kernel_that_takes_one_at_a_time_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = Kernel(errno.EAGAIN, errno.EAGAIN, 0, errno.EAGAIN)
+    kernel = Kernel(errno.EAGAIN, errno.EAGAIN)
     monkeypatch.setattr(priority, "_AUTOGROUP", kernel)
 
-    priority.run_in_background(lambda: None)
+    priority.give_way(5)
 
-    usual = os.getpriority(os.PRIO_PROCESS, 0)
-    assert kernel.written == [str(min(19, usual + 10)), str(usual)]
+    assert kernel.written == ["5"]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_it_works_where_sessions_have_no_niceness(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(priority, "_AUTOGROUP", tmp_path / "no such folder" / "autogroup")
-    ran: list[bool] = []
 
-    priority.run_in_background(lambda: ran.append(True))
-
-    assert ran == [True]
+    priority.give_way(5)
 
 
-def test_a_refusal_costs_the_priority_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = Kernel(errno.EROFS)
-    monkeypatch.setattr(priority, "_AUTOGROUP", kernel)
-    ran: list[bool] = []
+@pytest.mark.usefixtures("at_once")
+def test_a_refusal_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(priority, "_AUTOGROUP", Kernel(errno.EROFS))
 
-    priority.run_in_background(lambda: ran.append(True))
-
-    assert ran == [True]
-    assert kernel.written == []
-
-
-@pytest.mark.usefixtures("impatient")
-def test_staying_at_a_low_priority_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(priority, "_AUTOGROUP", Kernel(0, errno.EPERM))
-
-    priority.run_in_background(lambda: None)
-
-    assert "stays at a low priority" in caplog.text
+    with pytest.raises(OSError, match="Read-only"):
+        priority.give_way(5)

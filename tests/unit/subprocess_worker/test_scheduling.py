@@ -12,6 +12,7 @@ from docling_serve.subprocess_worker.scheduling import (
     Assign,
     Decision,
     PoolView,
+    Rest,
     Retire,
     Start,
     WakeAt,
@@ -49,6 +50,10 @@ def booking(number: int, **more: Any) -> WorkerView:
 
 def loading(number: int, **more: Any) -> WorkerView:
     return _worker(WorkerState.LOADING, number, **more)
+
+
+def resting(number: int, **more: Any) -> WorkerView:
+    return _worker(WorkerState.RESTING, number, holds_models=True, lean=True, **more)
 
 
 def stopping(number: int, **more: Any) -> WorkerView:
@@ -153,7 +158,21 @@ LIGHT = [
         waiting=1,
         light=1,
     ),
-    Case("the lane has its own limit", [], [busy(1, light=True)], light=1),
+    Case("the lane has its own limit", [], [busy(1), busy(2, light=True)], light=1),
+    Case("and uses a slot that nothing else waits for", [Start()], [busy(1, light=True)], light=1),
+    Case(
+        "with the worker that is there",
+        [Assign(2, light=True)],
+        [busy(1, light=True), standby(2)],
+        light=1,
+    ),
+    Case(
+        "but not one that another job waits for",
+        [Assign(2)],
+        [busy(1, light=True), standby(2)],
+        waiting=1,
+        light=1,
+    ),
     Case(
         "a light job does not take a heavy slot",
         [Assign(2)],
@@ -195,22 +214,21 @@ SPARES = [
         limits={"prewarm": 1},
     ),
     Case(
-        "once it holds models, it is replaced in the background",
-        [Start(background=True)],
+        "once it holds models, it is replaced",
+        [Start()],
         [busy(1, holds_models=True)],
         limits={"prewarm": 1},
     ),
     Case(
-        "what a job waits for is not started in the background",
-        [Start(), Start(background=True)],
-        [busy(1, holds_models=True)],
-        waiting=1,
-        limits={"prewarm": 1, "max_workers": 2},
+        "unless it can rest when its job is done",
+        [],
+        [busy(1, holds_models=True, lean=True)],
+        limits={"prewarm": 1},
     ),
     Case(
-        "one under way serves it, and the spare can take its time",
-        [Start(background=True)],
-        [busy(1, holds_models=True), starting(2)],
+        "one is started for the job that waits, and one to keep",
+        [Start(), Start()],
+        [busy(1, holds_models=True)],
         waiting=1,
         limits={"prewarm": 1, "max_workers": 2},
     ),
@@ -238,6 +256,12 @@ SPARES = [
         "surplus goes, the longest idle first",
         [Retire(2, StopReason.IDLE)],
         [standby(1, since=50.0), standby(2, since=40.0)],
+        limits={"prewarm": 1, "spare_timeout_s": 40.0},
+    ),
+    Case(
+        "where some are kept, more may stay a while",
+        [WakeAt(NOW + 60)],
+        [standby(1), standby(2)],
         limits={"prewarm": 1},
     ),
     Case(
@@ -326,6 +350,117 @@ ENDINGS = [
         [standby(1, spent=StopReason.MAX_TASKS)],
         limits={"prewarm": 1},
     ),
+    Case(
+        "one that has grown first gets a successor",
+        [Start()],
+        [standby(1, spent=StopReason.GROWTH)],
+        limits={"prewarm": 1},
+    ),
+    Case(
+        "it stays until that is there",
+        [],
+        [standby(1, spent=StopReason.GROWTH), starting(2)],
+        limits={"prewarm": 1},
+    ),
+    Case(
+        "works while it stays",
+        [Assign(1)],
+        [standby(1, spent=StopReason.GROWTH), starting(2)],
+        waiting=1,
+        limits={"prewarm": 1},
+    ),
+    Case(
+        "and then goes",
+        [Retire(1, StopReason.GROWTH)],
+        [standby(1, spent=StopReason.GROWTH), standby(2)],
+        limits={"prewarm": 1},
+    ),
+    Case(
+        "at once where none is kept",
+        [Retire(1, StopReason.GROWTH)],
+        [standby(1, spent=StopReason.GROWTH)],
+    ),
+]
+
+KEEP_ONE = {"prewarm": 1, "rest_after_s": 3.0}
+
+RESTING = [
+    Case("a lean worker rests", [Rest(1)], [warm(1, lean=True, since=97.0)], limits=KEEP_ONE),
+    Case(
+        "after its time",
+        [WakeAt(NOW + 1)],
+        [warm(1, lean=True, since=98.0)],
+        limits=KEEP_ONE,
+    ),
+    Case(
+        "which a longer idle timeout lengthens",
+        [WakeAt(NOW + 7)],
+        [warm(1, lean=True, since=97.0)],
+        limits=KEEP_ONE | IDLE_10,
+    ),
+    Case("another one ends", [Start(), Retire(1, StopReason.IDLE)], [warm(1)], limits=KEEP_ONE),
+    Case(
+        "so does a lean one where none is kept", [Retire(1, StopReason.IDLE)], [warm(1, lean=True)]
+    ),
+    Case(
+        "one that reached a limit ends",
+        [Start(), Retire(1, StopReason.GROWTH)],
+        [warm(1, lean=True, spent=StopReason.GROWTH)],
+        limits=KEEP_ONE,
+    ),
+    Case(
+        "one that only has to give up its models rests at once",
+        [Rest(1)],
+        [warm(1, lean=True, give_up=StopReason.CLEARED)],
+        limits=KEEP_ONE,
+    ),
+    Case("what rests is to come back", [], [resting(1)], limits=KEEP_ONE),
+    Case("and keeps its slot meanwhile", [], [resting(1)], waiting=1, limits=KEEP_ONE),
+    Case(
+        "at the end it does not rest",
+        [Retire(1, StopReason.SHUTDOWN)],
+        [warm(1, lean=True, since=0.0)],
+        view={"draining": True},
+        limits=KEEP_ONE,
+    ),
+]
+
+JUST_NOW = {"waiting_since": NOW, "waiting_light_since": NOW}
+A_WHILE = {"waiting_since": NOW - 0.25, "waiting_light_since": NOW - 0.25}
+
+PATIENCE = [
+    Case(
+        "a job waits a moment for a worker that is soon free",
+        [WakeAt(NOW + 0.25)],
+        [busy(1, light=True)],
+        light=1,
+        view=JUST_NOW,
+    ),
+    Case("and no longer", [Start()], [busy(1, light=True)], light=1, view=A_WHILE),
+    Case(
+        "one that rests is soon free",
+        [WakeAt(NOW + 0.25)],
+        [resting(1)],
+        light=1,
+        view=JUST_NOW,
+        limits=KEEP_ONE,
+    ),
+    Case("one that runs a scan is not", [Start()], [busy(1)], light=1, view=JUST_NOW),
+    Case(
+        "it serves one job",
+        [WakeAt(NOW + 0.25), Start()],
+        [busy(1, light=True)],
+        light=2,
+        view=JUST_NOW,
+        limits={"light_workers": 2},
+    ),
+    Case(
+        "a job with models waits for it too",
+        [WakeAt(NOW + 0.25)],
+        [busy(1, light=True)],
+        waiting=1,
+        view=JUST_NOW,
+    ),
 ]
 
 DRAINING = {"draining": True}
@@ -383,7 +518,7 @@ IN_PARTS = [
     ),
     Case("and none is started for it", [], view=MORE, limits=TWO),
 ]
-CASES = [*ASSIGNING, *SLOTS, *LIGHT, *SPARES, *ENDINGS, *LIMITS, *IN_PARTS]
+CASES = [*(*ASSIGNING, *SLOTS, *LIGHT, *SPARES, *ENDINGS, *RESTING, *PATIENCE, *LIMITS, *IN_PARTS)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -12,7 +12,7 @@ from docling_serve.errors import ShuttingDown
 from docling_serve.guardian import Guardian
 from docling_serve.subprocess_worker.config import StartMethod
 from docling_serve.subprocess_worker.starter import Starter
-from docling_serve.subprocess_worker.template import TemplateReport, preload_module
+from docling_serve.subprocess_worker.template import TemplateReport, preload_modules
 from tests.helpers import scriptable_child
 from tests.helpers.process_ends import has_ended
 from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool, pool_config
@@ -45,8 +45,12 @@ def test_a_report_that_is_none_is_an_error(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("plugins", [False, True])
-def test_the_template_modules_are_there(plugins: bool) -> None:
-    assert importlib.util.find_spec(preload_module(plugins)) is not None
+@pytest.mark.parametrize("torch", [False, True])
+def test_the_template_modules_are_there(plugins: bool, torch: bool) -> None:
+    modules = preload_modules(plugins, torch=torch)
+
+    assert len(modules) == 1 + torch
+    assert all(importlib.util.find_spec(module) is not None for module in modules)
 
 
 @pytest.mark.usefixtures("nothing_is_left")

@@ -187,8 +187,8 @@ async def test_a_worker_whose_imports_do_not_end_is_stopped() -> None:
 class CannotStart(Starter):
     """A machine that has no process left to give."""
 
-    async def start(self, number: int, *, background: bool = False) -> StartedProcess:
-        del number, background
+    async def start(self, number: int) -> StartedProcess:
+        del number
         raise OSError(11, "Resource temporarily unavailable")
 
 
