@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
+
 HOST   ?= 127.0.0.1
 PORT   ?= 5001
 CONFIG ?= examples/ocr-only.yaml
@@ -12,7 +14,7 @@ CONFIG ?= examples/ocr-only.yaml
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test soak serve check venv clean
+.PHONY: help demo bench quick test soak serve check venv clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +25,11 @@ demo: $(STAMP)  ## Convert the bundled documents in both modes, and draw the mem
 bench: $(STAMP)  ## Measure this build beside upstream's, installed into .venv-peer (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-test: $(STAMP)  ## The tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+quick: $(STAMP)  ## The unit tests (one minute on 2 cores)
+	$(PYTEST) --dist worksteal --timeout 60 tests/unit tests/test_architecture.py
+
+test: $(STAMP)  ## All tests
+	$(PYTEST) --dist loadfile --no-loadscope-reorder
 
 soak: $(STAMP)  ## 300 tasks with faults, 1,000 small ones; prints memory and ends (15 min)
 	$(BIN)/python -m pytest --soak -s tests/soak

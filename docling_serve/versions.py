@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from importlib.metadata import PackageNotFoundError, version
 
 #: Names that clients know (upstream B13), with the distributions that may bring them.
@@ -17,6 +18,11 @@ _COMPONENTS = {
 
 def component_versions() -> dict[str, str]:
     """Installed versions; a component that is not installed is left out."""
+    return dict(_installed())
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
     found: dict[str, str] = {}
     for name, distributions in _COMPONENTS.items():
         for distribution in distributions:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.loops import LOOPS, NewLoop, unseen
+from tests.helpers.loops import LOOPS, NewLoop, made, unseen
 from tests.helpers.server import (
     IN_PROCESS_MODE,
     SUBPROCESS_MODE,
     RunningServer,
     new_folder,
 )
+from tests.helpers.worker_fixtures import fork_server, nothing_is_left  # noqa: F401
 
 StartServer = Callable[..., RunningServer]
 
@@ -65,9 +67,17 @@ def pytest_asyncio_loop_factories(
 def nothing_fails_unseen() -> Iterator[None]:
     """What goes wrong on a loop fails the test, also where nobody looks."""
     unseen.clear()
+    made.clear()
     yield
-    gc.collect(1)  # a lost exception is reported when its task goes
+    if made:
+        gc.collect(1)  # a lost exception is reported when its task goes
     assert unseen == []
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays; a collection of garbage need not look at it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -110,10 +120,27 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(mode: str, serve: StartServer) -> Iterator[RunningServer]:
+def shared_server(serve: StartServer) -> Iterator[StartServer]:
+    """The server with these settings: started by the first test that asks, stopped at the end.
+
+    A parametrized fixture would start a server again at each change of its parameter.
+    """
+    running: dict[str, RunningServer] = {}
+    with ExitStack() as servers:
+
+        def get(env: dict[str, str], **options: Any) -> RunningServer:
+            key = repr((env, options))
+            if key not in running:
+                running[key] = servers.enter_context(serve(env, **options))
+            return running[key]
+
+        yield get
+
+
+@pytest.fixture(scope="session")
+def server(mode: str, shared_server: StartServer) -> RunningServer:
     """The shared server of conversions: one in each mode, and the API must answer the same."""
-    with serve(_SHARED | MODES[mode]) as running:
-        yield running
+    return shared_server(_SHARED | MODES[mode])
 
 
 @pytest.fixture

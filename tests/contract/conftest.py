@@ -25,10 +25,9 @@ RECORDED_WITH = {
 
 
 @pytest.fixture(scope="session")
-def recorded_server(mode: str, serve: StartServer) -> Iterator[RunningServer]:
+def recorded_server(mode: str, shared_server: StartServer) -> RunningServer:
     """A server without model weights, set up like the recorded one; in both modes."""
-    with serve(MODES[mode] | RECORDED_WITH, config=None) as server:
-        yield server
+    return shared_server(MODES[mode] | RECORDED_WITH, config=None)
 
 
 @pytest.fixture(name="receiver")

@@ -14,6 +14,8 @@ PATIENCE_S = 30.0
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
+#: Loops that were made for the test that runs.
+made: list[asyncio.AbstractEventLoop] = []
 #: What went wrong on a loop without reaching the test: a task whose exception is never asked for,
 #: a callback that raises.
 unseen: list[dict[str, Any]] = []
@@ -22,6 +24,7 @@ unseen: list[dict[str, Any]] = []
 def _watched(new_loop: NewLoop) -> NewLoop:
     def make() -> asyncio.AbstractEventLoop:
         loop = new_loop()
+        made.append(loop)
         loop.set_exception_handler(lambda _, context: unseen.append(context))
         return loop
 

@@ -24,11 +24,7 @@ from docling_serve.running import Listeners, RunRequest
 from docling_serve.runtime import Runtime
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.subprocess_worker import PoolRunner, SubprocessWorkerPool
-from tests.unit.subprocess_worker.conftest import (  # noqa: F401 - fixtures
-    fork_server,
-    nothing_is_left,
-)
-from tests.unit.subprocess_worker.pools import open_pool
+from tests.helpers.pools import open_pool
 from tests.unit.vram.stand_in_neighbours import StandInNeighbour, stand_in_ollama
 
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.1)

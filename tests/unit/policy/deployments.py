@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar
 
 from docling.datamodel.pipeline_options import BaseLayoutOptions
@@ -16,9 +17,12 @@ class PlainLayoutOptions(BaseLayoutOptions):
     kind: ClassVar[str] = "plain"
 
 
+declared_by_docling = functools.cache(Registry.discover)
+
+
 def registry(**changes: Any) -> Registry:
     """What docling declares, with every OCR engine installed, and the layout kind ``plain``."""
-    declared = Registry.discover()
+    declared = declared_by_docling()
     values: dict[str, Any] = {
         "ocr": declared.ocr,
         "layout": {**declared.layout, PlainLayoutOptions.kind: PlainLayoutOptions},

@@ -10,7 +10,7 @@ import pytest
 from docling_serve.subprocess_worker import WorkerConfig
 from tests.helpers import scriptable_child
 from tests.helpers.loops import ON_BOTH_LOOPS
-from tests.unit.subprocess_worker.pools import (
+from tests.helpers.pools import (
     ScriptedJob,
     open_pool,
 )

@@ -19,8 +19,7 @@ from docling_serve.subprocess_worker import worker as worker_module
 from docling_serve.subprocess_worker.starter import Starter
 from tests.helpers import scriptable_child
 from tests.helpers.loops import ON_BOTH_LOOPS, PATIENCE_S, turns, until
-from tests.helpers.process_ends import has_ended
-from tests.unit.subprocess_worker.pools import (
+from tests.helpers.pools import (
     Gate,
     ScriptedJob,
     climbed_in_vain,
@@ -31,6 +30,7 @@ from tests.unit.subprocess_worker.pools import (
     pool_config,
     states,
 )
+from tests.helpers.process_ends import has_ended
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_is_left"),

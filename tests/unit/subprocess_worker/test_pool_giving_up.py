@@ -9,14 +9,14 @@ import pytest
 
 from docling_serve.errors import TaskTimedOut
 from tests.helpers.loops import ON_BOTH_LOOPS, until
-from tests.helpers.process_ends import has_ended
-from tests.unit.subprocess_worker.pools import (
+from tests.helpers.pools import (
     KEPT,
     Gate,
     ScriptedJob,
     gone,
     open_pool,
 )
+from tests.helpers.process_ends import has_ended
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_is_left"),

@@ -12,8 +12,8 @@ from docling_serve.subprocess_worker import SubprocessWorkerPool
 from docling_serve.subprocess_worker.starter import Starter
 from tests.helpers import scriptable_child
 from tests.helpers.loops import LOOPS, PATIENCE_S, NewLoop
+from tests.helpers.pools import ScriptedJob, pool_config
 from tests.helpers.process_ends import has_ended
-from tests.unit.subprocess_worker.pools import ScriptedJob, pool_config
 
 
 def cancel_everything(loop: asyncio.AbstractEventLoop) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.loops import ON_BOTH_LOOPS, turns, until
-from tests.unit.subprocess_worker.pools import (
+from tests.helpers.pools import (
     KEPT,
     Gate,
     ScriptedJob,

@@ -18,7 +18,7 @@ from docling_serve.subprocess_worker import (
     process_in_subprocess,
 )
 from tests.helpers import scriptable_child
-from tests.unit.subprocess_worker.pools import open_pool
+from tests.helpers.pools import open_pool
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 

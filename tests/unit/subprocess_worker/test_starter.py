@@ -14,8 +14,8 @@ from docling_serve.subprocess_worker.config import StartMethod
 from docling_serve.subprocess_worker.starter import Starter
 from docling_serve.subprocess_worker.template import TemplateReport, preload_modules
 from tests.helpers import scriptable_child
+from tests.helpers.pools import ScriptedJob, open_pool, pool_config
 from tests.helpers.process_ends import has_ended
-from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool, pool_config
 
 FIT = TemplateReport(loaded=True, threads=1, cuda=False)
 

@@ -22,8 +22,8 @@ from docling_serve.subprocess_worker.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.worker import Worker
 from tests.helpers import scriptable_child
 from tests.helpers.loops import ON_BOTH_LOOPS, PATIENCE_S
+from tests.helpers.pools import ScriptedJob, climbed_in_vain, pool_config
 from tests.helpers.process_ends import has_ended
-from tests.unit.subprocess_worker.pools import ScriptedJob, climbed_in_vain, pool_config
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_is_left"),

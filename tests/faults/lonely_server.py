@@ -1,6 +1,6 @@
 """A server that runs one hanging job and waits to be killed.
 
-``python -m tests.unit.subprocess_worker.lonely_server START_METHOD DO FOLDER`` prints the pids of
+``python -m tests.faults.lonely_server START_METHOD DO FOLDER`` prints the pids of
 its worker and of what the job started.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool
+from tests.helpers.pools import ScriptedJob, open_pool
 
 
 async def _main(start_method: str, do: str, folder: Path) -> None:

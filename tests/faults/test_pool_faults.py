@@ -19,9 +19,9 @@ from docling_serve.errors import CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY
 from docling_serve.subprocess_worker import StartMethod, SubprocessWorkerPool
 from docling_serve.subprocess_worker.poison import REFUSED
 from tests.helpers import scriptable_child
-from tests.helpers.loops import ON_BOTH_LOOPS, ON_UVLOOP
+from tests.helpers.loops import ON_BOTH_LOOPS, ON_UVLOOP, until
+from tests.helpers.pools import ScriptedJob, open_pool
 from tests.helpers.process_ends import ROOT, has_ended, python
-from tests.unit.subprocess_worker.pools import ScriptedJob, open_pool
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -179,6 +179,7 @@ async def test_a_worker_that_ran_out_of_memory_is_replaced_and_its_job_tried_aga
 
         assert first.exception() is None
         assert second.exception() is None
+        await until(lambda: pool.metrics.stops)  # its worker may end after the job was tried again
         assert pool.metrics.stops == {"out_of_memory": 1}
         assert pool.metrics.losses == {}
         assert pool.metrics.retries == 1
@@ -326,7 +327,7 @@ class Orphans:
 def _killed_server(folder: Path, start_method: str, do: str) -> Iterator[Orphans]:
     """Kill a server with SIGKILL while a job of its hangs."""
     server = subprocess.Popen(
-        python("-m", "tests.unit.subprocess_worker.lonely_server", start_method, do, str(folder)),
+        python("-m", "tests.faults.lonely_server", start_method, do, str(folder)),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
