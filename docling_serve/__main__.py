@@ -1,7 +1,9 @@
 """Entry point of ``docling-serve`` and ``python -m docling_serve``.
 
-Kept free of imports: a spawned worker imports its parent's main module again.
+Kept free of imports of ours: a spawned worker imports its parent's main module again.
 """
+
+import sys
 
 
 def main() -> None:
@@ -12,4 +14,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:  # started as a module, the server is what is meant
+        sys.argv.append("run")
     main()

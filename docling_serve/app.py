@@ -1,4 +1,4 @@
-"""The composition root: which parts make the server, and the gate every task passes.
+"""The composition root: which parts make the server, and the calls for code outside of it.
 
 Importing this module configures nothing; :func:`create_app` reads the settings, decides the mode
 and puts the parts together; the app's lifespan starts and stops them.
@@ -9,21 +9,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import threading
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
 import docling_serve.settings as shared
 from docling_serve.collector import gc_paused
 from docling_serve.deferred_imports import TABLES, defer
-from docling_serve.errors import ShuttingDown, TaskFailed
-from docling_serve.failure_place import with_place
-from docling_serve.jobs import JobProgress, JobResult
+from docling_serve.errors import ShuttingDown, TaskNotTransferable
+from docling_serve.gate import clear_models, load_models, run_request, unload_external_models
+from docling_serve.jobs import TaskFolder, may_need_models
 from docling_serve.light_imports import leave_out_torch
 from docling_serve.observability.logging import configure_logging
 from docling_serve.orchestrator_factory import (
@@ -35,13 +34,16 @@ from docling_serve.orchestrator_factory import (
 from docling_serve.running import RunRequest
 from docling_serve.runtime import Runtime, log_level
 from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
-from docling_serve.shared_weights import preload_models_mmap
+from docling_serve.settings.converter_config import converter_config
 from docling_serve.shutdown import Shutdown
 from docling_serve.storage import KeptScratch, Scratch
 from docling_serve.subprocess_worker import share_worker_pool
-from docling_serve.vram import neighbours
+from docling_serve.vram.mode import decide_mode
+from docling_serve.vram.nvml import GpuProbe
 
 if TYPE_CHECKING:
+    from docling_jobkit.datamodel.task import Task
+
     from docling_serve.api.services import Readiness, Services
     from docling_serve.orchestrator_factory import Engine
     from docling_serve.policy import ServicePolicy
@@ -51,74 +53,78 @@ _log = logging.getLogger(__name__)
 _BETWEEN_JOBS_S = 1.0
 
 
-# ---- the gate -----------------------------------------------------------------------------
+# ---- for code outside the server ----------------------------------------------------------
 
 
-async def process_task_with_vram_management(request: RunRequest, *, runtime: Runtime) -> JobResult:
-    """Run one task where the mode says: in a worker process, or in a thread of this one.
+async def process_task_with_vram_management(orchestrator: Engine, task: Task) -> dict[str, Any]:
+    """Run ``task``, whose documents are its sources, where the mode says: in a worker process, or
+    in a thread of this one. ``orchestrator`` gets nothing of it; it says whether other tasks wait.
+
+    Returns:
+        The fields of ``JobResult``, and ``folder``: a temporary one, which the caller removes.
 
     Raises:
-        TaskFailed: the task ended without a result; the failure says at which document.
+        TaskFailed: the task ended without a result; the failure says why.
+        TaskNotTransferable: something of it is not plain data, or it has no documents.
     """
-    latest: JobProgress | None = None
+    from docling_serve.task_data import TASK_FIELDS, stage_task  # noqa: PLC0415 - imports docling
 
-    def on_progress(progress: JobProgress) -> None:
-        nonlocal latest
-        latest = progress
-        request.listeners.on_progress(progress)
-
-    heard = replace(request, listeners=replace(request.listeners, on_progress=on_progress))
+    if not task.sources:
+        raise TaskNotTransferable("sources", "the task has no documents")
+    runtime = _runtime_of_process()
+    folder = TaskFolder(Path(tempfile.mkdtemp(prefix="docling-task-")))
     try:
-        if runtime.subprocess_mode:
-            return await runtime.runner.run(heard)
-        return await _run_here(heard, runtime)
-    except TaskFailed as exc:
-        exc.failure = with_place(exc.failure, request.spec, latest)
+        fields = {name: getattr(task, name) for name in TASK_FIELDS if hasattr(task, name)}
+        config = converter_config(runtime.settings)
+        spec = await asyncio.to_thread(stage_task, fields, folder, converter_config=config)
+        light = not await asyncio.to_thread(may_need_models, spec, folder)
+        waiting = await orchestrator.queue_size()
+        result = await run_request(
+            RunRequest(spec, folder, light, waiting=lambda: waiting), runtime
+        )
+    except BaseException:
+        folder.remove()
         raise
+    return {**result.model_dump(), "folder": str(folder.root)}
 
 
-async def _run_here(request: RunRequest, runtime: Runtime) -> JobResult:
-    if not request.light:
+async def ensure_models_loaded(orchestrator: Engine) -> None:
+    """Load the default models into this process; in subprocess mode they are left to the workers.
+    ``orchestrator`` is not asked: who converts has the models."""
+    del orchestrator
+    runtime = _runtime_of_process()
+    if not runtime.subprocess_mode:
         await unload_external_models(runtime)
-    try:
-        return await runtime.runner.run(request)
-    finally:
-        await cleanup_models_if_needed(runtime, idle=request.waiting() == 0)
+    await load_models(runtime)
 
 
-async def ensure_models_loaded(runtime: Runtime) -> None:
-    """Load the default models into this process; in subprocess mode there is nothing to load, but
-    weights of ``artifacts_path`` are read into the page cache, which all workers share."""
-    if runtime.subprocess_mode:
-        _log.info("subprocess mode: models are loaded by workers, not by this process")
-        if runtime.settings.artifacts_path is not None:
-            await _preload_weights(runtime.settings.artifacts_path)
-        return
-    await runtime.runner.warm_up()
+async def cleanup_models_if_needed(orchestrator: Engine) -> None:
+    """Drop the models in this process if ``free_vram_on_idle`` is on and no task of
+    ``orchestrator`` waits; in subprocess mode the end of the worker is the clean-up."""
+    await clear_models(_runtime_of_process(), idle=await orchestrator.queue_size() == 0)
 
 
-async def _preload_weights(folder: Path) -> None:
-    stop = threading.Event()
-    try:
-        await asyncio.to_thread(preload_models_mmap, folder, stopped=stop.is_set)
-    finally:
-        stop.set()  # a thread cannot be cancelled, and must not hold up the end of the server
+def should_use_subprocess() -> bool:
+    """Whether the settings, and for ``auto`` the size of the GPU, ask for worker processes."""
+    setting = shared.docling_serve_settings.use_subprocess_for_ocr
+    return decide_mode(setting, GpuProbe()).enabled
 
 
-async def cleanup_models_if_needed(runtime: Runtime, *, idle: bool) -> None:
-    """Drop loaded models when nothing waits and memory is to be given back; in subprocess mode
-    the end of the worker is the clean-up."""
-    if runtime.subprocess_mode:
-        _log.debug("subprocess mode: the worker's end is the clean-up")
-    elif idle and runtime.frees_vram_on_idle:
-        await runtime.runner.clear()
+class _Process:
+    """A holder, so that a server can put its runtime here and take it away again."""
+
+    runtime: Runtime | None = None
 
 
-async def unload_external_models(runtime: Runtime) -> None:
-    """Ask the configured neighbours on the GPU (Ollama, llama-swap) to unload; never raises. In
-    subprocess mode admission does that, when memory is really short."""
-    if neighbours.configured_neighbours(runtime.settings):
-        await neighbours.unload_external_models(runtime.settings)
+def _runtime_of_process() -> Runtime:
+    """The server's; outside of a server one for the shared settings, whose workers end with
+    ``close_worker_pool`` or this process."""
+    runtime = _Process.runtime
+    if runtime is None or (runtime.pool is not None and runtime.pool.closed):
+        runtime = _Process.runtime = Runtime.decide(shared.docling_serve_settings)
+        if runtime.pool is not None:
+            share_worker_pool(runtime.pool)
+    return runtime
 
 
 # ---- the app ------------------------------------------------------------------------------
@@ -176,7 +182,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     await callbacks.resume()
 
     parts = EngineParts(
-        gate=functools.partial(process_task_with_vram_management, runtime=runtime),
+        gate=functools.partial(run_request, runtime=runtime),
         pooled=runtime.subprocess_mode,
         keep=runtime.keeps_tasks,
         folders=scratch.tasks,
@@ -190,6 +196,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     pool = runtime.pool
     if pool is not None:
         share_worker_pool(pool)
+    _Process.runtime = runtime
     services = Services(
         settings, policy, engine, describe_workers=pool.describe if pool is not None else None
     )
@@ -216,6 +223,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
             await engine.close()
             queue.cancel()
             set_current_engine(None)
+            _Process.runtime = None
             await runtime.runner.close()
             await callbacks.close(within_s=0 if shutdown.hurried else settings.shutdown_grace)
             await journal.close()
@@ -265,11 +273,11 @@ async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
     if not runtime.runs_tasks:
         return
     if runtime.subprocess_mode:
-        await asyncio.gather(ensure_models_loaded(runtime), runtime.runner.warm_up())
+        await asyncio.gather(load_models(runtime), runtime.runner.warm_up())
     elif runtime.settings.load_models_at_boot and not runtime.frees_vram_on_idle:
         readiness.models_pending = True
         try:
-            await ensure_models_loaded(runtime)
+            await load_models(runtime)
         except Exception as exc:  # noqa: BLE001
             # Documents that need no models still convert; the probe says why others will not.
             _log.exception("the models could not be loaded")
@@ -308,7 +316,7 @@ def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
     from docling_serve.engines.rq.worker import RqWorkerProcess, WorkerParts  # noqa: PLC0415
 
     parts = WorkerParts(
-        gate=functools.partial(process_task_with_vram_management, runtime=runtime),
+        gate=functools.partial(run_request, runtime=runtime),
         isolated=runtime.subprocess_mode,
         prepare=lambda: _start_mode(runtime, Readiness()),
         runner=runtime.runner,

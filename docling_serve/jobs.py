@@ -11,8 +11,9 @@ import hashlib
 import json
 import math
 import shutil
+import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import filetype
@@ -23,6 +24,10 @@ from docling_serve.errors import TaskNotTransferable
 
 class _Plain(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_NAME_BYTES = 200
+_SUFFIX_BYTES = 20
 
 
 class StagedFile(_Plain):
@@ -280,6 +285,25 @@ class TaskFolder:
     def remove(self) -> None:
         """Remove the folder and all in it."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def display_name(name: str) -> str:
+    """The last part of a client's file name; directories are dropped (upstream E49),
+    so are control characters, and what is too long for a name derived from it: results in a zip
+    are called after their documents."""
+    text = name.encode("utf-8", "replace").decode()  # JSON may carry half a surrogate pair
+    last = PurePosixPath(text.replace("\\", "/")).name
+    printable = "".join(char for char in last if unicodedata.category(char) != "Cc")
+    return _shortened(printable) if printable not in ("", ".", "..") else "document"
+
+
+def _shortened(name: str) -> str:
+    """``name`` in at most ``_NAME_BYTES`` bytes, with its ending."""
+    suffix = PurePosixPath(name).suffix
+    if len(suffix.encode()) > _SUFFIX_BYTES:
+        suffix = ""
+    stem = name.removesuffix(suffix).encode()[: _NAME_BYTES - len(suffix.encode())]
+    return stem.decode("utf-8", "ignore") + suffix
 
 
 #: File name endings that docling converts without a PDF pipeline, hence without models.

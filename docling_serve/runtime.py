@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from docling_serve.engines.converter_config import converter_config
 from docling_serve.engines.in_process import InProcessConverters
 from docling_serve.guardian import Guardian
 from docling_serve.settings import AsyncEngine, DoclingServeSettings
+from docling_serve.settings.converter_config import converter_config
 from docling_serve.subprocess_worker import (
     PoolRunner,
     SubprocessWorkerPool,
@@ -18,7 +18,7 @@ from docling_serve.subprocess_worker import (
     threads_per_worker,
 )
 from docling_serve.vram.admission import VramAdmission
-from docling_serve.vram.mode import should_use_subprocess
+from docling_serve.vram.mode import decide_mode
 from docling_serve.vram.neighbours import configured_neighbours, unload_external_models
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.release import ReleaseTracker
@@ -75,7 +75,7 @@ class Runtime:
         """Decide the mode; reads the GPU's size only for ``auto``. With the mode on the settings
         that count are what ``for_workers`` makes of them."""
         probe = GpuProbe()
-        decision = should_use_subprocess(settings.use_subprocess_for_ocr, probe)
+        decision = decide_mode(settings.use_subprocess_for_ocr, probe)
         guardian = Guardian()
         runner: PoolRunner | InProcessConverters
         if decision.enabled:

@@ -47,14 +47,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observability": {"settings", "errors"},
     "running": {"jobs"},
     "subprocess_worker": {
-        "control_group",
         "collector",
+        "control_group",
         "deferred_imports",
         "errors",
         "guardian",
         "jobs",
         "observability.logging",
         "running",
+        "shared_weights",
     },
     "vram": {"subprocess_worker.admission"},
     # ---- the server
@@ -71,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "running",
         "settings",
         "storage",
+        "task_data",
     },
     "api": {
         "callback_address",
@@ -86,18 +88,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "orchestrator_factory": {"errors", "settings", "storage"},
     "runtime": {
-        "engines.converter_config",
         "engines.in_process",
         "guardian",
         "settings",
         "subprocess_worker",
         "vram",
     },
+    "task_data": {"errors", "jobs", "settings"},
+    "gate": {"errors", "failure_place", "jobs", "running", "runtime", "shared_weights", "vram"},
     "app": {
         "collector",
         "engines.redis.reach",
         "errors",
-        "failure_place",
+        "gate",
         "jobs",
         "deferred_imports",
         "light_imports",
@@ -106,11 +109,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "running",
         "runtime",
         "settings",
-        "shared_weights",
         "shutdown",
         "storage",
         "subprocess_worker",
-        "vram.neighbours",
+        "vram",
     },
     "client_commands": set(),
     "cli": {"client_commands", "errors", "orchestrator_factory", "settings", "storage", "versions"},
@@ -121,7 +123,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 WHEN_NEEDED: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "app": {"api", "engines", "policy"},
+    "app": {"api", "engines", "policy", "task_data"},
     "cli": {"app", "config_check", "engines.local.journal", "engines.redis.reach", "light_imports"},
     "config_check": {"policy"},
     "engines.in_process": {"conversion"},
@@ -129,6 +131,7 @@ WHEN_NEEDED: dict[str, set[str]] = {
     "storage": {"settings"},
     "subprocess_worker.child": {"conversion"},
     "subprocess_worker.importing": {"conversion.imports"},
+    "subprocess_worker.runner": {"task_data"},
 }
 """And what it, or one module of it, may import inside functions besides."""
 

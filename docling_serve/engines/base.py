@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import unicodedata
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from docling.datamodel.service.callbacks import (
@@ -28,8 +27,6 @@ from docling_serve.errors import Failure
 from docling_serve.jobs import JobProgress, JobResult
 
 #: File systems allow 255; endings such as ".chunks.jsonl" come on top.
-_NAME_BYTES = 200
-_SUFFIX_BYTES = 20
 _UNREAD_STATES = 64
 
 FINISHED = frozenset({TaskStatus.SUCCESS, TaskStatus.FAILURE})
@@ -278,22 +275,3 @@ def plain(model: BaseModel) -> dict[str, Any]:
     a file that only this user may read."""
     dumped: dict[str, Any] = dump_model_with_secrets(model, serialize_as_any=True)
     return dumped
-
-
-def display_name(name: str) -> str:
-    """The last part of a client's file name; directories are dropped (upstream E49),
-    so are control characters, and what is too long for a name derived from it: results in a zip
-    are called after their documents."""
-    text = name.encode("utf-8", "replace").decode()  # JSON may carry half a surrogate pair
-    last = PurePosixPath(text.replace("\\", "/")).name
-    printable = "".join(char for char in last if unicodedata.category(char) != "Cc")
-    return _shortened(printable) if printable not in ("", ".", "..") else "document"
-
-
-def _shortened(name: str) -> str:
-    """``name`` in at most ``_NAME_BYTES`` bytes, with its ending."""
-    suffix = PurePosixPath(name).suffix
-    if len(suffix.encode()) > _SUFFIX_BYTES:
-        suffix = ""
-    stem = name.removesuffix(suffix).encode()[: _NAME_BYTES - len(suffix.encode())]
-    return stem.decode("utf-8", "ignore") + suffix

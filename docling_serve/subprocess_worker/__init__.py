@@ -1,5 +1,6 @@
 """Conversion in worker processes: the only part of the server that starts and stops them."""
 
+from docling_serve.shared_weights import preload_models_mmap
 from docling_serve.subprocess_worker.config import (
     StartMethod,
     WorkerConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "WorkerState",
     "close_worker_pool",
     "get_worker_pool",
+    "preload_models_mmap",
     "process_in_subprocess",
     "share_worker_pool",
     "threads_per_worker",

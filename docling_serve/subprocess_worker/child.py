@@ -129,6 +129,7 @@ class _Worker:
             limit_torch_threads(config.threads)
         self.uses_gpu = can_use_gpu()
         self._channel = channel
+        self._converter_config = config.converter_config
         self._conversion: Conversion = Conversion(config.converter_config)
         self._before = self._conversion.stats
 
@@ -158,11 +159,13 @@ class _Worker:
             os.environ["CUDA_VISIBLE_DEVICES"] = run.device
         self._channel.send(Started(job=run.job))
         folder = TaskFolder(Path(run.folder))
-        self._before = self._conversion.stats
         try:
             use_temporary_folder(folder.temp)
+            spec = folder.read_job()
+            self._configure(spec.converter_config)
+            self._before = self._conversion.stats
             result = self._conversion.run(
-                folder.read_job(),
+                spec,
                 folder,
                 on_progress=lambda progress: self._report(run.job, progress),
                 on_callback=lambda payload: self._relay(run.job, payload),
@@ -179,6 +182,13 @@ class _Worker:
                     converters=self._converters(),
                 )
             )
+
+    def _configure(self, converter_config: dict[str, Any]) -> None:
+        """Convert with ``converter_config``, if the job has one. The server's jobs have the one
+        that the worker was started with; others drop the models of the job before."""
+        if converter_config and converter_config != self._converter_config:
+            self._conversion = type(self._conversion)(converter_config)
+            self._converter_config = converter_config
 
     def _converters(self) -> ConverterCounts:
         """What this job did to the converters."""

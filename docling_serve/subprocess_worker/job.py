@@ -77,6 +77,10 @@ class Job:
         else:
             self.future.set_result(outcome)
 
+    def overhead_s(self, result: JobResult) -> float:
+        """The seconds since the hand-over in which it was not converted."""
+        return max(0.0, time.monotonic() - self.submitted - result.processing_time)
+
     def over_limit(self, reason: StopReason) -> TaskTimedOut:
         """What the job ends with when it is stopped at a limit of time."""
         done, total = self._count()

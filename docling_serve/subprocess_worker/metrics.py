@@ -13,14 +13,14 @@ from docling_serve.subprocess_worker.messages import ConverterCounts
 class SubprocessMetrics:
     """Sums over all tasks that ended with a result.
 
-    ``task_seconds`` runs from hand-over to the pool to the answer; ``overhead_seconds`` is the part
-    of it that was not conversion: the wait for a worker, its start and imports, hand-over, and the
-    way back. Where all workers are busy that wait includes the task before.
+    ``total_time`` is the seconds that conversion took; ``total_overhead`` what came on top of it,
+    from hand-over to the pool to the answer: the wait for a worker, its start and imports,
+    hand-over, and the way back. Where all workers are busy that wait includes the task before.
     """
 
-    tasks: int = 0
-    task_seconds: float = 0.0
-    overhead_seconds: float = 0.0
+    total_tasks: int = 0
+    total_time: float = 0.0
+    total_overhead: float = 0.0
     workers_started: int = 0
     #: How often workers entered each state, by its name.
     moves: Counter[str] = field(default_factory=Counter)
@@ -41,8 +41,7 @@ class SubprocessMetrics:
     @property
     def avg_overhead_pct(self) -> float:
         """Overhead in percent of the task's own time, 0 before the first task."""
-        work = self.task_seconds - self.overhead_seconds
-        return 100.0 * self.overhead_seconds / work if work > 0 else 0.0
+        return 100.0 * self.total_overhead / self.total_time if self.total_time > 0 else 0.0
 
     @property
     def converter_hit_rate(self) -> float | None:
@@ -63,11 +62,12 @@ class SubprocessMetrics:
             "release": self.state_seconds["releasing"],
         }
 
-    def record(self, total_s: float, work_s: float) -> None:
-        """Count one finished task that took ``total_s``, of which ``work_s`` was conversion."""
-        self.tasks += 1
-        self.task_seconds += total_s
-        self.overhead_seconds += max(0.0, total_s - work_s)
+    def record_task(self, task_time: float, overhead: float) -> None:
+        """Count a finished task whose conversion took ``task_time`` seconds, and the rest
+        ``overhead``."""
+        self.total_tasks += 1
+        self.total_time += task_time
+        self.total_overhead += overhead
 
     def count_move(self, state: str, left: str = "", after_s: float = 0.0) -> None:
         """A worker entered ``state``; it ``left`` another after so many seconds there."""
@@ -91,9 +91,9 @@ class SubprocessMetrics:
     def as_dict(self) -> dict[str, Any]:
         """All figures by name."""
         return {
-            "tasks": self.tasks,
-            "task_seconds": self.task_seconds,
-            "overhead_seconds": self.overhead_seconds,
+            "tasks": self.total_tasks,
+            "task_seconds": self.total_time + self.total_overhead,
+            "overhead_seconds": self.total_overhead,
             "avg_overhead_pct": self.avg_overhead_pct,
             "workers_started": self.workers_started,
             "moves": dict(self.moves),

@@ -52,6 +52,11 @@ class SubprocessWorkerPool:
         self._supervisor: Supervisor | None = None
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more tasks."""
+        return self._closed
+
     async def start(self) -> None:
         """Get ready, and start the configured number of standby processes."""
         await self._starter.prepare()

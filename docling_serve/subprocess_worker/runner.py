@@ -106,9 +106,11 @@ async def process_in_subprocess(
 ) -> dict[str, Any]:
     """Run one task in a worker process, for code outside the server.
 
-    ``task_dict`` is plain data in the fields of :class:`docling_serve.jobs.JobSpec`. ``folder`` is
-    the task's scratch folder, where paths of staged documents start and the reply is left; without
-    one a temporary folder is made, which the caller removes.
+    ``task_dict`` has ``task_id``, ``sources`` and ``convert_options``, as docling-jobkit's ``Task``
+    has them, and settings of the converter beside them, which go before those of the pool; or it
+    is plain data in the fields of :class:`docling_serve.jobs.JobSpec`. ``folder`` is the task's
+    scratch folder, where paths of staged documents start and the reply is left; without one a
+    temporary folder is made, which the caller removes.
 
     Returns:
         ``{"status": "success", "results": {...}}`` with the fields of ``JobResult`` and
@@ -120,15 +122,15 @@ async def process_in_subprocess(
         ShuttingDown: the pool is closed.
         OSError: the job could not be written; the disk is full.
     """
-    spec = JobSpec.from_task_dict(task_dict)
+    pool = pool or get_worker_pool()
     root = Path(tempfile.mkdtemp(prefix="docling-task-")) if folder is None else folder
     task_folder = TaskFolder(root)
     try:
-        await asyncio.to_thread(task_folder.write_job, spec)
+        spec = await asyncio.to_thread(_stage, task_dict, task_folder, pool)
         light = not await asyncio.to_thread(may_need_models, spec, task_folder)
         listeners = Listeners(on_started, on_progress, on_callback)
         request = RunRequest(spec, task_folder, light, listeners)
-        result = await run_task(pool or get_worker_pool(), request, timeout)
+        result = await run_task(pool, request, timeout)
     except BaseException as exc:
         if folder is None:
             shutil.rmtree(root, ignore_errors=True)
@@ -136,3 +138,19 @@ async def process_in_subprocess(
             return {"status": "error", "error": vars(exc.failure)}
         raise
     return {"status": "success", "results": {**result.model_dump(), "folder": str(root)}}
+
+
+def _stage(task_dict: dict[str, Any], folder: TaskFolder, pool: SubprocessWorkerPool) -> JobSpec:
+    # Only now: it imports the settings, which workers, who import this package, do without.
+    from docling_serve.task_data import (  # noqa: PLC0415
+        converter_settings,
+        is_flat,
+        stage_task,
+    )
+
+    if is_flat(task_dict):
+        config = pool.config.worker.converter_config | converter_settings(task_dict)
+        return stage_task(task_dict, folder, converter_config=config)
+    spec = JobSpec.from_task_dict(task_dict)
+    folder.write_job(spec)
+    return spec

@@ -301,7 +301,7 @@ class Supervisor:
             job.verdict = TaskFailed(Ending(None, StopReason.PROTOCOL).failure())
             worker.stop(StopReason.PROTOCOL, ask=False)
             return
-        self.metrics.record(time.monotonic() - job.submitted, message.result.processing_time)
+        self.metrics.record_task(message.result.processing_time, job.overhead_s(message.result))
         self._settle(job, message.result)
         self._bookings.finished(worker, completed=True)
         self._freed(worker, message)

@@ -8,11 +8,10 @@ from typing import Literal
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.readings import GpuState
 
-SMALL_GPU_BYTES = 12_000_000_000
+SMALL_GPU_BYTES = 12 * 1024**3
 """Below this total, ``auto`` gives memory back after every task.
 
-Decimal on purpose: a card sold with 12 GB reports 12.6 to 12.9e9 bytes (12,066 to 12,288 MiB),
-in part less than 12 GiB, and is not "less than 12 GB"; one sold with 11 GB reports 11.8e9.
+A card sold with 12 GB reports 12,066 to 12,288 MiB: most of them are below.
 """
 
 
@@ -24,10 +23,10 @@ class SubprocessDecision:
     reason: str
 
 
-def should_use_subprocess(setting: bool | Literal["auto"], probe: GpuProbe) -> SubprocessDecision:
+def decide_mode(setting: bool | Literal["auto"], probe: GpuProbe) -> SubprocessDecision:
     """Decide ``use_subprocess_for_ocr``; reads the driver only for ``auto``, and never raises.
 
-    ``auto`` is on when the smallest visible GPU has less than 12 GB in total: the smallest,
+    ``auto`` is on when the smallest visible GPU has less than 12 GiB in total: the smallest,
     because a worker may get any of them. Without a GPU it is off: there is no GPU memory to give
     back, and who wants process isolation on a CPU says ``true``. With a GPU whose driver gives no
     figures it is on: conversions answer the same, only start later, while "off" could leave a
@@ -48,6 +47,6 @@ def should_use_subprocess(setting: bool | Literal["auto"], probe: GpuProbe) -> S
         )
     smallest = min(reading.devices, key=lambda device: device.total_bytes)
     small = smallest.total_bytes < SMALL_GPU_BYTES
-    size = f"{smallest.name} has {smallest.total_bytes / 1e9:.1f} GB"
-    limit = f"{'less than' if small else 'not less than'} {SMALL_GPU_BYTES / 1e9:.0f} GB"
+    size = f"{smallest.name} has {smallest.total_bytes / 1024**3:.1f} GiB"
+    limit = f"{'less than' if small else 'not less than'} {SMALL_GPU_BYTES / 1024**3:.0f} GiB"
     return SubprocessDecision(small, f"auto: {size}, {limit}")

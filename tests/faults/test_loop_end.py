@@ -41,7 +41,7 @@ async def main():
     await started.wait()
     print("the loop ends", flush=True)
 
-app.process_task_with_vram_management = runs_for_ever
+app.run_request = runs_for_ever
 settings = DoclingServeSettings(use_subprocess_for_ocr=sys.argv[1])
 try:
     asyncio.run(main())

@@ -131,7 +131,7 @@ async def test_a_job_that_was_done_stays_done(
 
         assert done.folder.result_file(await first).read_bytes() == scriptable_child.REPLY
         await second
-        assert pool.metrics.tasks == 2
+        assert pool.metrics.total_tasks == 2
 
 
 @STARTS
@@ -247,7 +247,7 @@ async def test_a_job_whose_worker_was_lost_is_tried_again(
         await job.run(pool)
 
         assert pool.metrics.losses == {"SIGKILL": 1}
-        assert pool.metrics.tasks == 1
+        assert pool.metrics.total_tasks == 1
 
 
 @ON_UVLOOP

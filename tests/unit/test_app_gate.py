@@ -10,15 +10,10 @@ from typing import Any
 
 import pytest
 
-from docling_serve.app import (
-    cleanup_models_if_needed,
-    create_app,
-    ensure_models_loaded,
-    process_task_with_vram_management,
-    unload_external_models,
-)
+from docling_serve.app import create_app
 from docling_serve.engines.in_process import InProcessConverters
 from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
+from docling_serve.gate import clear_models, load_models, run_request, unload_external_models
 from docling_serve.jobs import JobProgress, JobResult, JobSpec, StagedFile, TaskFolder
 from docling_serve.running import Listeners, RunRequest
 from docling_serve.runtime import Runtime
@@ -93,7 +88,7 @@ def runtime_of(runner: SubprocessWorkerPool | HandConverters, **values: Any) -> 
 
 
 async def gate(task: Heard, runtime: Runtime) -> JobResult:
-    return await process_task_with_vram_management(task.request, runtime=runtime)
+    return await run_request(task.request, runtime)
 
 
 # ---- the mode is on ------------------------------------------------------------------------------
@@ -135,8 +130,8 @@ async def test_with_the_mode_on_a_failure_is_raised(
 async def test_with_the_mode_on_nothing_is_warmed_up_or_cleaned_up_here(tmp_path: Path) -> None:
     async with open_pool() as pool:
         runtime = runtime_of(pool, free_vram_on_idle=True)
-        await ensure_models_loaded(runtime)
-        await cleanup_models_if_needed(runtime, idle=True)
+        await load_models(runtime)
+        await clear_models(runtime, idle=True)
         await runtime.runner.clear()
 
         assert pool.workers() == []
@@ -149,7 +144,7 @@ async def test_with_the_mode_on_weights_are_read_into_the_page_cache(
 
     with caplog.at_level("INFO", logger="docling_serve.shared_weights"):
         async with open_pool() as pool:
-            await ensure_models_loaded(runtime_of(pool, artifacts_path=tmp_path))
+            await load_models(runtime_of(pool, artifacts_path=tmp_path))
 
     assert "1 weight files" in caplog.text
 
@@ -187,7 +182,7 @@ async def test_models_are_cleared_when_nothing_waits_and_it_was_asked_for(
 
 async def test_with_the_mode_off_models_are_loaded_and_dropped_here() -> None:
     converters = HandConverters()
-    await ensure_models_loaded(runtime_of(converters))
+    await load_models(runtime_of(converters))
     assert converters.calls == ["warm up"]
 
 

@@ -318,7 +318,11 @@ def test_a_folder_of_tasks_is_for_one_server_process(
     assert started == []
 
 
-@pytest.mark.parametrize("command", [["-m", "docling_serve"], ["-m", "docling_serve", "--version"]])
+#: What the script ``docling-serve`` does. The module without a command is in tests/integration.
+SCRIPT = ["-c", "from docling_serve.__main__ import main; main()"]
+
+
+@pytest.mark.parametrize("command", [SCRIPT, ["-m", "docling_serve", "--version"]])
 def test_the_package_can_be_run(command: list[str], tmp_path: Path) -> None:
     ran = subprocess.run(
         python(*command),

@@ -16,6 +16,7 @@ from docling_serve.jobs import (
     RemoteUrl,
     StagedFile,
     TaskFolder,
+    display_name,
     may_need_models,
     model_kind,
 )
@@ -323,3 +324,48 @@ def test_what_a_cut_off_attempt_left_is_removed(tmp_path: Path) -> None:
     folder.drop_attempt()
 
     assert sorted(path.name for path in folder.root.rglob("*")) == ["0", "input", "job.json"]
+
+
+# ---- the names under which documents are shown ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a.md", "a.md"),
+        ("dir/a.md", "a.md"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\a.docx", "a.docx"),
+        ("名 前.pdf", "名 前.pdf"),
+        (".hidden", ".hidden"),
+        ("a.tar.gz", "a.tar.gz"),
+        ("dir/", "dir"),
+        ("", "document"),
+        ("/", "document"),
+        ("\\", "document"),
+    ],
+)
+def test_a_name_is_shown_without_its_folders(name: str, shown: str) -> None:
+    assert display_name(name) == shown
+
+
+@pytest.mark.parametrize("name", ["..", "a/..", "."])
+def test_a_name_that_is_no_file_is_not_shown(name: str) -> None:
+    assert display_name(name) not in {".", ".."}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\0b.md", "ab.md"),
+        ("new\nline\t.md", "newline.md"),
+        ("\0", "document"),
+        ("x" * 5000 + ".md", "x" * 197 + ".md"),
+        ("ü" * 300 + ".md", "ü" * 98 + ".md"),
+        ("." + "x" * 300, "." + "x" * 199),
+        ("a." + "x" * 300, "a." + "x" * 198),
+    ],
+)
+def test_a_name_is_good_for_a_file_of_the_result(name: str, shown: str) -> None:
+    assert display_name(name) == shown
+    assert len(display_name(name).encode()) <= 200

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from docling_serve.engines.converter_config import converter_config, presigned_config
 from docling_serve.engines.local.lines import QueueLimits
 from docling_serve.engines.local.staging import Deployment
 from docling_serve.engines.local.upkeep import RetentionRules
 from docling_serve.settings import DoclingServeSettings
+from docling_serve.settings.converter_config import converter_config, presigned_config
 
 
 @dataclass(frozen=True)

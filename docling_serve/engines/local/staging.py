@@ -8,9 +8,9 @@ from typing import Any
 
 from docling.datamodel.service.sources import FileSource, HttpSource
 
-from docling_serve.engines.base import Source, Submission, Upload, display_name, plain
+from docling_serve.engines.base import Source, Submission, Upload, plain
 from docling_serve.engines.local.disk import Disk
-from docling_serve.jobs import JobSpec, TaskFolder, may_need_models
+from docling_serve.jobs import JobSpec, TaskFolder, display_name, may_need_models
 
 
 @dataclass(frozen=True)

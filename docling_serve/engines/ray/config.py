@@ -6,8 +6,8 @@ from typing import Any
 
 from docling_jobkit.orchestrators.ray.config import RayOrchestratorConfig
 
-from docling_serve.engines.converter_config import presigned_config
 from docling_serve.settings import DoclingServeSettings
+from docling_serve.settings.converter_config import presigned_config
 
 
 def setting_of(field_name: str) -> str:

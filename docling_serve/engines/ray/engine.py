@@ -29,7 +29,6 @@ from docling_jobkit.orchestrators.ray.orchestrator import (
 from redis import RedisError
 
 from docling_serve.engines.base import DEFAULT_TENANT, FINISHED, Reply, Submission, TaskView
-from docling_serve.engines.converter_config import converter_config
 from docling_serve.engines.ray.config import orchestrator_config
 from docling_serve.engines.ray.metrics import TenantCollector
 from docling_serve.engines.ray.store import RayTaskStore
@@ -39,6 +38,7 @@ from docling_serve.engines.redis.updates import UpdateListener
 from docling_serve.engines.task_end import log_ended_view
 from docling_serve.errors import DELETED, Failure, QueueFull
 from docling_serve.settings import DoclingServeSettings
+from docling_serve.settings.converter_config import converter_config
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from docling_jobkit.datamodel.exportable_document import project_document_dict
 from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.datamodel.task import Task, validate_task
 
-from docling_serve.engines.base import Reply, Source, Submission, Upload, display_name
+from docling_serve.engines.base import Reply, Source, Submission, Upload
+from docling_serve.jobs import display_name
 from docling_serve.rendering import render
 
 

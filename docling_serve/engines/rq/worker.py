@@ -28,7 +28,6 @@ from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
 from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules
-from docling_serve.engines.converter_config import converter_config, presigned_config
 from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.job_taker import JobTaker
 from docling_serve.engines.rq.jobs import Jobs
@@ -44,6 +43,7 @@ from docling_serve.errors import SHUT_DOWN, Failure, TaskFailed
 from docling_serve.guardian import Guardian
 from docling_serve.running import Gate, Runner
 from docling_serve.settings import DoclingServeSettings
+from docling_serve.settings.converter_config import converter_config, presigned_config
 from docling_serve.storage import Scratch
 
 _log = logging.getLogger(__name__)

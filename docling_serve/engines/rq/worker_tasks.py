@@ -6,8 +6,6 @@ A task ends in one of two ways, and Redis has it before anybody is told: a resul
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -23,23 +21,13 @@ from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
-from docling_serve.engines.base import display_name
 from docling_serve.engines.callbacks import CallbackDelivery
 from docling_serve.engines.rq import wire
 from docling_serve.engines.task_end import ended_event
 from docling_serve.errors import DISK_FULL, SHUT_DOWN, Failure, TaskFailed, disk_is_full
-from docling_serve.jobs import (
-    ConnectorSource,
-    JobProgress,
-    JobResult,
-    JobSource,
-    JobSpec,
-    RemoteUrl,
-    StagedFile,
-    TaskFolder,
-    may_need_models,
-)
+from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder, may_need_models
 from docling_serve.running import Gate, Listeners, RunRequest
+from docling_serve.task_data import stage_task
 
 _log = logging.getLogger(__name__)
 
@@ -266,47 +254,14 @@ def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -
         TaskFailed: a document is not base64.
         OSError: the disk is full.
     """
-    export = task_data.get("chunking_export_options") or {}
-    targets = task_data.get("targets") or [task_data.get("target") or {"kind": "inbody"}]
-    spec = JobSpec(
-        task_id=task_data["task_id"],
-        task_type=task_data.get("task_type") or "convert",
-        sources=[
-            _stage_source(source, index, folder)
-            for index, source in enumerate(task_data.get("sources") or [])
-        ],
-        options=task_data.get("convert_options") or {},
-        targets=targets,
-        chunking_options=task_data.get("chunking_options"),
-        include_converted_doc=bool(export.get("include_converted_doc")),
-        callbacks=task_data.get("callbacks") or [],
-        target_document_version=task_data.get("target_document_version"),
+    return stage_task(
+        task_data,
+        folder,
         converter_config=setup.converter_config,
         presigned_config=setup.presigned_config,
         debug_error_details=setup.config.debug_error_details,
         output="task_result",
     )
-    folder.write_job(spec)
-    return spec
-
-
-def _stage_source(source: dict[str, Any], index: int, folder: TaskFolder) -> JobSource:
-    kind = source.get("kind")
-    if kind == "file":
-        path = folder.input(index)
-        try:
-            content = base64.b64decode(source["base64_string"])
-        except binascii.Error as exc:
-            failure = Failure("policy", f"Document {index + 1} is not base64: {exc}.")
-            raise TaskFailed(failure) from exc
-        path.write_bytes(content)
-        path.chmod(0o600)
-        relative = str(path.relative_to(folder.root))
-        return StagedFile(path=relative, filename=display_name(source["filename"]))
-    if kind == "http":
-        headers = {name: str(value) for name, value in (source.get("headers") or {}).items()}
-        return RemoteUrl(url=str(source["url"]), headers=headers)
-    return ConnectorSource(config=source)
 
 
 def _fault(error: Exception) -> Failure:

@@ -1,14 +1,13 @@
-"""What a reader of a watch gets, fast or slow, and the names under which documents are shown."""
+"""What a reader of a watch gets, fast or slow."""
 
 from __future__ import annotations
 
 import asyncio
 
-import pytest
 from docling.datamodel.service.tasks import TaskType
 from docling_jobkit.datamodel.task_meta import TaskStatus
 
-from docling_serve.engines.base import TaskView, Watch, display_name
+from docling_serve.engines.base import TaskView, Watch
 
 
 def state(status: TaskStatus, position: int | None = None) -> TaskView:
@@ -51,45 +50,3 @@ async def test_repeat_gives_the_newest_state_again() -> None:
     watch.repeat()
 
     assert [first, await anext(watch)] == [STARTED, STARTED]
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("a.md", "a.md"),
-        ("dir/a.md", "a.md"),
-        ("../../etc/passwd", "passwd"),
-        ("C:\\Users\\me\\a.docx", "a.docx"),
-        ("名 前.pdf", "名 前.pdf"),
-        (".hidden", ".hidden"),
-        ("a.tar.gz", "a.tar.gz"),
-        ("dir/", "dir"),
-        ("", "document"),
-        ("/", "document"),
-        ("\\", "document"),
-    ],
-)
-def test_a_name_is_shown_without_its_folders(name: str, shown: str) -> None:
-    assert display_name(name) == shown
-
-
-@pytest.mark.parametrize("name", ["..", "a/..", "."])
-def test_a_name_that_is_no_file_is_not_shown(name: str) -> None:
-    assert display_name(name) not in {".", ".."}
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("a\0b.md", "ab.md"),
-        ("new\nline\t.md", "newline.md"),
-        ("\0", "document"),
-        ("x" * 5000 + ".md", "x" * 197 + ".md"),
-        ("ü" * 300 + ".md", "ü" * 98 + ".md"),
-        ("." + "x" * 300, "." + "x" * 199),
-        ("a." + "x" * 300, "a." + "x" * 198),
-    ],
-)
-def test_a_name_is_good_for_a_file_of_the_result(name: str, shown: str) -> None:
-    assert display_name(name) == shown
-    assert len(display_name(name).encode()) <= 200

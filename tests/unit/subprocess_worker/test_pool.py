@@ -34,7 +34,7 @@ async def test_a_job_is_run_and_its_reply_left_in_its_folder(tmp_path: Path) -> 
         assert [progress.completed_pages for progress in job.progress] == [1, 2, 3]
         assert job.facts == {"pid": job.pid}
         assert pool.metrics.as_dict()["tasks"] == 1
-        assert pool.metrics.overhead_seconds > 0
+        assert pool.metrics.total_overhead > 0
 
 
 async def test_what_a_worker_prints_is_printed_by_the_server(

@@ -59,7 +59,7 @@ async def test_cancelling_a_job_that_just_ended_harms_no_other(tmp_path: Path) -
     ending, following = ScriptedJob.make(tmp_path), ScriptedJob.make(tmp_path)
     async with open_pool() as pool:
         first, second = ending.begin(pool), following.begin(pool)
-        await until(lambda: pool.metrics.tasks)
+        await until(lambda: pool.metrics.total_tasks)
         first.cancel()
         await asyncio.wait({first, second})
 

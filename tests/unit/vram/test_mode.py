@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from docling_serve.vram.mode import SubprocessDecision, should_use_subprocess
+from docling_serve.vram.mode import SubprocessDecision, decide_mode
 from docling_serve.vram.nvml import GpuProbe
 from tests.helpers.stand_in_nvml import (
     GIB,
@@ -18,14 +18,14 @@ MIB = 1024**2
 
 def decide(nvml: StandInNvml, visible: str | None = None) -> SubprocessDecision:
     environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    return should_use_subprocess("auto", GpuProbe(nvml, environ=environ))
+    return decide_mode("auto", GpuProbe(nvml, environ=environ))
 
 
 @pytest.mark.parametrize("setting", [True, False])
 def test_an_explicit_setting_decides_without_the_driver(setting: bool) -> None:
     nvml = StandInNvml([StandInGpu("GPU-a", 8 * GIB)])
 
-    decision = should_use_subprocess(setting, GpuProbe(nvml, environ={}))
+    decision = decide_mode(setting, GpuProbe(nvml, environ={}))
 
     assert decision.enabled is setting
     assert nvml.readings == 0
@@ -36,18 +36,17 @@ def test_an_explicit_setting_decides_without_the_driver(setting: bool) -> None:
     [
         (6144 * MIB, True),
         (11264 * MIB, True),  # sold as 11 GB
-        (11_999_999_999, True),
-        (12_000_000_000, False),
-        (12066 * MIB, False),  # sold as 12 GB, less than 12 GiB
-        (12282 * MIB, False),
+        (12066 * MIB, True),  # sold as 12 GB, less than 12 GiB
+        (12 * GIB - 1, True),
+        (12 * GIB, False),
         (24564 * MIB, False),
     ],
 )
-def test_auto_goes_by_the_size_a_card_is_sold_with(total_bytes: int, enabled: bool) -> None:
+def test_auto_counts_in_gib(total_bytes: int, enabled: bool) -> None:
     decision = decide(StandInNvml([StandInGpu("GPU-a", total_bytes, name="Card")]))
 
     assert decision.enabled is enabled
-    assert f"Card has {total_bytes / 1e9:.1f} GB" in decision.reason
+    assert f"Card has {total_bytes / GIB:.1f} GiB" in decision.reason
 
 
 def test_auto_goes_by_the_smallest_visible_gpu() -> None:

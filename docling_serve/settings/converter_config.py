@@ -10,16 +10,17 @@ from docling_serve.settings import ArtifactStorageBackend, DoclingServeSettings
 from docling_serve.settings.conversion import ConversionSettings
 from docling_serve.settings.presets import PresetSettings
 
-_NOT_THE_CONVERTERS = frozenset({"load_models_at_boot"})
+_GROUPS = (ConversionSettings, PresetSettings, DocumentLimits)
+CONVERTER_SETTINGS = frozenset(name for group in _GROUPS for name in group.model_fields) - {
+    "load_models_at_boot"
+}
+"""Names of the settings that :func:`converter_config` has."""
 
 
 def converter_config(settings: DoclingServeSettings) -> dict[str, Any]:
     """The fields of docling-jobkit's ``DoclingConverterManagerConfig``, whose module imports torch,
     and of our ``DocumentLimits``; both go by the same names as the settings."""
-    groups = (ConversionSettings, PresetSettings, DocumentLimits)
-    names = {name for group in groups for name in group.model_fields}
-    dumped = settings.model_dump_json(include=names - _NOT_THE_CONVERTERS)
-    config: dict[str, Any] = json.loads(dumped)
+    config: dict[str, Any] = json.loads(settings.model_dump_json(include=set(CONVERTER_SETTINGS)))
     return config
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from docling_serve.document_limits import DocumentLimits
-from docling_serve.engines.converter_config import converter_config
 from docling_serve.settings import DoclingServeSettings
+from docling_serve.settings.converter_config import converter_config
 
 
 @pytest.fixture
