@@ -1,4 +1,8 @@
-"""Commands that speak to a running server: convert files, watch a task."""
+"""Commands that speak to a running server: convert files, watch a task.
+
+docling's own client is no substitute: importing it imports torch (3.0 s of processor time and 645
+MiB, against 0.1 s and 30 MiB here), and it knows no events, so it shows no pages.
+"""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ def tree_rss(pid: int) -> int:
     """Resident bytes of process ``pid`` and its descendants, 0 once it is gone.
 
     Costs some 10 us per thread of them and nothing for other processes, so it may be called on
-    the event loop. Pages that a forked worker shares with its template count in full.
+    the event loop. psutil reads every process of the machine for each worker: 42 ms for 20 workers
+    among 140 processes, against 4 ms. Pages that a forked worker shares with its template count in full.
     """
     total = 0
     unread = [pid]
