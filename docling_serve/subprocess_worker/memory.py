@@ -46,7 +46,8 @@ def tree_rss(pid: int) -> int:
 
     Costs some 10 us per thread of them and nothing for other processes, so it may be called on
     the event loop. psutil reads every process of the machine for each worker: 42 ms for 20 workers
-    among 140 processes, against 4 ms. Pages that a forked worker shares with its template count in full.
+    among 140 processes, against 4 ms. Pages that a forked worker shares with its template count in
+    full.
     """
     total = 0
     unread = [pid]
