@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,14 +73,61 @@ print(json.dumps({
 """
 
 
-def offered(when: str) -> dict[str, Any]:
+#: What a worker makes of documents, without torch as far as they go, or with torch imported first.
+WHAT_IS_CONVERTED = """
+import json, sys, tempfile
+from pathlib import Path
+from docling_serve.deferred_imports import is_loaded
+from docling_serve.subprocess_worker.importing import import_for_conversions
+import_for_conversions(allow_external_plugins=True, preload_torch=sys.argv[1] == "first")
+from docling_serve.conversion.conversion import Conversion
+from docling_serve.engines.converter_config import converter_config
+from docling_serve.errors import TaskFailed
+from docling_serve.jobs import JobSpec, StagedFile, TaskFolder
+from docling_serve.settings import DoclingServeSettings
+conversion = Conversion(converter_config(DoclingServeSettings()))
+made = {}
+def convert(what, document, **options):
+    folder = TaskFolder.create(Path(tempfile.mkdtemp()), "task")
+    path = Path("examples/documents", document).resolve()
+    spec = JobSpec(
+        task_id="task",
+        sources=[StagedFile(path=str(path), filename=document)],
+        options={"ocr_preset": "auto", "to_formats": ["md", "json", "html"], **options},
+    )
+    try:
+        result = conversion.run(spec, folder)
+    except TaskFailed as exc:
+        made[what] = vars(exc.failure)
+        return
+    body = json.loads((folder.root / result.body).read_bytes())
+    body.pop("processing_time"), body.pop("timings", None)
+    made[what] = body
+for document in ("notes.md", "letter.docx", "page.html", "scan.png"):
+    convert(document, document)
+assert is_loaded("torch") == (sys.argv[1] == "first")
+convert("no such language", "scan.png", ocr_custom_config={"kind": "rapidocr", "lang": ["klingon"]})
+convert("no such engine", "scan.png", ocr_custom_config={"kind": "easyocr"})
+convert("no weights", "scan.png", layout_custom_config={"kind": "docling_layout_default"})
+convert("no weights of a VLM", "scan.png", pipeline="vlm")
+print(json.dumps(made, default=str, sort_keys=True))
+"""
+
+
+def output_of(script: str, when: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-c", WHAT_IS_OFFERED, when],
+        [sys.executable, "-c", script, when],
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
         cwd=REPOSITORY,
+        env=os.environ
+        | {
+            "DOCLING_SERVE_CONFIG_FILE": "examples/ocr-only.yaml",
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "2",
+        },
     )
     assert done.returncode == 0, done.stderr[-2000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -87,10 +135,19 @@ def offered(when: str) -> dict[str, Any]:
 
 
 def test_torch_imported_late_changes_nothing_that_is_offered() -> None:
-    late, first = offered("late"), offered("first")
+    late, first = (output_of(WHAT_IS_OFFERED, when) for when in ("late", "first"))
 
     assert first["criteria"][0] is True
     assert late == first
+
+
+def test_what_is_converted_and_what_fails_is_the_same_without_torch() -> None:
+    lean, full = (output_of(WHAT_IS_CONVERTED, when) for when in ("late", "first"))
+
+    assert full["notes.md"]["status"] == full["scan.png"]["status"] == "success"
+    assert lean.keys() == full.keys()
+    for what in full:
+        assert lean[what] == full[what], what
 
 
 @pytest.fixture(scope="module")
