@@ -21,6 +21,7 @@ from tests.helpers.eventually import eventually
 from tests.helpers.failing_documents import PAGE, faulty
 from tests.helpers.run_with_loop import command_on
 from tests.helpers.server import (
+    NOTHING_KEPT,
     ORPHAN_LIMIT_S,
     START_LIMIT_S,
     SUBPROCESS_MODE,
@@ -192,7 +193,7 @@ def test_it_is_the_same_on_asyncio(watched_on_asyncio: Watched, do: str) -> None
 @pytest.mark.parametrize("command", [documented_command, command_on("asyncio")])
 def test_it_is_the_same_with_spawned_workers(start_server: StartServer, command: Any) -> None:
     once = {"DOCLING_SERVE_SUBPROCESS_RETRIES": "0"}
-    server = start_server(SUBPROCESS_MODE | WITH_FAULTY_OCR | once, command=command)
+    server = start_server(SUBPROCESS_MODE | NOTHING_KEPT | WITH_FAULTY_OCR | once, command=command)
 
     failure = failure_of(server, "segfault")
 

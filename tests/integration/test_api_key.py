@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.helpers.api import missing_phrases, upload
-from tests.helpers.server import SUBPROCESS_MODE, RunningServer
+from tests.helpers.server import NOTHING_KEPT, SUBPROCESS_MODE, RunningServer
 
 KEY = "secret"
 UNAUTHORIZED = {"detail": "Unauthorized"}
@@ -33,7 +33,7 @@ def closed(serve: StartServer) -> Iterator[RunningServer]:
         "DOCLING_SERVE_ENABLE_API_DOCS": "false",
         "DOCLING_SERVE_ENABLE_CAPABILITIES_ENDPOINT": "false",
     }
-    with serve(SUBPROCESS_MODE | settings) as running:
+    with serve(SUBPROCESS_MODE | NOTHING_KEPT | settings) as running:
         yield running
 
 

@@ -36,6 +36,7 @@ from tests.helpers.rq_engines import (
 from tests.helpers.rq_worker import RunningRqWorker
 from tests.helpers.server import (
     IN_PROCESS_MODE,
+    NOTHING_KEPT,
     ORPHAN_LIMIT_S,
     STOP_LIMIT_S,
     SUBPROCESS_MODE,
@@ -58,11 +59,15 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(scope="module")
 def env(redis_server: RedisServer) -> dict[str, str]:
-    return SUBPROCESS_MODE | {
-        "DOCLING_SERVE_ENG_KIND": "rq",
-        "DOCLING_SERVE_ENG_RQ_REDIS_URL": redis_server.url,
-        "DOCLING_SERVE_SUBPROCESS_RETRIES": "0",
-    }
+    return (
+        SUBPROCESS_MODE
+        | NOTHING_KEPT
+        | {
+            "DOCLING_SERVE_ENG_KIND": "rq",
+            "DOCLING_SERVE_ENG_RQ_REDIS_URL": redis_server.url,
+            "DOCLING_SERVE_SUBPROCESS_RETRIES": "0",
+        }
+    )
 
 
 @pytest.fixture(scope="module")
