@@ -19,7 +19,15 @@ _PLUGIN_LOADER = "docling.models.factories.base_factory"
 _OWN_PLUGIN = "plugin docling_serve_ocr_only will not be loaded"
 
 #: Libraries whose lines below WARNING describe their own workings: noise at any level.
-_QUIET = ("httpx", "httpcore", "botocore", "urllib3", "RapidOCR", "docling_jobkit.connectors")
+_QUIET = (
+    "PIL",
+    "httpx",
+    "httpcore",
+    "botocore",
+    "urllib3",
+    "RapidOCR",
+    "docling_jobkit.connectors",
+)
 
 #: Libraries that log the steps of each conversion: shown at DEBUG, as our own steps are.
 _STEPS = ("docling", "docling_core", "docling_jobkit")

@@ -148,9 +148,10 @@ def test_a_fork_server_that_is_killed_is_replaced(forking: RunningServer) -> Non
     eventually(lambda: not processes.alive(template.pid), within_s=ORPHAN_LIMIT_S)
 
     # The standby process outlives the fork server; the worker after it needs a new one.
-    text = forking.api.succeed(forking.api.submit(upload("scan.png")))["document"]["md_content"]
+    task = forking.api.submit(upload("scan.png"))
+    text = forking.api.succeed(task)["document"]["md_content"]
     assert missing_phrases("scan.png", text) == []
-    before = forking.standby()
+    before = worker_of_attempt(forking, task, 1)
     os.kill(before, signal.SIGKILL)
     eventually(lambda: not processes.alive(before), within_s=ORPHAN_LIMIT_S)
 

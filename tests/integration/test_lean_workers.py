@@ -81,7 +81,7 @@ from docling_serve.deferred_imports import is_loaded
 from docling_serve.subprocess_worker.importing import import_for_conversions
 import_for_conversions(allow_external_plugins=True, preload_torch=sys.argv[1] == "first")
 from docling_serve.conversion.conversion import Conversion
-from docling_serve.engines.converter_config import converter_config
+from docling_serve.settings.converter_config import converter_config
 from docling_serve.errors import TaskFailed
 from docling_serve.jobs import JobSpec, StagedFile, TaskFolder
 from docling_serve.settings import DoclingServeSettings
