@@ -46,7 +46,7 @@ def decide_device(accelerator_device: str) -> str:
     device = None if is_loaded("torch") else _known(accelerator_device)
     if device is None:
         return ask_torch(accelerator_device)
-    _log.info("Accelerator device: '%s'", device)
+    _log.debug("Accelerator device: '%s'", device)
     return device
 
 
