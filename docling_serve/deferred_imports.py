@@ -26,7 +26,7 @@ from types import ModuleType
 from typing import Any
 
 TORCH = ("torch", "torchvision", "transformers")
-"""What only docling's own models need: 3 to 6 s and 700 MB."""
+"""What only docling's own models need: some 2.5 s and 700 MB."""
 
 TABLES = ("pandas",)
 """What only the export of tables needs: 0.2 s and 30 MB."""

@@ -67,7 +67,7 @@ class IsolationSettings(BaseModel):
     subprocess_preload_torch: bool = Field(
         default=False,
         description="Import torch in standby processes and in the template, about 700 MB more each,"
-        " so that docling's own layout and table models start 3 to 6 s sooner. false: torch is"
+        " so that docling's own layout and table models start some 2.5 s sooner. false: torch is"
         " imported in the first job that needs it.",
     )
     subprocess_idle_timeout: float = Field(
