@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.fake_gpu.fixtures import (  # noqa: F401
+    fake_gpu,
+    fake_libraries,
+    new_fake_gpu,
+)
 from tests.helpers.loops import LOOPS, NewLoop, made, unseen
 from tests.helpers.server import (
     IN_PROCESS_MODE,
