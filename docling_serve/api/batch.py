@@ -3,6 +3,7 @@
 Annotations are objects in this module, not text: the request model is made for one deployment.
 """
 
+from collections.abc import Iterable
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any
@@ -13,11 +14,17 @@ from docling.datamodel.service.requests import (
     BatchConvertSourcesRequest,
     GoogleCloudStorageSourceRequest,
     GoogleDriveSourceRequest,
-    KnownBatchTargetRequest,
     S3SourceRequest,
 )
+from docling.datamodel.service.targets import (
+    AzureBlobTarget,
+    GoogleCloudStorageTarget,
+    GoogleDriveTarget,
+    PresignedUrlTarget,
+    S3Target,
+)
 from fastapi import APIRouter
-from pydantic import Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from docling_serve.api import submissions, task_flow
 from docling_serve.api.dependencies import (
@@ -29,14 +36,23 @@ from docling_serve.api.dependencies import (
 )
 from docling_serve.api.task_models import TaskStatusResponse
 from docling_serve.policy import ServicePolicy
+from docling_serve.policy.connectors import ConfigModels
 
-_SOURCES: dict[str, Any] = {
-    "http": AnyHttpSourceRequest,
-    "s3": S3SourceRequest,
-    "azure_blob": AzureBlobSourceRequest,
-    "google_cloud_storage": GoogleCloudStorageSourceRequest,
-    "google_drive": GoogleDriveSourceRequest,
-}
+
+def _by_kind(*models: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    return {model.model_fields["kind"].default: model for model in models}
+
+
+_SOURCES = _by_kind(
+    AnyHttpSourceRequest,
+    S3SourceRequest,
+    AzureBlobSourceRequest,
+    GoogleCloudStorageSourceRequest,
+    GoogleDriveSourceRequest,
+)
+_TARGETS = _by_kind(
+    S3Target, AzureBlobTarget, GoogleCloudStorageTarget, GoogleDriveTarget, PresignedUrlTarget
+)
 
 
 def make_router(policy: ServicePolicy) -> APIRouter:
@@ -60,16 +76,24 @@ def make_router(policy: ServicePolicy) -> APIRouter:
 
 
 def _request_model(policy: ServicePolicy) -> type[BatchConvertSourcesRequest]:
-    """docling's model, narrowed to the kinds that are open (upstream G76, G77)."""
-    # With none open, all are shown, and policy refuses each with a text that says so.
-    kinds = [kind for kind in _SOURCES if kind in policy.source_kinds] or list(_SOURCES)
-    union = reduce(or_, (_SOURCES[kind] for kind in kinds))
-    source = Annotated[union, Field(discriminator="kind")] if len(kinds) > 1 else union
+    """docling's model, narrowed to the kinds that are open (upstream G76, G77), with those that the
+    settings add."""
+    source: Any = _union(_SOURCES, policy.more.sources, policy.source_kinds)
+    target: Any = _union(_TARGETS, policy.more.targets, policy.target_kinds)
     return create_model(
         BatchConvertSourcesRequest.__name__,
         __base__=BatchConvertSourcesRequest,
         __module__=__name__,
-        sources=(list[source], Field(min_length=1)),  # type: ignore[valid-type]
-        target=(KnownBatchTargetRequest | None, None),
-        targets=(list[KnownBatchTargetRequest] | None, None),
+        sources=(list[source], Field(min_length=1)),
+        target=(target | None, None),
+        targets=(list[target] | None, None),
     )
+
+
+def _union(own: ConfigModels, more: ConfigModels, kinds: Iterable[str]) -> Any:
+    """Any model of an open kind. With none open it is all of our own, and policy refuses each with
+    a text that says so."""
+    known = {**own, **more}
+    models = [known[kind] for kind in known if kind in kinds] or list(own.values())
+    union = reduce(or_, models)
+    return Annotated[union, Field(discriminator="kind")] if len(models) > 1 else union

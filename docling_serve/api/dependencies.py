@@ -52,8 +52,12 @@ async def tenant_id(
     _: Annotated[str | None, Header(alias=DEFAULT_TENANT_HEADER)] = None,
 ) -> str:
     """The tenant named by the configured header (upstream G74)."""
-    name = services.settings.eng_ray_tenant_id_header
-    return request.headers.get(name) or DEFAULT_TENANT
+    return named_tenant(request, services) or DEFAULT_TENANT
+
+
+def named_tenant(request: HTTPConnection, services: Services) -> str:
+    """What the tenant header says; empty where it is missing or empty."""
+    return request.headers.get(services.settings.eng_ray_tenant_id_header, "")
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

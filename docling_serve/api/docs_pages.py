@@ -12,8 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.openapi.docs import (
+    get_redoc_html,
+    get_swagger_ui_html,
+    get_swagger_ui_oauth2_redirect_html,
+)
 from fastapi.responses import HTMLResponse, Response
+
+#: Clients look with HEAD whether a page is there, and so whether the server is.
+PAGE = ["GET", "HEAD"]
 
 _STATIC = "/static"
 #: File names below ``static_path``, with where they are had otherwise.
@@ -49,7 +56,7 @@ _SCALAR_PAGE = """<!doctype html>
 icon_router = APIRouter(include_in_schema=False)
 
 
-@icon_router.get("/favicon.ico")
+@icon_router.api_route("/favicon.ico", methods=PAGE)
 async def favicon() -> Response:
     """The icon itself, so that no page asks anybody else for one."""
     return Response(_ICON, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
@@ -64,7 +71,7 @@ def make_router(app: FastAPI, static_path: Path | None) -> APIRouter:
             return f"{_root(request)}{_STATIC}/{name}"
         return ASSETS[name]
 
-    @router.get("/swagger")
+    @router.api_route("/swagger", methods=PAGE)
     async def swagger(request: Request) -> HTMLResponse:
         return get_swagger_ui_html(
             openapi_url=_document(request),
@@ -74,7 +81,11 @@ def make_router(app: FastAPI, static_path: Path | None) -> APIRouter:
             swagger_favicon_url=_icon(request),
         )
 
-    @router.get("/docs")
+    @router.api_route("/docs/oauth2-redirect", methods=PAGE)
+    async def oauth2_redirect() -> HTMLResponse:
+        return get_swagger_ui_oauth2_redirect_html()
+
+    @router.api_route("/docs", methods=PAGE)
     async def redoc(request: Request) -> HTMLResponse:
         script = place(request, "redoc.standalone.js")
         return get_redoc_html(
@@ -85,7 +96,7 @@ def make_router(app: FastAPI, static_path: Path | None) -> APIRouter:
             with_google_fonts=script in ASSETS.values(),
         )
 
-    @router.get("/scalar")
+    @router.api_route("/scalar", methods=PAGE)
     async def scalar(request: Request) -> HTMLResponse:
         script = place(request, "scalar.js")
         options: dict[str, Any] = {

@@ -14,6 +14,8 @@ from pathlib import PurePath
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from docling_serve.api.docs_pages import PAGE
+
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 _POLICY = (
@@ -37,19 +39,19 @@ def make_router() -> APIRouter:
     assets = _assets()
     page = _page(assets)
 
-    @router.get("/")
+    @router.api_route("/", methods=PAGE)
     async def root() -> RedirectResponse:
         return RedirectResponse("ui/", 307)
 
-    @router.get("/ui")
+    @router.api_route("/ui", methods=PAGE)
     async def without_slash(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/ui/", 307)
 
-    @router.get("/ui/")
+    @router.api_route("/ui/", methods=PAGE)
     async def index() -> HTMLResponse:
         return HTMLResponse(page, headers=_PAGE_HEADERS)
 
-    @router.get("/ui/assets/{name}")
+    @router.api_route("/ui/assets/{name}", methods=PAGE)
     async def asset(name: str) -> Response:
         if name not in assets:
             raise HTTPException(404, "Not Found")

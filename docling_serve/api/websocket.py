@@ -14,7 +14,7 @@ from docling_jobkit.orchestrators.base_orchestrator import RedisBackpressureErro
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
-from docling_serve.api.dependencies import ServicesDep, is_right_key
+from docling_serve.api.dependencies import ServicesDep, is_right_key, named_tenant
 from docling_serve.api.error_handlers import BUSY, NO_TASK
 from docling_serve.api.task_flow import status_response
 from docling_serve.api.task_models import WebsocketMessage
@@ -40,9 +40,12 @@ async def task_status_ws(
     services: ServicesDep,
     task_id: str,
     api_key: Annotated[str | None, Query()] = None,
-    tenant_id: Annotated[str, Query()] = DEFAULT_TENANT,
+    tenant_id: Annotated[str, Query()] = "",
 ) -> None:
-    """Tell the client every state of the task; any text it sends asks for the newest again."""
+    """Tell the client every state of the task; any text it sends asks for the newest again.
+
+    A tenant in the header, where proxies put it, goes before one in the address.
+    """
     key = api_key or websocket.headers.get("X-Api-Key")
     if not is_right_key(services, key):
         await websocket.send_denial_response(JSONResponse({"detail": _KEY_REQUIRED}, 401))
@@ -50,7 +53,8 @@ async def task_status_ws(
     await websocket.accept()
     with contextlib.suppress(WebSocketDisconnect):  # whoever left needs no answer
         try:
-            async with services.engine.watch(task_id, tenant_id) as watch:
+            tenant = named_tenant(websocket, services) or tenant_id or DEFAULT_TENANT
+            async with services.engine.watch(task_id, tenant) as watch:
                 await _serve(websocket, watch)
         except TaskNotFoundError:
             await _send(websocket, WebsocketMessage(message=MessageKind.ERROR, error=NO_TASK))

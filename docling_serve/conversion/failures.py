@@ -16,7 +16,7 @@ from docling.datamodel.document import (
     build_invalid_input_errors,
     get_input_rejection_cause,
 )
-from docling.exceptions import ConversionError
+from docling.exceptions import ConversionError, OcrLanguageNotSupportedError
 from docling_jobkit.datamodel.result import FailurePhase
 from docling_jobkit.public_errors import INTERNAL_TASK_ERROR_MESSAGE, classify_public_task_failure
 from pydantic import ValidationError
@@ -43,6 +43,8 @@ _SECRET_PARAMETER = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _DETAIL_LIMIT = 4000
+#: docling lists every language that the engine has.
+_LANGUAGES_LIMIT = 1500
 _NO_FORMAT = "None of the formats asked for can be written to this target."
 _NO_DOCUMENT = "None of the documents could be converted."
 #: jobkit's words when no document could be converted, or nothing of them written.
@@ -129,9 +131,12 @@ def _classify(exc: BaseException) -> Failure:
 
 def _models_not_ready(exc: ModelsNotReady) -> Failure:
     cause = exc.__cause__ or exc
-    ran_out = exhausted(_chain(cause))
+    chain = _chain(cause)
+    ran_out = exhausted(chain)
     if ran_out is not None:
         return ran_out
+    if any(isinstance(error, OcrLanguageNotSupportedError) for error in chain):
+        return Failure("policy", f"ocr_lang: {safe_text(str(cause))[:_LANGUAGES_LIMIT]}")
     text = _safe_text(cause)
     names = _model_names(cause)
     named = f" ({', '.join(names[:3])})" if names else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,8 @@ from docling_serve.policy.registry import (
     Registry,
 )
 from docling_serve.policy.stages import DEFAULT, Preset, Stage, custom_presets, usable_presets
+
+_log = logging.getLogger(__name__)
 
 _ENGINE_STAGES: tuple[tuple[str, str, Any], ...] = (
     ("vlm", "VLM", VlmConvertOptions),
@@ -46,13 +49,18 @@ def build_stages(settings: Any, registry: Registry) -> Mapping[str, Stage]:
 def _ocr_stage(settings: Any, registry: Registry) -> Stage:
     # "default" is no OCR preset of this API, unlike in the other stages (upstream D32).
     allowed = settings.allowed_ocr_presets
-    ids = _kept(registry.ocr, allowed, keep_unknown="ocr" in registry.open_stages)
+    is_open = "ocr" in registry.open_stages
+    if not is_open:
+        _warn_of_unknown(settings, "ocr", "presets", registry.ocr)
+    ids = _kept(registry.ocr, allowed, keep_unknown=is_open)
     presets = [Preset(kind, "docling", kind) for kind in ids]
     return _kind_stage(settings, "ocr", "OCR", registry.ocr, registry, presets)
 
 
 def _layout_stage(settings: Any, registry: Registry) -> Stage:
     # docling has no layout presets of its own; the settings may open kinds as presets.
+    if "layout" not in registry.open_stages:
+        _warn_of_unknown(settings, "layout", "presets", registry.layout)
     presets = [
         Preset(DEFAULT, "default"),
         *(Preset(kind, "docling", kind) for kind in settings.allowed_layout_presets or ()),
@@ -61,6 +69,7 @@ def _layout_stage(settings: Any, registry: Registry) -> Stage:
 
 
 def _table_stage(settings: Any, registry: Registry) -> Stage:
+    _warn_of_unknown(settings, "table_structure", "presets", TABLE_STRUCTURE_PRESETS)
     ids = _kept(TABLE_STRUCTURE_PRESETS, settings.allowed_table_structure_presets)
     presets = [
         Preset(DEFAULT, "default"),
@@ -81,6 +90,8 @@ def _kind_stage(
     is_open = name in registry.open_stages
     default_kind = getattr(settings, f"default_{name}_kind")
     allowed = getattr(settings, f"allowed_{name}_kinds")
+    if not is_open:
+        _warn_of_unknown(settings, name, "kinds", kinds)
     usable_kinds = tuple(k for k in kinds if allowed is None or k in (default_kind, *allowed))
 
     def is_usable(preset: Preset) -> bool:
@@ -107,7 +118,11 @@ def _kind_stage(
 
 
 def _engine_stage(settings: Any, name: str, label: str, model: Any) -> Stage:
-    offered = {p.preset_id: p.default_engine_type.value for p in model.list_presets()}
+    of_docling = model.list_presets()
+    offered = {preset.preset_id: preset.default_engine_type.value for preset in of_docling}
+    _warn_of_unknown(settings, name, "presets", offered)
+    known_engines = (engine.value for engine in type(of_docling[0].default_engine_type))
+    _warn_of_unknown(settings, name, "engines", known_engines)
     custom = custom_presets(getattr(settings, f"custom_{name}_presets"), by_engine=True)
     default = getattr(settings, f"default_{name}_preset")
     engines = offered | {preset.id: preset.implementation for preset in custom}
@@ -141,6 +156,7 @@ def _engine_stage(settings: Any, name: str, label: str, model: Any) -> Stage:
 
 def _picture_classification_stage(settings: Any) -> Stage:
     offered = DocumentPictureClassifierOptions.list_preset_ids()
+    _warn_of_unknown(settings, "picture_classification", "presets", offered)
     return Stage(
         name="picture_classification",
         label="picture classification",
@@ -156,6 +172,7 @@ def _picture_classification_stage(settings: Any) -> Stage:
 
 
 def _chunking_stage(settings: Any) -> Stage:
+    _warn_of_unknown(settings, "chunking", "presets", CHUNKING_PRESETS)
     return Stage(
         name="chunking",
         label="chunking",
@@ -167,6 +184,17 @@ def _chunking_stage(settings: Any) -> Stage:
             settings.custom_chunking_presets,
         ),
     )
+
+
+def _warn_of_unknown(settings: Any, stage: str, what: str, offered: Iterable[str]) -> None:
+    """Tell at the start that a name of a restriction is moot: it may be misspelt, and without a
+    known one nothing is open."""
+    setting = f"allowed_{stage}_{what}"
+    known = {DEFAULT, *getattr(settings, f"custom_{stage}_presets"), *offered}
+    for name in getattr(settings, setting) or ():
+        if name not in known:
+            choices = ", ".join(sorted(known - {DEFAULT}))
+            _log.warning("%s: there is no '%s' here; known: %s", setting, name, choices)
 
 
 def _plain_presets(ids: Iterable[str], custom: Mapping[str, Any]) -> Mapping[str, Preset]:

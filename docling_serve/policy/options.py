@@ -228,6 +228,10 @@ def _image_export_modes(allowed: list[str] | None) -> tuple[ImageRefMode, ...]:
     known = {mode.value: mode for mode in ImageRefMode}
     if allowed is None:
         return tuple(known.values())
+    for name in allowed:
+        if name not in known:
+            choices = ", ".join(known)
+            _log.warning("allowed_image_export_modes: there is no '%s'; known: %s", name, choices)
     return tuple(known[name] for name in allowed if name in known) or (ImageRefMode.PLACEHOLDER,)
 
 

@@ -27,6 +27,8 @@ from docling.datamodel.pipeline_options import (
 )
 from docling.experimental.datamodel.table_crops_layout_options import TableCropsLayoutOptions
 
+from docling_serve.policy.connectors import SOURCE_CONNECTORS
+
 _log = logging.getLogger(__name__)
 
 Kinds = Mapping[str, type[BaseOptions]]
@@ -46,16 +48,6 @@ TABLE_STRUCTURE_PRESETS: Mapping[str, str] = MappingProxyType(
 )
 """Preset to kind."""
 
-SOURCE_CONNECTORS: Mapping[str, str] = MappingProxyType(
-    {
-        "s3": "boto3",
-        "azure_blob": "azure.storage.blob",
-        "google_cloud_storage": "google.cloud.storage",
-        "google_drive": "googleapiclient",
-    }
-)
-"""Storage kinds of the API, usable as sources and as targets, to the module each one needs."""
-
 _OCR_MODULES = {
     "easyocr": "easyocr",
     "nemotron-ocr": "nemotron_ocr",
@@ -72,7 +64,7 @@ _PLUGIN_FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Registry:
-    """Kinds per stage, and the storage connectors whose libraries are installed.
+    """Kinds per stage, and the storage kinds whose libraries are installed.
 
     ``open_stages`` are those to which a plugin may add kinds that could not be read here; an
     unknown kind of such a stage cannot be refused.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling_core.types.doc.base import ImageRefMode
 
 from docling_serve.policy.build_stages import build_stages
+from docling_serve.policy.connectors import EXTRAS, SOURCE_CONNECTORS, MoreConnectors
 from docling_serve.policy.options import OptionRules
-from docling_serve.policy.registry import SOURCE_CONNECTORS, Registry
+from docling_serve.policy.registry import Registry
 from docling_serve.policy.stages import Stage
 from docling_serve.policy.violations import PolicyViolation
+
+_log = logging.getLogger(__name__)
 
 PRESIGNED_URL = "presigned_url"
 _DIRECT_SOURCES = ("file", "http")
@@ -30,7 +34,9 @@ class ServicePolicy:
     """The rules of one server; immutable, made once from its settings, used by every route.
 
     ``source_kinds`` are open on the batch endpoint, ``target_kinds`` everywhere, in the order in
-    which the settings or this server list them. All checks raise :class:`PolicyViolation`.
+    which the settings or this server list them; ``more`` has the models of those that are not part
+    of docling's own requests, and ``missing`` the kinds whose library is not installed here. All
+    checks raise :class:`PolicyViolation`.
     """
 
     stages: Mapping[str, Stage]
@@ -39,6 +45,8 @@ class ServicePolicy:
     target_kinds: tuple[str, ...]
     max_sources: int
     artifact_storage: bool
+    more: MoreConnectors = field(default_factory=MoreConnectors)
+    missing: frozenset[str] = frozenset()
 
     @classmethod
     def from_settings(cls, settings: Any, registry: Registry | None = None) -> ServicePolicy:
@@ -47,23 +55,36 @@ class ServicePolicy:
         ``registry`` says what docling offers; by default it is read from the installation.
 
         Raises:
-            ValueError: a source or target kind of the settings does not exist here.
+            ValueError: a source or target kind of the settings does not exist here, or the
+                library of the artifact storage is not installed.
         """
         if registry is None:
             registry = Registry.discover(allow_external_plugins=settings.allow_external_plugins)
         stages = build_stages(settings, registry)
-        storage = registry.storage_kinds
+        sources = (*_DIRECT_SOURCES, *SOURCE_CONNECTORS)
+        targets = (*_OWN_TARGETS, *SOURCE_CONNECTORS)
+        asked_sources, asked_targets = settings.allowed_source_types, settings.allowed_target_types
+        more = MoreConnectors()
+        if {*(asked_sources or ()), *(asked_targets or ())} - {*sources, *targets}:
+            more = MoreConnectors.of_jobkit(
+                {*sources, *targets}, allow_external_plugins=settings.allow_external_plugins
+            )
+        missing = frozenset[str]()
+        if settings.eng_kind == "local":  # else the workers are other installations
+            missing = frozenset(SOURCE_CONNECTORS).difference(registry.storage_kinds)
+        if settings.artifact_storage_enabled and "azure_blob" in missing:
+            _require_backend(settings.artifact_storage_backend)
+        for kind in sorted(missing.intersection((*(asked_sources or ()), *(asked_targets or ())))):
+            _log.warning("requests for %s are refused: %s", kind, _how_to_get(kind))
         return cls(
             stages=stages,
             options=OptionRules.from_settings(settings, stages, registry),
-            source_kinds=_open_kinds(
-                "allowed_source_types", settings.allowed_source_types, (*_DIRECT_SOURCES, *storage)
-            ),
-            target_kinds=_open_kinds(
-                "allowed_target_types", settings.allowed_target_types, (*_OWN_TARGETS, *storage)
-            ),
+            source_kinds=_open_kinds("allowed_source_types", asked_sources, sources, more.sources),
+            target_kinds=_open_kinds("allowed_target_types", asked_targets, targets, more.targets),
             max_sources=settings.max_sources_per_request,
             artifact_storage=settings.artifact_storage_enabled,
+            more=more,
+            missing=missing,
         )
 
     def check_options(self, options: ConvertDocumentsOptions) -> ConvertDocumentsOptions:
@@ -94,6 +115,7 @@ class ServicePolicy:
                 raise PolicyViolation(
                     f"Source kind '{kind}' is not allowed. Allowed kinds: {', '.join(allowed)}."
                 )
+            self._check_installed("Source", kind)
 
     def check_targets(self, kinds: Sequence[str], *, chunk: bool = False) -> None:
         """Check the kinds of the targets, of a chunk request if ``chunk``."""
@@ -108,13 +130,14 @@ class ServicePolicy:
                     f"Target kind '{kind}' is not allowed. "
                     f"Allowed kinds: {', '.join(self._usable_targets(chunk=chunk))}."
                 )
+            self._check_installed("Target", kind)
 
     def check_pairing(self, source_kinds: Iterable[str], target_kinds: Sequence[str]) -> None:
         """Refuse a source that stands for many documents without a storage to put them in.
 
         No target at all counts as none that is a storage.
         """
-        storages = (*SOURCE_CONNECTORS, PRESIGNED_URL)
+        storages = (*SOURCE_CONNECTORS, PRESIGNED_URL, *self.more.targets)
         if all(kind in storages for kind in target_kinds) and target_kinds:
             return
         for kind in source_kinds:
@@ -138,20 +161,42 @@ class ServicePolicy:
         """The image export modes that a request may ask for."""
         return self.options.image_export_modes
 
+    def _check_installed(self, role: str, kind: str) -> None:
+        if kind in self.missing:
+            raise PolicyViolation(f"{role} kind '{kind}' cannot be used: {_how_to_get(kind)}")
+
     def _usable_targets(self, *, chunk: bool) -> list[str]:
         presigned = self.artifact_storage and not chunk
         return [kind for kind in self.target_kinds if kind != PRESIGNED_URL or presigned]
 
 
+def _how_to_get(kind: str) -> str:
+    extra = EXTRAS.get(kind)
+    if extra is None:
+        return f"the library {SOURCE_CONNECTORS[kind]} is not installed on this server."
+    return (
+        f"the extra '{extra}' is not installed on this server "
+        f"(pip install 'docling-serve[{extra}]')."
+    )
+
+
+def _require_backend(backend: str) -> None:
+    if backend == "azure":
+        raise ValueError(f"artifact_storage_backend: {_how_to_get('azure_blob')}")
+
+
 def _open_kinds(
-    setting: str, allowed: list[str] | None, available: tuple[str, ...]
+    setting: str, allowed: list[str] | None, own: tuple[str, ...], more: Iterable[str]
 ) -> tuple[str, ...]:
+    """Those that ``allowed`` opens, by default its ``own``."""
     if allowed is None:
-        return available
+        return own
+    available = (*own, *more)
     unknown = [kind for kind in allowed if kind not in available]
     if unknown:
         raise ValueError(
             f"{setting}: {', '.join(unknown)} is not available on this server. "
-            f"Available: {', '.join(available)}."
+            f"Available: {', '.join(available)}. Others come with an extra of docling-jobkit, or "
+            "with a plugin and allow_external_plugins."
         )
     return tuple(allowed)

@@ -56,17 +56,34 @@ class ArtifactStorageBackend(str, Enum):
     AZURE = "azure"
 
 
+_NAMES = 'must be names separated by commas, or a JSON array of names, for example ["zip", "s3"]'
+
+
 def _parse_name_list(value: object) -> object:
-    """A JSON array, else comma-separated names; whatever else it is means no restriction."""
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return list(value)
-    if not isinstance(value, str) or not value.strip():
-        return None
+    """A JSON array, else comma-separated names. Nothing, commas alone and ``null`` are no
+    restriction. What only looks like one is refused: it must neither open nor close everything."""
+    if not isinstance(value, str):
+        if value is None or isinstance(value, (list, tuple, set, frozenset)):
+            return None if value is None else list(value)
+        raise ValueError(_NAMES)
     try:
         decoded = json.loads(value)
     except ValueError:
-        return [item.strip() for item in value.split(",") if item.strip()]
-    return decoded if isinstance(decoded, list) else None
+        decoded = value
+    if decoded is None:
+        return None
+    if isinstance(decoded, list):
+        return [_name(item) for item in decoded]
+    if isinstance(decoded, dict):
+        raise ValueError(_NAMES)
+    text = decoded if isinstance(decoded, str) else value  # "3" is a name as well
+    return [item.strip() for item in text.split(",") if item.strip()] or None
+
+
+def _name(item: object) -> str:
+    if isinstance(item, bool) or not isinstance(item, (str, int, float)):
+        raise ValueError(_NAMES)
+    return str(item)
 
 
 def _parse_json(kind: type, says: str, value: object) -> object:
@@ -114,7 +131,7 @@ def _upper(value: object) -> object:
 
 
 NameList = Annotated[list[str] | None, NoDecode, BeforeValidator(_parse_name_list)]
-"""Names separated by commas, or a JSON array; null = no restriction."""
+"""Names separated by commas, or a JSON array; null = no restriction, an empty array = nothing."""
 
 JsonList = Annotated[list[str], NoDecode, BeforeValidator(_parse_json_list)]
 """A JSON array of strings; commas alone are refused, as upstream does."""

@@ -177,3 +177,24 @@ def test_a_task_that_is_not_known_is_not_found(server: RunningServer) -> None:
         reply = server.api.get(path)
         assert reply.status_code == 404
         assert reply.json() == {"detail": "Task not found."}
+
+
+def test_a_language_without_a_model_is_a_mistake_of_the_request(server: RunningServer) -> None:
+    reply = server.api.convert(upload("scan.png"), form={"ocr_lang": "zzz"})
+
+    assert reply.status_code == 422, reply.text
+    assert reply.json()["failure"]["category"] == "policy"
+    assert reply.json()["detail"].startswith("ocr_lang: RapidOCR")
+    assert "iso:de" in reply.json()["detail"], "what can be asked for is said"
+
+
+@pytest.mark.parametrize("languages", ["en,de", "en, de"])
+def test_languages_may_be_joined_by_commas(server: RunningServer, languages: str) -> None:
+    by_form = server.api.convert(upload("scan.png"), form={"ocr_lang": languages})
+    by_json = server.api.convert_source(
+        base64_source("scan.png"), options={"ocr_lang": [languages]}
+    )
+
+    for reply in (by_form, by_json):
+        assert reply.status_code == 200, reply.text
+        assert missing_phrases("scan.png", reply.json()["document"]["md_content"]) == []

@@ -163,3 +163,24 @@ async def test_version_header_is_judged_last(tmp_path: Path) -> None:
             PATH, json={"sources": [HTTP]}, headers={"Accept-Docling-Document-Version": "abc"}
         )
     assert reply.json()["detail"] == "unparseable Accept-Docling-Document-Version 'abc'"
+
+
+async def test_kinds_that_the_settings_add_are_part_of_the_schema(tmp_path: Path) -> None:
+    volumes = {
+        "kind": "databricks_volumes",
+        "workspace_host": "dbc.example.com",
+        "token": "t",
+        "volume_path": "/Volumes/main/docs/in",
+    }
+    async with rest_server(
+        tmp_path,
+        allowed_source_types=["http", "databricks_volumes"],
+        allowed_target_types=["inbody", "databricks_volumes"],
+    ) as server:
+        job = await finished_job(server, await submit(server, sources=[volumes], target=volumes))
+        refused = await submit(server, sources=[S3], target=volumes)
+    assert job["sources"][0]["config"].items() >= volumes.items()
+    assert job["targets"][0].items() >= volumes.items()
+    (error,) = refused.json()["detail"]
+    assert error["type"] == "union_tag_invalid"
+    assert "'http', 'databricks_volumes'" in error["msg"]

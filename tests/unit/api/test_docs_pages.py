@@ -88,3 +88,13 @@ async def test_icon_is_answered_here(tmp_path: Path) -> None:
         reply = await server.client.get("/favicon.ico")
     assert (reply.status_code, reply.headers["content-type"]) == (200, "image/svg+xml")
     assert reply.text.startswith("<svg ")
+
+
+async def test_clients_may_look_whether_a_page_is_there(tmp_path: Path) -> None:
+    """RAGFlow asks so whether the server is there."""
+    async with rest_server(tmp_path, enable_ui=True) as server:
+        for path in [*PAGES, "/openapi.json", "/docs/oauth2-redirect", "/favicon.ico", "/ui/"]:
+            assert (await server.client.head(path)).status_code == 200, path
+        assert (await server.client.head("/health")).status_code == 405
+    async with rest_server(tmp_path / "closed", enable_api_docs=False) as server:
+        assert (await server.client.head("/docs")).status_code == 404

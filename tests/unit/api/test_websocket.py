@@ -77,6 +77,31 @@ async def test_unknown_task(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("owner", "query", "header", "found"),
+    [
+        ("default", "", None, True),
+        ("default", "tenant_id=", None, True),
+        ("default", "tenant_id=", "", True),
+        ("default", "tenant_id=acme", None, False),
+        ("acme", "tenant_id=acme", None, True),
+        ("acme", "", "acme", True),
+        ("acme", "tenant_id=other", "acme", True),
+        ("acme", "tenant_id=acme", "other", False),
+        ("acme", "tenant_id=acme", "", True),
+    ],
+)
+async def test_the_tenant_is_that_of_the_header_before_that_of_the_address(
+    tmp_path: Path, owner: str, query: str, header: str | None, found: bool
+) -> None:
+    headers = [] if header is None else [(b"x-tenant-id", header.encode())]
+    async with rest_server(tmp_path) as server:
+        task_id = await submit(server, **{"X-Tenant-Id": owner})
+        target = f"/v1/status/ws/{task_id}?{query}"
+        async with AsgiWebsocket(server.app, target, headers) as socket:
+            assert (await socket.next())["message"] == ("connection" if found else "error")
+
+
 async def test_task_of_another_tenant_is_unknown(tmp_path: Path) -> None:
     async with rest_server(tmp_path) as server:
         task_id = await submit(server, **{"X-Tenant-Id": "acme"})

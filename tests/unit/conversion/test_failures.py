@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from docling.exceptions import ConversionError
+from docling.exceptions import ConversionError, OcrLanguageNotSupportedError
 from docling_jobkit.connectors.errors import SourceConnectorError
 from docling_jobkit.public_errors import TargetWriteError
 from pydantic import BaseModel, ValidationError, field_validator
@@ -72,6 +72,12 @@ WRONG_OPTION = caught(lambda: _Options.model_validate({"page": "s3cret"}))
             "gone",
         ),
         (httpx.ConnectError("refused"), "source_unavailable", True, "could not be reached"),
+        (
+            ModelsNotReady(OcrLanguageNotSupportedError("RapidOCR", "zzz")),
+            "policy",
+            False,
+            "ocr_lang: RapidOCR has no model for the OCR language 'zzz'",
+        ),
     ],
 )
 def test_an_error_is_put_where_it_belongs(

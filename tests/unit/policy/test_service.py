@@ -45,12 +45,58 @@ def test_chunks_have_no_presigned_urls() -> None:
 
 def test_target_kinds() -> None:
     policy().check_targets(["inbody", "zip", "put", "s3"])
-    assert refusal(policy().check_targets, ["azure_blob"]) == (
-        "Target kind 'azure_blob' is not allowed. Allowed kinds: inbody, zip, put, s3."
+    assert refusal(policy().check_targets, ["kafka"]) == (
+        "Target kind 'kafka' is not allowed. Allowed kinds: "
+        "inbody, zip, put, s3, azure_blob, google_cloud_storage, google_drive."
     )
     assert refusal(policy(allowed_target_types=["zip"]).check_targets, ["inbody"]) == (
         "Target kind 'inbody' is not allowed. Allowed kinds: zip."
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra"),
+    [
+        ("azure_blob", "azure"),
+        ("google_cloud_storage", "gcloudstorage"),
+        ("google_drive", "gdrive"),
+    ],
+)
+def test_a_kind_whose_library_is_missing_names_its_extra(kind: str, extra: str) -> None:
+    text = (
+        f"kind '{kind}' cannot be used: the extra '{extra}' is not installed on this server "
+        f"(pip install 'docling-serve[{extra}]')."
+    )
+    assert refusal(policy().check_targets, [kind]) == f"Target {text}"
+    assert refusal(policy().check_sources, [kind], batch=True) == f"Source {text}"
+    elsewhere = policy(eng_kind="rq")
+    elsewhere.check_targets([kind])
+    elsewhere.check_sources([kind], batch=True)
+
+
+def test_a_missing_library_that_the_settings_need_is_told_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    policy(allowed_target_types=["inbody", "azure_blob"])
+    assert "requests for azure_blob are refused: the extra 'azure' is not" in caplog.text
+    with pytest.raises(ValueError, match="artifact_storage_backend: the extra 'azure' is not"):
+        policy(artifact_storage_enabled=True, artifact_storage_backend="azure")
+
+
+def test_kinds_beyond_the_schema_are_open_where_the_settings_name_them() -> None:
+    deployment = policy(
+        allowed_source_types=["http", "filenet", "databricks_volumes"],
+        allowed_target_types=["inbody", "databricks_volumes"],
+    )
+    assert {"filenet", "databricks_volumes"} <= deployment.more.sources.keys()
+    assert "local_path" not in deployment.more.sources.keys() | deployment.more.targets.keys()
+    deployment.check_sources(["filenet"], batch=True)
+    deployment.check_targets(["databricks_volumes"])
+    deployment.check_pairing(["filenet"], ["databricks_volumes"])
+    assert refusal(deployment.check_pairing, ["filenet"], ["inbody"]).startswith(
+        "Source kind 'filenet' needs a storage target: "
+    )
+    assert policy().more.sources == {}, "nothing is imported for nothing"
 
 
 @pytest.mark.parametrize(
@@ -81,14 +127,16 @@ def test_settings_narrow_the_sources_of_a_batch_only() -> None:
         "Source kind 'http' is not allowed. Allowed kinds: s3."
     )
     assert refusal(policy().check_sources, ["file"], batch=True) == (
-        "Source kind 'file' is not allowed. Allowed kinds: http, s3."
+        "Source kind 'file' is not allowed. Allowed kinds: "
+        "http, s3, azure_blob, google_cloud_storage, google_drive."
     )
 
 
 @pytest.mark.parametrize("setting", ["allowed_source_types", "allowed_target_types"])
 def test_a_kind_that_does_not_exist_stops_the_start(setting: str) -> None:
-    with pytest.raises(ValueError, match=f"{setting}: azure_blob is not available"):
-        policy(**{setting: ["zip" if "target" in setting else "http", "azure_blob"]})
+    for kind in ("azure", "local_path"):
+        with pytest.raises(ValueError, match=f"{setting}: {kind} is not available"):
+            policy(**{setting: ["s3", kind]})
 
 
 def test_sources_of_many_documents_need_a_storage_target() -> None:
@@ -144,3 +192,29 @@ for name, factory in (("ocr", get_ocr_factory), ("layout", get_layout_factory)):
     assert done.returncode == 0, done.stderr
     assert "'full_page'" in done.stdout
     assert "False" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ("allowed_ocr_presets", "rapid"),
+        ("allowed_ocr_kinds", "rapid"),
+        ("allowed_layout_presets", "egret"),
+        ("allowed_table_structure_presets", "fast"),
+        ("allowed_vlm_presets", "granite"),
+        ("allowed_vlm_engines", "ollama"),
+        ("allowed_picture_classification_presets", "x"),
+        ("allowed_chunking_presets", "minilm"),
+        ("allowed_image_export_modes", "png"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_told_at_the_start(
+    setting: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy(**{setting: [name]})
+    assert f"{setting}: there is no '{name}'" in caplog.text
+
+
+def test_names_of_custom_presets_are_known(caplog: pytest.LogCaptureFixture) -> None:
+    policy(allowed_ocr_presets=["auto", "mine"], custom_ocr_presets={"mine": {"kind": "rapidocr"}})
+    assert "there is no" not in caplog.text

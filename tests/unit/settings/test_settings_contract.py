@@ -40,7 +40,7 @@ def contract_of(cls: type[BaseSettings]) -> list[dict[str, Any]]:
 
 def sample(row: dict[str, Any]) -> tuple[str, object, str | None]:
     if row["type"] == ALLOW_LIST:
-        return "a, b,", ["a", "b"], "[1]"
+        return "a, b,", ["a", "b"], "{}"
     return SAMPLES[row["type"].removesuffix(" | null")]
 
 
