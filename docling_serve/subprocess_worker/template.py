@@ -14,7 +14,10 @@ import socket
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from docling_serve.deferred_imports import is_loaded
+from docling_serve.subprocess_worker.gpu_use import has_opened_gpu
 from docling_serve.subprocess_worker.importing import import_for_conversions
 
 _QUIET_THREADS = {
@@ -22,7 +25,6 @@ _QUIET_THREADS = {
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
-_CUDA_LIBRARY = "libcuda.so"
 _EXPECTED = "docling_serve.conversion.imports"
 
 
@@ -43,7 +45,10 @@ def preload(*, allow_external_plugins: bool) -> None:
 
 @dataclass(frozen=True)
 class TemplateReport:
-    """What a forked child saw of the template it came from."""
+    """What a forked child saw of the template it came from.
+
+    ``cuda``: a GPU is open in it, or torch has called the driver there.
+    """
 
     loaded: bool
     threads: int
@@ -67,14 +72,26 @@ class TemplateReport:
 
 
 def examine() -> TemplateReport:
-    """Look at the parent of this process. Reads files under /proc only."""
+    """Look at the parent of this process, through /proc and what was inherited from it.
+
+    That ``libcuda.so`` is mapped there proves nothing: cuBLAS opens it when torch is imported,
+    wherever a driver is installed. A driver that was initialised keeps a device open.
+
+    Raises:
+        OSError: the parent is gone, or the kernel does not show it.
+    """
     parent = Path(f"/proc/{os.getppid()}")
     threads = sum(1 for _ in (parent / "task").iterdir())
-    torch = sys.modules.get("torch")
-    cuda = _CUDA_LIBRARY in (parent / "maps").read_text(errors="replace") or (
-        torch is not None and torch.cuda.is_initialized()
-    )
+    cuda = has_opened_gpu(str(parent / "fd")) or _torch_called_driver()
     return TemplateReport(loaded=_EXPECTED in sys.modules, threads=threads, cuda=cuda)
+
+
+def _torch_called_driver() -> bool:
+    """Whether torch used CUDA before this process was forked. Imports nothing: in a template
+    without torch, ``torch.cuda`` is absent."""
+    cuda: Any = sys.modules.get("torch.cuda") if is_loaded("torch") else None
+    # After the fork is_initialized() is false, and the flag for a bad fork is up.
+    return cuda is not None and bool(cuda._initialized or cuda._is_in_bad_fork())
 
 
 def report(theirs: socket.socket) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.helpers.api import missing_phrases, upload
+from tests.helpers.fake_gpu import FakeCard, FakeDriver, FakeGpu
 from tests.helpers.run_with_loop import command_on
 from tests.helpers.server import NOTHING_KEPT, STOP_LIMIT_S, SUBPROCESS_MODE, RunningServer
 
@@ -36,3 +37,21 @@ def test_documents_convert(start_server: StartServer, start_method: str) -> None
     assert (
         server.log().splitlines()[-1].endswith("Finished server process [" + str(server.pid) + "]")
     )
+
+
+def test_a_template_with_torch_is_used_where_a_driver_is_installed(
+    start_server: StartServer, fake_gpu: FakeGpu
+) -> None:
+    fake_gpu.play(FakeDriver(cards=(FakeCard(0),)))
+    settings = {
+        "DOCLING_SERVE_SUBPROCESS_START_METHOD": "forkserver",
+        "DOCLING_SERVE_SUBPROCESS_PRELOAD_TORCH": "true",
+    }
+    server = start_server(SUBPROCESS_MODE | settings | fake_gpu.environment())
+
+    text = server.api.succeed(server.api.submit(upload("notes.md")))["document"]["md_content"]
+
+    assert missing_phrases("notes.md", text) == []
+    assert fake_gpu.calls("loaded"), "torch did not open libcuda: this test would show nothing"
+    assert "fork template is not used" not in server.log()
+    assert "multiprocessing.forkserver" in server.commands()
