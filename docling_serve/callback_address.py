@@ -1,7 +1,9 @@
-"""Where callbacks may go: public addresses, and those that the deployment allows.
+"""Where callbacks may go.
 
-The rule and the list of exceptions (``DOCLINGCORE_ALLOWED_PRIVATE_IPS``) are those that docling has
-for sources. A name is resolved once, and the connection is made to what was looked at.
+A deployment says whether private addresses are open. Where they are not, the rule and the list of
+exceptions (``DOCLINGCORE_ALLOWED_PRIVATE_IPS``) are those that docling has for sources. Link-local
+addresses are never open by themselves: clouds hand out a machine's credentials there. A name is
+resolved once, and the connection is made to what was looked at.
 """
 
 from __future__ import annotations
@@ -17,13 +19,23 @@ from docling_core.utils.settings import settings as docling_settings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+#: Where clouds tell a machine about itself: link-local, and those that are not.
+_METADATA = tuple(
+    ipaddress.ip_network(network)
+    for network in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32")
+)
+#: A name that takes longer to resolve is looked at when the event is sent.
+_LOOK_UP_S = 2.0
+
 
 class AddressRefused(Exception):
     """A callback is for an address that it must not go to."""
 
 
-async def pinned(url: str) -> tuple[httpx.URL, dict[str, str], dict[str, Any]]:
-    """``url`` with a checked address in place of the name, and the headers and httpx extensions
+async def pinned(
+    url: str, *, allow_private: bool
+) -> tuple[list[httpx.URL], dict[str, str], dict[str, Any]]:
+    """``url`` with each checked address in place of the name, and the headers and httpx extensions
     with which the request still is for that name.
 
     Raises:
@@ -34,30 +46,41 @@ async def pinned(url: str) -> tuple[httpx.URL, dict[str, str], dict[str, Any]]:
     asked = httpx.URL(url)
     if asked.scheme not in ("http", "https") or not asked.host:
         raise AddressRefused(f"{asked.scheme or 'no'} scheme")
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(asked.host, asked.port, type=socket.SOCK_STREAM)
-    addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
+    addresses = await _addresses(asked)
     for address in addresses:
-        if not is_allowed(address):
-            raise AddressRefused(f"{address} is not public")
-    target = asked.copy_with(host=str(addresses[0]))
-    return target, {"Host": asked.netloc.decode("ascii")}, {"sni_hostname": asked.host}
+        _require_allowed(address, allow_private)
+    targets = [asked.copy_with(host=str(address)) for address in dict.fromkeys(addresses)]
+    return targets, {"Host": asked.netloc.decode("ascii")}, {"sni_hostname": asked.host}
 
 
-def is_refused(url: str) -> bool:
-    """Whether ``url`` names a refused address itself; a name is only looked up at delivery.
+async def require_allowed(url: str, *, allow_private: bool) -> None:
+    """Find out before a task is accepted whether events for ``url`` would be sent. A name that
+    cannot be resolved now is no reason to refuse: its service may not have started yet.
 
     Raises:
+        AddressRefused: they would not be.
         httpx.InvalidURL: nothing can be sent there.
     """
-    host = httpx.URL(url).host
-    try:
-        return not is_allowed(ipaddress.ip_address(host))
-    except ValueError:
-        return host == "localhost" and not is_allowed(ipaddress.IPv4Address("127.0.0.1"))
+    with suppress(OSError, asyncio.TimeoutError):
+        for address in await asyncio.wait_for(_addresses(httpx.URL(url)), _LOOK_UP_S):
+            _require_allowed(address, allow_private)
 
 
-def is_allowed(address: Address) -> bool:
+async def _addresses(url: httpx.URL) -> list[Address]:
+    with suppress(ValueError):
+        return [ipaddress.ip_address(url.host)]
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    return [ipaddress.ip_address(entry[4][0]) for entry in found]
+
+
+def _require_allowed(address: Address, allow_private: bool) -> None:
+    if not is_allowed(address, allow_private=allow_private):
+        kind = "link-local" if allow_private else "not public"
+        raise AddressRefused(f"{address} is {kind}")
+
+
+def is_allowed(address: Address, *, allow_private: bool) -> bool:
     """Whether anything may be sent to ``address``."""
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
@@ -65,4 +88,8 @@ def is_allowed(address: Address) -> bool:
         with suppress(ValueError):  # docling warns of an entry that is none
             if address in ipaddress.ip_network(entry.strip(), strict=False):
                 return True
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+    if any(address in network for network in _METADATA):
+        return False
+    return allow_private or (
+        address.is_global and not (address.is_multicast or address.is_reserved)
+    )

@@ -26,7 +26,9 @@ class _Plain(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-_NAME_BYTES = 200
+#: Of a name that stays as it is: with another ending it still is a file's name, of 255 bytes.
+_KEPT_NAME_BYTES = 250
+_CUT_NAME_BYTES = 200
 _SUFFIX_BYTES = 20
 
 
@@ -298,11 +300,13 @@ def display_name(name: str) -> str:
 
 
 def _shortened(name: str) -> str:
-    """``name`` in at most ``_NAME_BYTES`` bytes, with its ending."""
+    """``name``, or if it is too long its beginning with its ending."""
+    if len(name.encode()) <= _KEPT_NAME_BYTES:
+        return name
     suffix = PurePosixPath(name).suffix
     if len(suffix.encode()) > _SUFFIX_BYTES:
         suffix = ""
-    stem = name.removesuffix(suffix).encode()[: _NAME_BYTES - len(suffix.encode())]
+    stem = name.removesuffix(suffix).encode()[: _CUT_NAME_BYTES - len(suffix.encode())]
     return stem.decode("utf-8", "ignore") + suffix
 
 

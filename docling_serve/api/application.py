@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 
 from docling_serve.api import (
@@ -30,6 +29,7 @@ from docling_serve.api import (
     websocket,
 )
 from docling_serve.api.body_limits import BodyLimits
+from docling_serve.api.cors import PagesElsewhere
 from docling_serve.api.dependencies import opens
 from docling_serve.api.openapi import describe_with
 from docling_serve.observability.request_fields import RequestFields
@@ -74,12 +74,10 @@ def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Li
     if settings.log_header_prefix:
         app.add_middleware(RequestFields, prefix=settings.log_header_prefix)
     app.add_middleware(
-        CORSMiddleware,
-        allow_origins=settings.cors_origins,
-        # A key travels in a header, not in a cookie, so any-origin needs no credentials.
-        allow_credentials="*" not in settings.cors_origins,
-        allow_methods=settings.cors_methods,
-        allow_headers=settings.cors_headers,
+        PagesElsewhere,
+        origins=settings.cors_origins,
+        methods=settings.cors_methods,
+        headers=settings.cors_headers,
     )
     _add_routes(app, settings, policy)
     if settings.otel_enable_prometheus:

@@ -23,13 +23,13 @@ def iter_base64_source(text: str, loc: tuple[str | int, ...]) -> Iterator[bytes]
     Line breaks and spaces are allowed, as ``base64`` without ``-w 0`` writes them.
 
     Raises:
-        RequestValidationError: at ``loc``, when the text is empty, has a character that is not
-            of the standard alphabet (RFC 4648, section 4), or lacks padding. It comes with the
-            piece that is wrong, so what was decoded before is to be thrown away.
+        RequestValidationError: at ``loc``, when the text has a character that is not of the
+            standard alphabet (RFC 4648, section 4), or lacks padding. It comes with the piece that
+            is wrong, so what was decoded before is to be thrown away.
     """
     if text[:5].lower() == "data:":
         _refuse(text, loc, "send the base64 text alone, without the 'data:...;base64,' before it")
-    rest, ended, empty = "", False, True
+    rest, ended = "", False
     for start in range(0, len(text), _PIECE_CHARS):
         piece = rest + "".join(text[start : start + _PIECE_CHARS].split())
         whole = len(piece) - len(piece) % 4
@@ -39,7 +39,6 @@ def iter_base64_source(text: str, loc: tuple[str | int, ...]) -> Iterator[bytes]
         if ended:
             _refuse(text, loc, "there is text after the padding")
         ended = piece.endswith("=")
-        empty = False
         try:
             decoded = None if piece.endswith("===") else base64.b64decode(piece, validate=True)
         except (binascii.Error, ValueError):
@@ -49,8 +48,6 @@ def iter_base64_source(text: str, loc: tuple[str | int, ...]) -> Iterator[bytes]
         yield decoded
     if rest:
         _refuse(text, loc, "the number of characters is not a multiple of 4; is it complete?")
-    if empty:
-        _refuse(text, loc, "the document is empty")
 
 
 def decode_base64_source(text: str, loc: tuple[str | int, ...]) -> bytes:

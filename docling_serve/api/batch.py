@@ -69,7 +69,7 @@ def make_router(policy: ServicePolicy) -> APIRouter:
         key: IdempotencyKey = None,
     ) -> TaskStatusResponse:
         """Accept documents of storages and addresses as a task that writes to storages."""
-        submission = submissions.convert_batch(services, conversion_request, tenant, version)
+        submission = await submissions.convert_batch(services, conversion_request, tenant, version)
         return await task_flow.submit_async(services, submission, key)
 
     return router

@@ -62,7 +62,7 @@ def _of_files(form: MultipartForm, chunking: Part[Any]) -> Any:
 
     async def read(services: ServicesDep, tenant: Tenant, request: Request) -> Submission:
         sent = await form.read(request)
-        return submissions.chunk_files(
+        return await submissions.chunk_files(
             services,
             sent[FILES],
             sent[CHUNK_CONVERT_OPTIONS],

@@ -68,7 +68,7 @@ async def _of_files(
     version: DocumentVersionHeader = None,
 ) -> Submission:
     sent = await _FORM.read(request)
-    return submissions.convert_files(
+    return await submissions.convert_files(
         services,
         sent[FILES],
         sent[CONVERT_OPTIONS],

@@ -30,7 +30,7 @@ from pydantic import BaseModel
 from docling_serve.api.base64_source import base64_loc, write_base64_source
 from docling_serve.api.document_version import parse_document_version_header
 from docling_serve.api.services import Services
-from docling_serve.callback_address import is_refused
+from docling_serve.callback_address import AddressRefused, require_allowed
 from docling_serve.engines.base import Source, Submission, Upload
 from docling_serve.policy import PolicyViolation
 
@@ -43,7 +43,7 @@ _TARGETS: dict[str, type[BaseModel]] = {
 _SPOOL_BYTES = 1024 * 1024
 
 
-def convert_files(
+async def convert_files(
     services: Services,
     files: Sequence[UploadFile],
     options: ConvertDocumentsOptions,
@@ -60,7 +60,7 @@ def convert_files(
         sources=_uploads(files),
         options=checked,
         targets=[target],
-        callbacks=_allowed(services, callbacks),
+        callbacks=await _allowed(services, callbacks),
         target_document_version=parse_document_version_header(version_header),
         tenant=tenant,
     )
@@ -82,13 +82,13 @@ async def convert_sources(
         sources=await asyncio.to_thread(_decoded, request.sources),
         options=checked,
         targets=[target],
-        callbacks=_allowed(services, request.callbacks),
+        callbacks=await _allowed(services, request.callbacks),
         target_document_version=version,
         tenant=tenant,
     )
 
 
-def convert_batch(
+async def convert_batch(
     services: Services, request: BatchConvertSourcesRequest, tenant: str, version_header: str | None
 ) -> Submission:
     """The submission of a batch request, whose results go to one or several storages.
@@ -112,13 +112,13 @@ def convert_batch(
         sources=list(request.sources),
         options=checked,
         targets=targets,
-        callbacks=_allowed(services, request.callbacks),
+        callbacks=await _allowed(services, request.callbacks),
         target_document_version=parse_document_version_header(version_header),
         tenant=tenant,
     )
 
 
-def chunk_files(
+async def chunk_files(
     services: Services,
     files: Sequence[UploadFile],
     options: ConvertDocumentsOptions,
@@ -139,7 +139,7 @@ def chunk_files(
         task_type=TaskType.CHUNK,
         chunking_options=chunking_options,
         include_converted_doc=include_converted_doc,
-        callbacks=_allowed(services, callbacks),
+        callbacks=await _allowed(services, callbacks),
         tenant=tenant,
     )
 
@@ -162,20 +162,24 @@ async def chunk_sources(
         task_type=TaskType.CHUNK,
         chunking_options=request.chunking_options,
         include_converted_doc=request.include_converted_doc,
-        callbacks=_allowed(services, request.callbacks),
+        callbacks=await _allowed(services, request.callbacks),
         tenant=tenant,
     )
 
 
-def _allowed(services: Services, callbacks: Sequence[CallbackSpec]) -> Sequence[CallbackSpec]:
+async def _allowed(services: Services, callbacks: Sequence[CallbackSpec]) -> Sequence[CallbackSpec]:
     """``callbacks``, unless one names an address that nothing is, or can be, sent to."""
+    allow_private = services.settings.callback_allow_private
     for callback in callbacks:
         try:
-            refused = is_refused(str(callback.url))
+            await require_allowed(str(callback.url), allow_private=allow_private)
         except InvalidURL as exc:
             raise PolicyViolation(f"Callbacks cannot be sent to this address: {exc}.") from exc
-        if refused and not services.settings.callback_allow_private:
-            raise PolicyViolation(f"Callbacks to the address {callback.url.host} are not allowed.")
+        except AddressRefused as exc:
+            raise PolicyViolation(
+                f"Callbacks to the address {callback.url.host} are not allowed: {exc}. See "
+                "callback_allow_private and DOCLINGCORE_ALLOWED_PRIVATE_IPS."
+            ) from exc
     return callbacks
 
 

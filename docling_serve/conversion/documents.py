@@ -28,6 +28,9 @@ class ConvertAll(Protocol):
     ) -> Iterable[ConversionResult]: ...
 
 
+#: With a number and any ending it still is a file's name, of 255 bytes.
+_NUMBERED_STEM_BYTES = 230
+
 Located = tuple[ConversionResult, int, str | None]
 """A result, the position of its source, and the address that tells where it came from."""
 
@@ -153,6 +156,7 @@ def _apart(file: PurePath, taken: set[str]) -> PurePath:
     stem, number = file.stem, 1
     while stem in taken:
         number += 1
-        stem = f"{file.stem}-{number}"
+        shortened = file.stem.encode()[:_NUMBERED_STEM_BYTES].decode("utf-8", "ignore")
+        stem = f"{shortened}-{number}"
     taken.add(stem)
     return file.with_name(stem + file.suffix)

@@ -8,7 +8,9 @@ the places.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import ssl
 import stat
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -27,7 +29,7 @@ _CERTIFICATE_BYTES = 1024 * 1024
 
 
 class CallbackPost:
-    """Posts events; ``allow_private`` lets them go to any address. Event loop only."""
+    """Posts events; ``allow_private`` lets them go to private addresses. Event loop only."""
 
     def __init__(self, *, allow_private: bool, timeout_s: float = TIMEOUT_S) -> None:
         self._allow_private = allow_private
@@ -56,22 +58,27 @@ class CallbackPost:
             await self._client.aclose()
 
     async def _post(self, spec: CallbackSpec, body: bytes, headers: dict[str, str]) -> None:
-        extensions: dict[str, Any] = {}
         try:
-            url = httpx.URL(str(spec.url))
-            if not self._allow_private:
-                url, host, extensions = await pinned(str(spec.url))
-                headers = {**host, **headers}
+            urls, host, extensions = await self._places_of(str(spec.url))
         except httpx.InvalidURL as exc:
             raise ValueError(f"its address cannot be used: {exc}") from exc
+        headers = {**host, **headers}
         if spec.ca_cert:
             trusted = await asyncio.to_thread(_trust, spec.ca_cert)
             async with self._new_client(trusted) as own:
-                await _checked(own, url, body, headers, extensions)
+                await _first_reached(own, urls, body, headers, extensions)
             return
         if self._client is None:
             self._client = self._new_client(True)
-        await _checked(self._client, url, body, headers, extensions)
+        await _first_reached(self._client, urls, body, headers, extensions)
+
+    async def _places_of(self, url: str) -> tuple[list[httpx.URL], dict[str, str], dict[str, Any]]:
+        try:
+            return await pinned(url, allow_private=self._allow_private)
+        except socket.gaierror:
+            if self._allow_private:  # a proxy of the environment may know the name
+                return [httpx.URL(url)], {}, {}
+            raise
 
     def _new_client(self, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
         # A connection is known by its address alone: used again, it would be the same for another
@@ -82,6 +89,21 @@ class CallbackPost:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             timeout=self._timeout_s,
         )
+
+
+async def _first_reached(
+    client: httpx.AsyncClient,
+    urls: list[httpx.URL],
+    body: bytes,
+    headers: dict[str, str],
+    extensions: dict[str, Any],
+) -> None:
+    """Send to the first address of the receiver that takes the connection."""
+    *others, last = urls
+    for url in others:
+        with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):
+            return await _checked(client, url, body, headers, extensions)
+    return await _checked(client, last, body, headers, extensions)
 
 
 async def _checked(

@@ -40,7 +40,7 @@ class CallbackRules:
     """``secret`` signs events unless it is empty. ``retry_for_s`` is how old an event may get."""
 
     secret: str = ""
-    allow_private: bool = False
+    allow_private: bool = True
     retry_for_s: float = 3600.0
 
     @classmethod

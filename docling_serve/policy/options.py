@@ -35,6 +35,11 @@ _STANDARD_STAGES = (
     "chunking",
 )
 _VLM_STAGES = ("vlm", "picture_description", "chunking")
+_PICTURE_OPTIONS = (
+    *("include_images", "include_page_images"),
+    *("do_picture_classification", "do_picture_description", "do_chart_extraction"),
+)
+_IMAGES_SCALE: float = ConvertDocumentsOptions.model_fields["images_scale"].default
 _REMOTE_OCR = "kserve_v2_ocr"
 _REMOTE_VLM = VlmModelType.GRANITE_VISION_OLLAMA
 _AUTO = "auto"
@@ -110,6 +115,9 @@ class OptionRules:
         if mode is ImageRefMode.PLACEHOLDER:
             # Images that no output would show (upstream D37).
             update["include_images"] = update["include_page_images"] = False
+        if not options.images_scale > 0 and not _needs_pictures(options.model_copy(update=update)):
+            # Nothing depends on it, so it is no mistake.
+            update["images_scale"] = min(_IMAGES_SCALE, self.max_images_scale)
         if self.ocr_default and not {"ocr_preset", "ocr_engine", "ocr_custom_config"} & sent:
             update["ocr_preset"] = self.ocr_default
         if options.ocr_lang is not None:
@@ -221,6 +229,13 @@ def _is_on(stage: str, options: ConvertDocumentsOptions) -> bool:
     if stage == "chart_extraction":
         return options.do_chart_extraction
     return stage == "vlm"
+
+
+def _needs_pictures(options: ConvertDocumentsOptions) -> bool:
+    """Whether any picture is made at ``images_scale``, for the result or for a model."""
+    return options.pipeline is not ProcessingPipeline.STANDARD or any(
+        getattr(options, name) for name in _PICTURE_OPTIONS
+    )
 
 
 def _image_export_modes(allowed: list[str] | None) -> tuple[ImageRefMode, ...]:

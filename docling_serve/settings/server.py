@@ -98,9 +98,10 @@ class ServerSettings(BaseModel):
         " sender. Empty: not signed.",
     )
     callback_allow_private: bool = Field(
-        default=False,
-        description="Let callbacks go to private addresses too. Else only to public ones and those"
-        " in DOCLINGCORE_ALLOWED_PRIVATE_IPS, as for sources.",
+        default=True,
+        description="Let callbacks go to private addresses, where receivers beside the server are."
+        " False: only to public ones and those in DOCLINGCORE_ALLOWED_PRIVATE_IPS, as for sources;"
+        " for servers whose clients are strangers. Link-local addresses need that list either way.",
     )
     callback_retry_for: float = Field(
         default=3600.0,

@@ -19,8 +19,6 @@ RECORDED_WITH = {
     "DOCLING_SERVE_RESULT_REMOVAL_DELAY": "2",
     "DOCLING_SERVE_MAX_FILE_SIZE": "200000",
     "DOCLING_SERVE_MAX_NUM_PAGES": "2",
-    # Whoever receives callbacks is on this machine.
-    "DOCLING_SERVE_CALLBACK_ALLOW_PRIVATE": "true",
 }
 
 

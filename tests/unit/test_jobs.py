@@ -362,10 +362,12 @@ def test_a_name_that_is_no_file_is_not_shown(name: str) -> None:
         ("\0", "document"),
         ("x" * 5000 + ".md", "x" * 197 + ".md"),
         ("ü" * 300 + ".md", "ü" * 98 + ".md"),
+        ("x" * 247 + ".md", "x" * 247 + ".md"),
+        ("x" * 248 + ".md", "x" * 197 + ".md"),
         ("." + "x" * 300, "." + "x" * 199),
         ("a." + "x" * 300, "a." + "x" * 198),
     ],
 )
 def test_a_name_is_good_for_a_file_of_the_result(name: str, shown: str) -> None:
     assert display_name(name) == shown
-    assert len(display_name(name).encode()) <= 200
+    assert len(display_name(name).encode()) <= 250

@@ -246,8 +246,23 @@ async def test_a_second_try_is_known_by_its_delivery(hook: Hook) -> None:
 # ---- where it may go -----------------------------------------------------------------------------
 
 
+async def test_the_next_address_of_a_name_is_tried(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        # Nothing listens at the first one.
+        return [(2, 1, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    delivery = CallbackDelivery(HERE)
+    url = hook.url.replace("127.0.0.1", "receiver")
+    delivery.send("task-1", [CallbackSpec(url=f"{url}/hook")], event(1))
+    await delivery.close(within_s=10)
+    assert [path for path, _ in hook.sent] == ["/hook"]
+
+
 async def test_nothing_is_sent_to_this_machine_unless_it_is_allowed(hook: Hook) -> None:
-    delivery = CallbackDelivery()
+    delivery = CallbackDelivery(CallbackRules(allow_private=False))
     delivery.send("task-1", [hook.spec()], event(1))
     delivery.send("task-1", [CallbackSpec(url="ftp://example.com/x")], event(1))
     await delivery.close(within_s=10)

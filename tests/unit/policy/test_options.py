@@ -44,6 +44,13 @@ def test_images_are_made_where_an_output_shows_them() -> None:
     assert (checked.include_images, checked.include_page_images) == (True, True)
 
 
+@pytest.mark.parametrize("scale", [0, -1, math.nan, -math.inf])
+def test_a_scale_of_images_that_nobody_asks_for_is_no_mistake(scale: float) -> None:
+    assert check({"images_scale": scale}).images_scale == 2.0
+    without = {"image_export_mode": "embedded", "include_images": False}
+    assert check({"images_scale": scale, **without}, max_images_scale=1.5).images_scale == 1.5
+
+
 def test_a_closed_default_is_replaced_by_an_open_one() -> None:
     settings = {
         "max_images_scale": 1.0,
@@ -73,9 +80,14 @@ def test_a_closed_default_is_replaced_by_an_open_one() -> None:
         ),
         ({"images_scale": 3}, "images_scale exceeds the configured maximum of 2.0."),
         ({"images_scale": math.inf}, "images_scale exceeds the configured maximum of 2.0."),
-        ({"images_scale": 0}, "images_scale must be greater than 0 and finite."),
-        ({"images_scale": -1}, "images_scale must be greater than 0 and finite."),
-        ({"images_scale": math.nan}, "images_scale must be greater than 0 and finite."),
+        *(
+            ({"images_scale": scale, **asked}, "images_scale must be greater than 0 and finite.")
+            for scale, asked in [
+                (0, {"image_export_mode": "embedded"}),
+                (-1, {"do_picture_classification": True}),
+                (math.nan, {"pipeline": "vlm"}),
+            ]
+        ),
         (
             {"pipeline": "asr"},
             "pipeline 'asr' is not supported. Supported pipelines: standard, vlm.",
