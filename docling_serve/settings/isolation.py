@@ -13,8 +13,8 @@ class IsolationSettings(BaseModel):
     use_subprocess_for_ocr: SwitchOrAuto = Field(
         default=False,
         json_schema_extra=called("use_subprocess", "use_subprocess_for_ocr"),
-        description="Convert in worker processes: true, false, or auto (on when the GPU has less"
-        " than 12 GiB in total).",
+        description="Convert in worker processes: true, false, or auto (on when the GPU has at"
+        " most 12 GiB in total).",
     )
     subprocess_max_workers: int = Field(
         default=1, ge=1, description="Worker processes that may convert at the same time."

@@ -222,6 +222,7 @@ class VramAdmission:
             if self._requests:
                 await self._pause.wait(POLL_S)
         self._eviction.forget()
+        self._sampler.let_go_later()
 
     def _decide(self, views: Sequence[DeviceView]) -> None:
         now = self._clock()

@@ -9,9 +9,11 @@ from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.readings import GpuState
 
 SMALL_GPU_BYTES = 12 * 1024**3
-"""Below this total, ``auto`` gives memory back after every task.
+"""Up to this total, ``auto`` gives memory back after every task.
 
-A card sold with 12 GB reports 12,066 to 12,288 MiB: most of them are below.
+The guide asks CUDA for less than 12 GiB. NVML counts more than CUDA, which leaves out what the
+driver keeps: an RTX 3060 of 12 GB has 12,288 MiB by NVML and 11.76 GiB by torch. So 12 GiB
+count too.
 """
 
 
@@ -26,7 +28,7 @@ class SubprocessDecision:
 def decide_mode(setting: bool | Literal["auto"], probe: GpuProbe) -> SubprocessDecision:
     """Decide ``use_subprocess_for_ocr``; reads the driver only for ``auto``, and never raises.
 
-    ``auto`` is on when the smallest visible GPU has less than 12 GiB in total: the smallest,
+    ``auto`` is on when the smallest visible GPU has at most 12 GiB in total: the smallest,
     because a worker may get any of them. Without a GPU it is off: there is no GPU memory to give
     back, and who wants process isolation on a CPU says ``true``. With a GPU whose driver gives no
     figures it is on: conversions answer the same, only start later, while "off" could leave a
@@ -35,6 +37,7 @@ def decide_mode(setting: bool | Literal["auto"], probe: GpuProbe) -> SubprocessD
     if setting != "auto":
         return SubprocessDecision(setting, f"set to {'true' if setting else 'false'}")
     reading = probe.read()
+    probe.close()
     if reading.state is GpuState.NONE:
         return SubprocessDecision(
             False,
@@ -46,7 +49,7 @@ def decide_mode(setting: bool | Literal["auto"], probe: GpuProbe) -> SubprocessD
             f"auto: the size of the GPU is not known ({reading.reason}), so memory is given back",
         )
     smallest = min(reading.devices, key=lambda device: device.total_bytes)
-    small = smallest.total_bytes < SMALL_GPU_BYTES
+    small = smallest.total_bytes <= SMALL_GPU_BYTES
     size = f"{smallest.name} has {smallest.total_bytes / 1024**3:.1f} GiB"
-    limit = f"{'less than' if small else 'not less than'} {SMALL_GPU_BYTES / 1024**3:.0f} GiB"
+    limit = f"{'not more' if small else 'more'} than {SMALL_GPU_BYTES / 1024**3:.0f} GiB"
     return SubprocessDecision(small, f"auto: {size}, {limit}")

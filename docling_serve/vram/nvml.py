@@ -1,25 +1,37 @@
 """What the NVIDIA driver says about GPU memory, read through NVML.
 
-NVML creates no CUDA context and survives a fork. It is opened and closed for every reading: an
-open handle keeps laptop GPUs from sleeping (cosmic-ext-applet-system-monitor 38).
+NVML creates no CUDA context and survives a fork. Once opened, it stays open from reading to
+reading: where neither a persistence daemon nor another program keeps the GPU initialised, opening
+it initialises the GPU, which takes seconds (NVIDIA, "Driver Persistence"; wookayin/gpustat 166).
+:meth:`GpuProbe.close` lets go of it when nobody needs readings for a while, since an open handle
+keeps the GPU of a laptop from sleeping (cosmic-ext-applet-system-monitor 38).
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from docling_serve.vram.nvml_library import Handle, NvmlLibrary, NvmlMemory, load_nvml
+from docling_serve.vram.nvml_devices import error_code, read_devices
+from docling_serve.vram.nvml_library import NvmlLibrary, load_nvml
 from docling_serve.vram.readings import GpuDevice, GpuProcess, GpuReading, GpuState
-from docling_serve.vram.visibility import select_visible
 
 __all__ = ["GpuDevice", "GpuProbe", "GpuProcess", "GpuReading", "GpuState"]
 
 LOCK_WAIT_S = 2.0
 """How long a reading waits for another one before the driver counts as not answering."""
+
+_OF_WSL = "usr/lib/wsl/lib/libnvidia-ml.so.1"
+
+_NO_NVML = (
+    "a GPU is there, but not the library that reads its memory, libnvidia-ml.so.1; a container"
+    " needs the driver capability 'utility' for it (NVIDIA_DRIVER_CAPABILITIES=compute,utility)"
+)
 
 
 class GpuProbe:
@@ -37,16 +49,21 @@ class GpuProbe:
         clock: Callable[[], float] = time.monotonic,
         cache_s: float = 1.0,
         lock_wait_s: float = LOCK_WAIT_S,
+        root: Path = Path("/"),
     ) -> None:
         """``nvml`` is the library to use (default: ``pynvml``, imported at the first reading),
-        ``environ`` where ``CUDA_VISIBLE_DEVICES`` is looked up (default: the process's).
+        ``environ`` where ``CUDA_VISIBLE_DEVICES`` is looked up (default: the process's), ``root``
+        the folder that has ``dev`` and ``proc``.
         """
         self._nvml = nvml
         self._loaded = nvml is not None
+        self._open = False
+        self._cuda_order: tuple[str, ...] | None = None
         self._environ = os.environ if environ is None else environ
         self._clock = clock
         self._cache_s = cache_s
         self._lock_wait_s = lock_wait_s
+        self._root = root
         self._lock = threading.Lock()
         self._last: tuple[float, GpuReading] | None = None
 
@@ -70,148 +87,66 @@ class GpuProbe:
         reading = self.read()
         return None if reading.state is GpuState.UNKNOWN else reading.devices
 
+    def count_as_cuda(self, order: Sequence[str]) -> None:
+        """From now on, number the GPUs as CUDA does: these are the UUIDs, as 32 hexadecimal digits,
+        of those that CUDA shows to this process."""
+        with self._lock:
+            self._cuda_order = tuple(order)
+            self._last = None
+
+    def close(self) -> None:
+        """Let go of the driver until the next reading; blocks no longer than a reading does."""
+        if self._lock.acquire(timeout=self._lock_wait_s):
+            try:
+                self._shut_down()
+            finally:
+                self._lock.release()
+
     def _read_now(self) -> GpuReading:
         if not self._loaded:
             self._nvml, self._loaded = load_nvml(), True
-        nvml = self._nvml
-        if nvml is None:
+        if self._nvml is None:
             return GpuReading(GpuState.NONE, reason="nvidia-ml-py is not installed")
+        was_open = self._open
         try:
-            nvml.nvmlInit()
+            reading = self._read_open(self._nvml)
+            if reading.state is GpuState.UNKNOWN and was_open:
+                # The driver may have been replaced, or the GPU reset, since it was opened.
+                self._shut_down()
+                reading = self._read_open(self._nvml)
+        except Exception as exc:  # noqa: BLE001 - pynvml has errors that are no NVMLError
+            reading = GpuReading(GpuState.UNKNOWN, reason=f"the NVIDIA driver reports: {exc}")
+        if reading.state is not GpuState.KNOWN or reading.unreadable:
+            self._shut_down()
+        return reading
+
+    def _read_open(self, nvml: NvmlLibrary) -> GpuReading:
+        """A reading, by the library that is open or is opened for it."""
+        try:
+            if not self._open:
+                self._preload()
+                nvml.nvmlInit()
+                self._open = True
+            visible = self._environ.get("CUDA_VISIBLE_DEVICES")
+            return read_devices(nvml, visible, self._cuda_order, self._root)
         except nvml.NVMLError as exc:
             absent = (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED)
-            if _code(exc) in absent:
-                return GpuReading(GpuState.NONE, reason=f"no NVIDIA driver ({exc})")
-            return GpuReading(GpuState.UNKNOWN, reason=f"the NVIDIA driver reports: {exc}")
-        try:
-            return _read_devices(nvml, self._environ.get("CUDA_VISIBLE_DEVICES"))
-        except nvml.NVMLError as exc:
-            return GpuReading(GpuState.UNKNOWN, reason=f"the NVIDIA driver reports: {exc}")
-        finally:
-            _shut_down(nvml)
+            if error_code(exc) not in absent:
+                return GpuReading(GpuState.UNKNOWN, reason=f"the NVIDIA driver reports: {exc}")
+            if next((self._root / "dev").glob("nvidia[0-9]*"), None) is not None:
+                return GpuReading(GpuState.UNKNOWN, reason=_NO_NVML)
+            return GpuReading(GpuState.NONE, reason=f"no NVIDIA driver ({exc})")
 
+    def _preload(self) -> None:
+        """Windows Subsystem for Linux keeps NVML where not every distribution looks for libraries;
+        once loaded, it is found by its name."""
+        library = self._root / _OF_WSL
+        if library.is_file():
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(library))
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A device before its memory is read; without ``uuid`` it could not even be opened."""
-
-    index: int
-    handle: Handle = None
-    uuid: str | None = None
-    error: str = ""
-
-
-def _read_devices(nvml: NvmlLibrary, visible: str | None) -> GpuReading:
-    candidates = _list_candidates(nvml)
-    chosen = select_visible(visible, [candidate.uuid for candidate in candidates])
-    if not chosen:
-        hidden = f"CUDA_VISIBLE_DEVICES={visible} hides all GPUs" if candidates else "no GPU"
-        return GpuReading(GpuState.NONE, reason=hidden)
-    devices: list[GpuDevice] = []
-    processes: dict[str, tuple[GpuProcess, ...]] = {}
-    unreadable: list[str] = []
-    visible_ones = [candidates[c] if isinstance(c, int) else _open(nvml, c) for c in chosen]
-    for candidate in visible_ones:
-        device = _read_device(nvml, candidate)
-        if isinstance(device, str):
-            unreadable.append(device)
-            continue
-        devices.append(device)
-        listed = _read_processes(nvml, candidate.handle)
-        if listed is not None:
-            processes[device.uuid] = listed
-    state = GpuState.KNOWN if devices else GpuState.UNKNOWN
-    reason = "" if devices else "; ".join(unreadable)
-    order = tuple(candidate.uuid for candidate in visible_ones)
-    return GpuReading(state, tuple(devices), processes, tuple(unreadable), reason, order)
-
-
-def _list_candidates(nvml: NvmlLibrary) -> list[_Candidate]:
-    """All devices CUDA could use, in NVML's order; MIG devices in place of their GPU."""
-    found: list[_Candidate] = []
-    for gpu_index in range(nvml.nvmlDeviceGetCount()):
-        try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(gpu_index)
-            # Inside a container the GPU of a MIG device may not be read (NVIDIA/
-            # nvidia-container-toolkit 842), so only its MIG devices are.
-            parts = _mig_handles(nvml, handle)
-            for part in [handle] if parts is None else parts:
-                found.append(_Candidate(len(found), part, nvml.nvmlDeviceGetUUID(part)))
-        except nvml.NVMLError as exc:
-            found.append(_Candidate(len(found), error=f"GPU {gpu_index}: {exc}"))
-    return found
-
-
-def _mig_handles(nvml: NvmlLibrary, handle: Handle) -> list[Handle] | None:
-    """The MIG devices of a GPU; None if it isn't in MIG mode."""
-    try:
-        if nvml.nvmlDeviceGetMigMode(handle)[0] == 0:
-            return None
-    except nvml.NVMLError:
-        return None  # most GPUs don't know MIG
-    handles: list[Handle] = []
-    for slot in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        try:
-            handles.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot))
-        except nvml.NVMLError as exc:
-            if _code(exc) != nvml.NVML_ERROR_NOT_FOUND:  # that is an empty slot
-                raise
-    return handles
-
-
-def _open(nvml: NvmlLibrary, uuid: str) -> _Candidate:
-    try:
-        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-        return _Candidate(-1, handle, nvml.nvmlDeviceGetUUID(handle))
-    except nvml.NVMLError as exc:
-        return _Candidate(-1, error=f"{uuid}: {exc}")
-
-
-def _read_device(nvml: NvmlLibrary, candidate: _Candidate) -> GpuDevice | str:
-    """The device with its memory, or the reason why there are no figures."""
-    uuid = candidate.uuid
-    if uuid is None:
-        return candidate.error
-    try:
-        name = nvml.nvmlDeviceGetName(candidate.handle)
-        memory = _memory(nvml, candidate.handle)
-    except nvml.NVMLError as exc:
-        return f"{uuid}: {exc}"
-    return GpuDevice(candidate.index, uuid, name, memory.total, memory.used, memory.free)
-
-
-def _memory(nvml: NvmlLibrary, handle: Handle) -> NvmlMemory:
-    """Version 2 leaves the driver's own memory out of ``used``: an idle A100 has 8 MB in use, and
-    912 MB by version 1 (Cldfire/nvml-wrapper 57). Drivers before 510 have version 1 only.
-    """
-    try:
-        return nvml.nvmlDeviceGetMemoryInfo(handle, nvml.nvmlMemory_v2)
-    except nvml.NVMLError as exc:
-        older = (
-            nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-            nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-            nvml.NVML_ERROR_NOT_SUPPORTED,
-        )
-        if _code(exc) not in older:
-            raise
-    return nvml.nvmlDeviceGetMemoryInfo(handle)
-
-
-def _read_processes(nvml: NvmlLibrary, handle: Handle) -> tuple[GpuProcess, ...] | None:
-    try:
-        listed = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    except nvml.NVMLError:
-        return None
-    return tuple(GpuProcess(process.pid, process.usedGpuMemory) for process in listed)
-
-
-def _shut_down(nvml: NvmlLibrary) -> None:
-    try:
-        nvml.nvmlShutdown()
-    except nvml.NVMLError:
-        return  # the reading stands; the next one opens the library anew
-
-
-def _code(exc: Exception) -> int | None:
-    value = getattr(exc, "value", None)
-    return value if isinstance(value, int) else None
+    def _shut_down(self) -> None:
+        if self._open and self._nvml is not None:
+            self._open = False
+            with contextlib.suppress(Exception):  # the next reading opens it anew
+                self._nvml.nvmlShutdown()

@@ -24,7 +24,8 @@ class GpuDevice:
     """One GPU or MIG device. ``used_bytes`` leaves out what the driver keeps for itself.
 
     ``index`` counts in NVML's order, with a GPU in MIG mode replaced by its MIG devices; it is -1
-    for a MIG device that NVML opens by UUID but doesn't list.
+    for a MIG device that NVML opens by UUID but doesn't list. ``of_host``: it has no memory of its
+    own, and the figures are those of the host's memory.
     """
 
     index: int
@@ -33,6 +34,7 @@ class GpuDevice:
     total_bytes: int
     used_bytes: int
     free_bytes: int
+    of_host: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class GpuReading:
     ``processes`` is by UUID; a GPU that isn't in it gave no list. ``unreadable`` tells, in words,
     which visible GPUs could not be read. ``reason`` says why ``state`` isn't ``KNOWN``. ``order``
     has the UUIDs of all visible GPUs, the unreadable ones too, so that ``order[1]`` is ``cuda:1``;
-    None stands for one that could not even be opened.
+    None stands for one that could not even be opened. ``listed_gpus`` counts all that the driver
+    lists, the hidden ones too.
     """
 
     state: GpuState
@@ -62,6 +65,7 @@ class GpuReading:
     unreadable: tuple[str, ...] = ()
     reason: str = ""
     order: tuple[str | None, ...] = ()
+    listed_gpus: int = 0
 
     def device(self, uuid: str) -> GpuDevice | None:
         """The GPU with this UUID, or None if it wasn't read."""

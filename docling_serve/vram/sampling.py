@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Hashable
 
@@ -11,6 +12,10 @@ from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.readings import GpuReading
 
 SAMPLE_S = 0.5
+
+LET_GO_S = 60.0
+"""How long after the last reading the driver stays open: beyond the pauses between requests, where
+opening it anew could take seconds, and not so long that it keeps an unused GPU awake."""
 
 Listener = Callable[[GpuReading, float], None]
 """Gets a reading, and when it began."""
@@ -41,6 +46,7 @@ class GpuSampler:
         self._pause: Pause | None = None
         self._loop: asyncio.Task[None] | None = None
         self._look = False
+        self._letting_go: asyncio.TimerHandle | None = None
 
     @property
     def running(self) -> bool:
@@ -70,13 +76,31 @@ class GpuSampler:
         if not self.running:
             self._loop = asyncio.get_running_loop().create_task(self._read_on())
 
+    def let_go_later(self) -> None:
+        """Nobody needs a reading now: let go of the driver unless there is another one soon."""
+        self._keep()
+        loop = asyncio.get_running_loop()
+        self._letting_go = loop.call_later(LET_GO_S, self._let_go)
+
     def close(self) -> None:
         """Stop reading."""
+        self._keep()
         self._followers.clear()
         if self._loop is not None:
             self._loop.cancel()
 
+    def _keep(self) -> None:
+        if self._letting_go is not None:
+            self._letting_go.cancel()
+
+    def _let_go(self) -> None:
+        if self.running:
+            return  # it will be called again
+        # As with readings, a thread of its own: the driver may not answer.
+        threading.Thread(target=self._probe.close, name="gpu-close", daemon=True).start()
+
     async def _read_on(self) -> None:
+        self._keep()
         self._pause = Pause(self._sleep)
         while self._look or self._followers:
             self._look = False
@@ -86,3 +110,4 @@ class GpuSampler:
                 listener(reading, began_at)
             if self._followers and not self._look:
                 await self._pause.wait(self._sample_s)
+        self.let_go_later()

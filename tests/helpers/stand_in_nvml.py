@@ -3,8 +3,9 @@
 """A stand-in for NVIDIA's driver library, for machines without a driver.
 
 It plays ``pynvml`` as far as ``docling_serve.vram.nvml_library`` uses it, and follows a script:
-a value may be given once, or as a list with one entry per reading (a reading starts with
-``nvmlInit``), of which the last stays; an entry that is an error is raised.
+a value may be given once, or as a list with one entry per reading, of which the last stays; an
+entry that is an error is raised. A reading starts with ``nvmlInit``, or with counting the GPUs
+where the library is open.
 """
 
 from __future__ import annotations
@@ -85,8 +86,9 @@ class StandInGpu:
 class StandInNvml:
     """The library. ``init`` is a script: None for success, or an error.
 
-    ``readings`` counts ``nvmlInit`` calls, ``open_count`` those not yet shut down. ``on_init`` is
-    called at each, and may block. ``has_memory_v2`` False plays a driver before 510.
+    ``readings`` counts readings, ``inits`` calls of ``nvmlInit``, ``open_count`` those not yet shut
+    down. ``on_init`` is called at each reading, and may block. ``has_memory_v2`` False plays a
+    driver before 510.
     """
 
     gpus: Sequence[StandInGpu] = ()
@@ -94,7 +96,9 @@ class StandInNvml:
     on_init: Callable[[], None] | None = None
     has_memory_v2: bool = True
     readings: int = 0
+    inits: int = 0
     open_count: int = 0
+    _begun: bool = False
     NVMLError: type[Exception] = field(default=StandInNvmlError)
     NVML_ERROR_NOT_SUPPORTED: int = NOT_SUPPORTED
     NVML_ERROR_NOT_FOUND: int = NOT_FOUND
@@ -105,10 +109,9 @@ class StandInNvml:
     nvmlMemory_v2: int = 0x02000028
 
     def nvmlInit(self) -> None:
-        self.readings += 1
-        if self.on_init is not None:
-            self.on_init()
-        self._now(self.init)
+        self.inits += 1
+        self._begin()
+        self._begun = True
         self.open_count += 1
 
     def nvmlShutdown(self) -> None:
@@ -116,6 +119,10 @@ class StandInNvml:
         self.open_count -= 1
 
     def nvmlDeviceGetCount(self) -> int:
+        self._require_open()
+        if not self._begun:
+            self._begin()
+        self._begun = False
         return len(self._listed())
 
     def nvmlDeviceGetHandleByIndex(self, index: int, /) -> StandInGpu:
@@ -153,6 +160,12 @@ class StandInNvml:
         self._require_open()
         return [StandInProcess(pid, used) for pid, used in self._now(gpu.processes)]
 
+    def nvmlDeviceGetComputeRunningProcesses_v2(self, gpu: StandInGpu, /) -> list[StandInProcess]:
+        return self.nvmlDeviceGetComputeRunningProcesses(gpu)
+
+    def nvmlDeviceGetMPSComputeRunningProcesses(self, _gpu: StandInGpu, /) -> list[StandInProcess]:
+        raise StandInNvmlError(NOT_SUPPORTED)
+
     def nvmlDeviceGetMigMode(self, gpu: StandInGpu, /) -> list[int]:
         self._require_open()
         if gpu.mig is None:
@@ -169,6 +182,12 @@ class StandInNvml:
         if not parts[index].opens:
             raise StandInNvmlError(NO_PERMISSION)
         return parts[index]
+
+    def _begin(self) -> None:
+        self.readings += 1
+        if self.on_init is not None:
+            self.on_init()
+        self._now(self.init)
 
     def _listed(self) -> list[StandInGpu]:
         self._require_open()

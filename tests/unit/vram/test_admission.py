@@ -43,7 +43,7 @@ async def test_with_enough_free_memory_a_job_starts_at_once_on_its_gpu() -> None
         assert pool.nvml.readings == 1
         assert pool.heard == []
         assert (pool.vram.counters.grants, pool.vram.counters.waits) == (1, 0)
-        assert pool.nvml.open_count == 0
+        assert pool.nvml.open_count == 1
 
 
 async def test_without_a_gpu_every_job_starts_at_once_and_nothing_is_measured() -> None:

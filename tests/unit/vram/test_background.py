@@ -29,8 +29,9 @@ async def test_a_driver_that_hangs_is_unknown_and_delivers_to_nobody() -> None:
         assert go_on.wait(timeout=60)
 
     nvml = StandInNvml([StandInGpu("GPU-a")], on_init=hang)
+    probe = GpuProbe(nvml, environ={})
 
-    reading = await read_in_background(GpuProbe(nvml, environ={}), limit_s=0.001)
+    reading = await read_in_background(probe, limit_s=0.001)
     late = next(thread for thread in threading.enumerate() if thread.name == "gpu-reading")
     go_on.set()
     late.join(timeout=60)
@@ -40,7 +41,8 @@ async def test_a_driver_that_hangs_is_unknown_and_delivers_to_nobody() -> None:
         "the GPU driver does not answer",
     )
     assert not late.is_alive()
-    assert nvml.open_count == 0, "the late reading closed the library"
+    probe.close()
+    assert nvml.open_count == 0, "the late reading gave the lock back"
 
 
 async def test_a_pause_can_be_cut_short_also_before_it_begins() -> None:

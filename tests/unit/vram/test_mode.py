@@ -31,6 +31,13 @@ def test_an_explicit_setting_decides_without_the_driver(setting: bool) -> None:
     assert nvml.readings == 0
 
 
+def test_deciding_leaves_the_driver_closed() -> None:
+    nvml = StandInNvml([StandInGpu("GPU-a", 8 * GIB)])
+
+    assert decide(nvml).enabled
+    assert (nvml.inits, nvml.open_count) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("total_bytes", "enabled"),
     [
@@ -38,7 +45,8 @@ def test_an_explicit_setting_decides_without_the_driver(setting: bool) -> None:
         (11264 * MIB, True),  # sold as 11 GB
         (12066 * MIB, True),  # sold as 12 GB, less than 12 GiB
         (12 * GIB - 1, True),
-        (12 * GIB, False),
+        (12 * GIB, True),  # the same; CUDA, which the guide asks, counts less
+        (12 * GIB + MIB, False),
         (24564 * MIB, False),
     ],
 )

@@ -53,7 +53,22 @@ def test_reads_memory_and_processes_by_uuid() -> None:
     assert reading.device("GPU-a") is reading.devices[0]
     assert reading.device("GPU-b") is None
     assert reading.listed_pids({8, 9}) == {8}
-    assert nvml.open_count == 0, "the library stays open"
+    assert nvml.open_count == 1
+
+
+def test_the_library_stays_open_until_the_probe_is_closed() -> None:
+    nvml = StandInNvml([StandInGpu("GPU-a")])
+    probe = probe_of(nvml)
+
+    for _ in range(3):
+        assert probe.read().state is GpuState.KNOWN
+    assert (nvml.inits, nvml.open_count) == (1, 1)
+
+    probe.close()
+    probe.close()
+    assert nvml.open_count == 0
+    assert probe.read().state is GpuState.KNOWN
+    assert nvml.inits == 2
 
 
 def test_an_old_driver_is_read_with_version_1() -> None:
@@ -97,25 +112,67 @@ def test_a_driver_that_fails_is_unknown_and_not_zero(code: int) -> None:
 
 
 def test_a_driver_that_comes_back_is_known_again() -> None:
-    nvml = StandInNvml([StandInGpu("GPU-a")], init=[None, StandInNvmlError(UNKNOWN), None])
+    error = StandInNvmlError(UNKNOWN)
+    nvml = StandInNvml([StandInGpu("GPU-a")], init=[None, error, error, None])
     probe = probe_of(nvml)
 
     assert [probe.read().state for _ in range(3)] == [
         GpuState.KNOWN,
-        GpuState.UNKNOWN,
+        GpuState.UNKNOWN,  # also when it was opened anew
         GpuState.KNOWN,
     ]
+    assert nvml.open_count == 1
+
+
+def test_a_driver_that_was_replaced_is_opened_anew_at_once() -> None:
+    nvml = StandInNvml([StandInGpu("GPU-a")], init=[None, StandInNvmlError(UNKNOWN), None])
+    probe = probe_of(nvml)
+
+    assert [probe.read().state for _ in range(2)] == [GpuState.KNOWN, GpuState.KNOWN]
+    assert (nvml.inits, nvml.open_count) == (2, 1)
 
 
 def test_memory_that_cannot_be_read_is_unknown() -> None:
-    gpu = StandInGpu("GPU-a", used_bytes=StandInNvmlError(NOT_SUPPORTED))
+    gpu = StandInGpu("GPU-a", used_bytes=StandInNvmlError(NO_PERMISSION))
     nvml = StandInNvml([gpu])
 
     reading = probe_of(nvml).read()
 
     assert reading.state is GpuState.UNKNOWN
-    assert reading.unreadable == ("GPU-a: Not Supported",)
+    assert reading.unreadable == ("GPU-a: Insufficient Permissions",)
     assert nvml.open_count == 0
+
+
+def test_a_gpu_without_memory_of_its_own_has_the_hosts(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text(
+        "MemTotal:       127600748 kB\nMemFree:  1 kB\nMemAvailable:   118566368 kB\n"
+    )
+    gpu = StandInGpu("GPU-a", used_bytes=StandInNvmlError(NOT_SUPPORTED), processes=((7, GIB),))
+
+    reading = GpuProbe(StandInNvml([gpu]), environ={}, root=tmp_path).read()
+
+    total, free = 127600748 * 1024, 118566368 * 1024
+    assert reading.devices == (
+        GpuDevice(0, "GPU-a", "Stand-in GPU", total, total - free, free, of_host=True),
+    )
+    assert reading.processes == {"GPU-a": (GpuProcess(7, GIB),)}
+
+
+@pytest.mark.parametrize("code", [LIBRARY_NOT_FOUND, DRIVER_NOT_LOADED])
+def test_a_gpu_without_its_library_is_unknown(code: int, tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    probe = GpuProbe(StandInNvml(init=StandInNvmlError(code)), environ={}, root=tmp_path)
+    assert probe.read(max_age_s=0).state is GpuState.NONE
+
+    (tmp_path / "dev" / "nvidiactl").touch()
+    (tmp_path / "dev" / "nvidia-uvm").touch()
+    assert probe.read(max_age_s=0).state is GpuState.NONE
+    (tmp_path / "dev" / "nvidia0").touch()
+    reading = probe.read(max_age_s=0)
+
+    assert reading.state is GpuState.UNKNOWN
+    assert "driver capability 'utility'" in reading.reason
 
 
 def test_one_lost_gpu_does_not_hide_the_others() -> None:

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.sampling import GpuSampler
+from tests.helpers.eventually import eventually
+from tests.helpers.loops import turns
 from tests.helpers.stand_in_nvml import GIB, StandInGpu, StandInNvml
 from tests.unit.vram.stepped_time import SteppedTime
 
@@ -40,7 +46,24 @@ async def test_it_reads_at_once_and_twice_a_second_while_somebody_follows() -> N
     await sampled.time.pass_by(10)
 
     assert sampled.heard == [(0.0, GIB), (0.5, 2 * GIB), (1.0, 3 * GIB), (1.5, 3 * GIB)]
-    assert sampled.nvml.open_count == 0
+    assert (sampled.nvml.inits, sampled.nvml.open_count) == (1, 1)
+
+
+async def test_the_driver_is_let_go_when_nobody_needed_a_reading_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("docling_serve.vram.sampling.LET_GO_S", 0.0)
+    sampled = Sampled()
+    sampled.sampler.follow("one")
+    await sampled.time.until(lambda: len(sampled.heard) == 1)
+    await turns(20)
+    assert sampled.nvml.open_count == 1
+
+    sampled.sampler.unfollow("one")
+    await sampled.time.until(lambda: not sampled.sampler.running)
+    await asyncio.to_thread(
+        eventually, lambda: sampled.nvml.open_count == 0, within_s=60, what="NVML is shut down"
+    )
 
 
 async def test_a_look_is_one_reading() -> None:
