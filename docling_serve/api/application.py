@@ -30,7 +30,7 @@ from docling_serve.api import (
 )
 from docling_serve.api.body_limits import BodyLimits
 from docling_serve.api.cors import PagesElsewhere
-from docling_serve.api.dependencies import opens
+from docling_serve.api.dependencies import brings_key
 from docling_serve.api.openapi import describe_with
 from docling_serve.observability.request_fields import RequestFields
 from docling_serve.observability.telemetry import Telemetry
@@ -69,7 +69,7 @@ def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Li
     app.add_middleware(
         BodyLimits,
         settings=settings,
-        is_right_key=functools.partial(opens, settings.api_key),
+        brings_key=functools.partial(brings_key, settings.api_key),
     )
     if settings.log_header_prefix:
         app.add_middleware(RequestFields, prefix=settings.log_header_prefix)

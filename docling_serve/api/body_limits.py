@@ -23,18 +23,18 @@ _CLOSE = {"Connection": "close"}
 
 
 class BodyLimits:
-    """ASGI middleware. ``is_right_key`` says whether a value of ``X-Api-Key`` opens the server."""
+    """ASGI middleware. ``brings_key`` says whether the headers of a request open the server."""
 
     def __init__(
         self,
         app: ASGIApp,
         settings: DoclingServeSettings,
-        is_right_key: Callable[[str | None], bool],
+        brings_key: Callable[[Headers], bool],
     ) -> None:
         self._app = app
         self._uploads = settings.max_upload_size or None
         self._json = settings.max_json_size or None
-        self._is_right_key = is_right_key
+        self._brings_key = brings_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -43,7 +43,7 @@ class BodyLimits:
         headers = Headers(scope=scope)
         limit, name = self._limit(headers)
         refusal: HTTPException | None = None
-        if not self._is_right_key(headers.get("x-api-key")):
+        if not self._brings_key(headers):
             refusal = HTTPException(401, "Unauthorized", _CLOSE)  # upstream C20
         elif limit is not None and _announced(headers) > limit:
             refusal = _too_large(limit, name)

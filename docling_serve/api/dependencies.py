@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Annotated
 
-from fastapi import Depends, Header, HTTPException, Security
+from fastapi import Depends, Header, HTTPException, Request, Security
 from fastapi.requests import HTTPConnection
 from fastapi.security import APIKeyHeader
+from starlette.datastructures import Headers
 
 from docling_serve.api.services import Services
 from docling_serve.engines.base import DEFAULT_TENANT
@@ -24,26 +25,28 @@ async def get_services(connection: HTTPConnection) -> Services:
 
 
 async def require_api_key(
+    request: Request,
     services: Annotated[Services, Depends(get_services)],
-    key: Annotated[str | None, Security(_api_key_header)] = None,
+    _: Annotated[str | None, Security(_api_key_header)] = None,
 ) -> None:
     """Let the request through if no key is configured, or it brings the right one.
 
     Raises:
         HTTPException: 401, with the same body for every reason (upstream C20).
     """
-    if not is_right_key(services, key):
+    if not brings_key(services.settings.api_key, request.headers):
         raise HTTPException(401, "Unauthorized")
 
 
-def is_right_key(services: Services, key: str | None) -> bool:
-    """Whether ``key`` opens the server."""
-    return opens(services.settings.api_key, key)
-
-
-def opens(expected: str, key: str | None) -> bool:
-    """Whether ``key`` is the ``expected`` one; every key is where none is configured."""
-    return not expected or secrets.compare_digest((key or "").encode(), expected.encode())
+def brings_key(expected: str, headers: Headers, *others: str | None) -> bool:
+    """Whether a request with these headers, or one of the ``others``, has the ``expected`` key; it
+    comes as ``X-Api-Key`` or as ``Authorization: Bearer``. Every request does where none is set."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    keys = [headers.get("x-api-key"), token.strip() if scheme.lower() == "bearer" else None]
+    right = [
+        secrets.compare_digest((k or "").encode(), expected.encode()) for k in (*keys, *others)
+    ]
+    return not expected or any(right)
 
 
 async def tenant_id(

@@ -1,7 +1,8 @@
-"""JSON requests that are not held on to while their task runs.
+"""Requests that make a task: what is done to all of them, whatever their route.
 
-FastAPI keeps a request's body, as bytes and as what they were parsed to, until the answer is sent.
-For a synchronous conversion of a document in base64 that is twice its size, for minutes.
+JSON is not held on to while the task runs. FastAPI keeps a request's body, as bytes and as what
+they were parsed to, until the answer is sent. For a synchronous conversion of a document in base64
+that is twice its size, for minutes.
 """
 
 from __future__ import annotations
@@ -9,10 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+
+from docling_serve.api.old_spellings import with_sources
+
+#: Header of an answer with the names of form fields, separated by commas.
+IGNORED_FIELDS = "X-Docling-Ignored-Fields"
+_NAMES = 20
+_NAME_CHARS = 64
 
 _THERE_IS_ONE = b"{}"
 
@@ -31,7 +40,7 @@ class _ForgetfulRequest(Request):
 
     async def json(self) -> Any:
         text, self._text = self._text, b""
-        self._parsed = json.loads(text)
+        self._parsed = with_sources(json.loads(text))
         return self._parsed
 
     def forget(self) -> None:
@@ -41,7 +50,8 @@ class _ForgetfulRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route whose JSON requests can be forgotten."""
+    """A route whose JSON requests can be forgotten, and whose answers name the fields of a form
+    that mean nothing here."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -49,11 +59,21 @@ class JsonRoute(APIRoute):
         async def handle_forgetful(request: Request) -> Response:
             forgetful = _ForgetfulRequest(request.scope, request.receive)
             try:
-                return await handle(forgetful)
+                response = await handle(forgetful)
+                _name_ignored_fields(forgetful, response)
+                return response
             finally:
                 await forgetful.close()  # the uploads of a form are in the task's folder now
 
         return handle_forgetful
+
+
+def _name_ignored_fields(request: Request, response: Response) -> None:
+    names = getattr(request.state, "ignored_fields", ())
+    if names:
+        # Whatever a client calls a field must do for a header, and not make it long.
+        quoted = [quote(name[:_NAME_CHARS], safe="._-[]") for name in names[:_NAMES]]
+        response.headers[IGNORED_FIELDS] = ", ".join(quoted)
 
 
 def forget_body(request: Request) -> None:

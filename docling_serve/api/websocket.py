@@ -14,7 +14,7 @@ from docling_jobkit.orchestrators.base_orchestrator import RedisBackpressureErro
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
-from docling_serve.api.dependencies import ServicesDep, is_right_key, named_tenant
+from docling_serve.api.dependencies import ServicesDep, brings_key, named_tenant
 from docling_serve.api.error_handlers import BUSY, NO_TASK
 from docling_serve.api.task_flow import status_response
 from docling_serve.api.task_models import WebsocketMessage
@@ -46,8 +46,7 @@ async def task_status_ws(
 
     A tenant in the header, where proxies put it, goes before one in the address.
     """
-    key = api_key or websocket.headers.get("X-Api-Key")
-    if not is_right_key(services, key):
+    if not brings_key(services.settings.api_key, websocket.headers, api_key):
         await websocket.send_denial_response(JSONResponse({"detail": _KEY_REQUIRED}, 401))
         return
     await websocket.accept()

@@ -103,6 +103,7 @@ LISTED: dict[str, Listed] = {
         _json(422, {"detail": "unparseable Accept-Docling-Document-Version '999999999999.1.1'"}),
     ),
     "12/10": Listed("B14", _capabilities()),
+    "13/2": Listed("C20", {"status": 200}),
     "15/0": Listed("F57", _too_long()),
 }
 

@@ -39,7 +39,7 @@ def closed(serve: StartServer) -> Iterator[RunningServer]:
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"X-Api-Key": ""}, {"X-Api-Key": "bad"}, {"Authorization": f"Bearer {KEY}"}],
+    [{}, {"X-Api-Key": ""}, {"X-Api-Key": "bad"}, {"Authorization": f"Basic {KEY}"}],
     ids=["missing", "empty", "wrong", "elsewhere"],
 )
 @pytest.mark.parametrize(("method", "path"), ROUTES)

@@ -6,7 +6,6 @@ OpenAPI: ``Body_process_file_*`` and ``Body_Chunk_files_*``).
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from docling.datamodel.service.callbacks import CallbackSpec
@@ -16,9 +15,11 @@ from docling.datamodel.service.requests import TargetName
 from fastapi import UploadFile
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from docling_serve.api.forms.model_form import form_model
 from docling_serve.api.forms.multipart import FormField, Part
+from docling_serve.api.forms.spelling import read_array, read_object
 
 
 def _without_chunker(options: ConvertDocumentsOptions) -> ConvertDocumentsOptions:
@@ -28,24 +29,30 @@ def _without_chunker(options: ConvertDocumentsOptions) -> ConvertDocumentsOption
 
 
 def _callbacks(sent: dict[str, Any]) -> list[CallbackSpec]:
-    """Each value is a URL or the JSON text of a ``CallbackSpec``; empty values are skipped.
+    """Each value is a URL, the JSON text of a ``CallbackSpec``, or a JSON array of such; empty
+    values are skipped.
 
     Raises:
         RequestValidationError: at ``("body", "callbacks")`` (upstream I81).
     """
-    return [_callback(value) for value in sent.get("callbacks", ()) if value.strip()]
+    values = [value for value in sent.get("callbacks", ()) if value.strip()]
+    arrays = [read_array(value) for value in values]
+    return [
+        _callback(item)
+        for value, array in zip(values, arrays, strict=True)
+        for item in ([value] if array is None else array)
+    ]
 
 
-def _callback(value: str) -> CallbackSpec:
+def _callback(value: Any) -> CallbackSpec:
+    spec: Any = value
+    if isinstance(value, str):
+        try:
+            spec = read_object(value)
+        except PydanticCustomError:  # then it is refused unless it is a URL
+            spec = {"url": value.strip()}
     try:
-        spec = json.loads(value)
-    except (ValueError, RecursionError):
-        spec = None
-    try:
-        # What is no JSON object is refused as the URL it then must be.
-        return CallbackSpec.model_validate(
-            spec if isinstance(spec, dict) else {"url": value.strip()}
-        )
+        return CallbackSpec.model_validate(spec)
     except ValidationError as exc:
         errors: list[dict[str, Any]] = [
             {**error, "loc": ("body", "callbacks")} for error in exc.errors(include_url=False)
@@ -68,19 +75,28 @@ def _include_converted_doc(sent: dict[str, Any]) -> bool:
     return bool(sent.get("include_converted_doc", False))
 
 
-FILES = Part({"files": FormField(list[UploadFile])}, _files)
-CONVERT_OPTIONS = form_model(ConvertDocumentsOptions)
+FILES = Part({"files": FormField(list[UploadFile], items_are_whole=True)}, _files)
+CONVERT_OPTIONS = form_model(ConvertDocumentsOptions, whole=["options"])
 CHUNK_CONVERT_OPTIONS = form_model(
-    ConvertDocumentsOptions, "convert_", exclude={"to_formats"}, then=_without_chunker
+    ConvertDocumentsOptions,
+    "convert_",
+    exclude={"to_formats"},
+    then=_without_chunker,
+    whole=["options", "convert_options"],
 )
-HYBRID_CHUNKING = form_model(HybridChunkerOptions, "chunking_", exclude={"chunker"})
-HIERARCHICAL_CHUNKING = form_model(HierarchicalChunkerOptions, "chunking_", exclude={"chunker"})
+HYBRID_CHUNKING = form_model(
+    HybridChunkerOptions, "chunking_", exclude={"chunker"}, whole=["chunking_options"]
+)
+HIERARCHICAL_CHUNKING = form_model(
+    HierarchicalChunkerOptions, "chunking_", exclude={"chunker"}, whole=["chunking_options"]
+)
 CALLBACKS = Part(
     {
         "callbacks": FormField(
             list[str],
             [],
             "Where to report progress: a URL, or a JSON object as in JSON requests.",
+            items_are_whole=True,
         )
     },
     _callbacks,

@@ -15,10 +15,11 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError, WithJsonSchema, WrapValidator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError, PydanticUndefined
+from pydantic_core import PydanticUndefined
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from docling_serve.api.forms.multipart import FormField, Part
+from docling_serve.api.forms.spelling import read_object
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -28,10 +29,14 @@ def form_model(
     prefix: str = "",
     exclude: Collection[str] = (),
     then: Callable[[ModelT], ModelT] = lambda made: made,
+    *,
+    whole: Collection[str] = (),
 ) -> Part[ModelT]:
     """``model`` as form fields named ``prefix + field``; ``then`` has the last word on it.
 
-    Lists are repeated fields and objects are JSON text. An empty value is not set, and so is
+    Lists and objects are spelled as :mod:`docling_serve.api.forms.spelling` reads them. Each field
+    named in ``whole`` is an object with many fields of the model, as a JSON request has them; a
+    field of the form goes before it. An empty value is not set, and so is
     ``null`` for an object. A value equal to the field's default is treated as not sent, so it is
     missing from ``model_fields_set``. Fields in ``exclude`` keep their defaults.
 
@@ -50,12 +55,18 @@ def form_model(
             for name, value in values.items()
             if name in fields and not fields[name].is_unset(value)
         }
+        given = {field: name for name in whole for field in values.get(name, ())}
+        objects = {field: values[name][field] for field, name in given.items()}
         try:
-            return then(model(**sent))
+            return then(model(**{**objects, **sent}))
         except ValidationError as exc:
-            raise RequestValidationError(_under_form_names(exc, prefix)) from exc
+            inside = {field: name for field, name in given.items() if field not in sent}
+            raise RequestValidationError(_under_form_names(exc, prefix, inside)) from exc
 
-    return Part({name: field.form for name, field in fields.items()}, make)
+    known = frozenset(model.model_fields)
+    return Part(
+        {name: field.form for name, field in fields.items()}, make, dict.fromkeys(whole, known)
+    )
 
 
 @dataclass(frozen=True)
@@ -117,23 +128,18 @@ def _parse_object(value: Any, _: ValidatorFunctionWrapHandler) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if text in ("", "null"):
-        return None
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise PydanticCustomError(
-            "json_invalid", "Invalid JSON: {error}", {"error": str(exc)}
-        ) from None
-    if not isinstance(parsed, dict):
-        raise PydanticCustomError("dict_type", "Input should be a valid dictionary")
-    return parsed
+    return None if text in ("", "null", "None") else read_object(text)
 
 
-def _under_form_names(exc: ValidationError, prefix: str) -> list[dict[str, Any]]:
+def _under_form_names(
+    exc: ValidationError, prefix: str, inside: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """``inside`` says in which object of the form a field of the model was, if in any."""
     errors: list[dict[str, Any]] = []
     for error in exc.errors(include_url=False):
         field, *rest = error["loc"] or (None,)
-        loc = ("body",) if field is None else ("body", f"{prefix}{field}", *rest)
-        errors.append({**error, "loc": loc})
+        place: tuple[Any, ...] = () if field is None else (f"{prefix}{field}",)
+        if field in inside:
+            place = (inside[str(field)], field)
+        errors.append({**error, "loc": ("body", *place, *rest)})
     return errors

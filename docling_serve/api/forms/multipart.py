@@ -6,7 +6,7 @@ each request, which takes longer than everything else that the server does with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import UnionType
@@ -15,7 +15,10 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticCustomError
 from starlette.datastructures import FormData
+
+from docling_serve.api.forms.spelling import read_list, read_object
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -26,11 +29,12 @@ REF = "#/components/schemas/{model}"
 @dataclass(frozen=True)
 class FormField:
     """One field of a form. ``default`` is what the form's schema shows, ``...`` where the field is
-    required."""
+    required. ``items_are_whole`` says of a list that each value sent is an item as it is."""
 
     annotation: Any
     default: Any = ...
     description: str | None = None
+    items_are_whole: bool = False
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
@@ -41,10 +45,11 @@ class FormField:
         return _is_list(self.annotation)
 
     def sent(self, name: str, form: FormData) -> Any:
-        """What ``form`` has under ``name``: all values of a list, else the last; None where that is
-        empty, which is the same as not sent."""
+        """What ``form`` has under ``name``: the items of a list, else the last value; None where
+        that is empty, which is the same as not sent."""
         if self._is_list:
-            return form.getlist(name) or None
+            values = form.getlist(name)
+            return (values if self.items_are_whole else read_list(values)) or None
         value = form.get(name)
         return None if value == "" else value
 
@@ -56,10 +61,13 @@ class FormField:
 @dataclass(frozen=True)
 class Part(Generic[T_co]):
     """Some fields of a form, and what their values make. ``make`` gets the validated values of the
-    fields that were sent, by name; it may raise ``RequestValidationError``."""
+    fields that were sent, by name; it may raise ``RequestValidationError``. ``objects`` are fields
+    that the schema does not show, each with the names that mean something in it; ``make`` gets
+    them as dictionaries."""
 
     fields: dict[str, FormField]
     make: Callable[[dict[str, Any]], T_co]
+    objects: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,12 @@ class MultipartForm:
 
     def __init__(self, *parts: Part[Any]) -> None:
         self._fields = {name: field for part in parts for name, field in part.fields.items()}
+        self._objects = {name: keys for part in parts for name, keys in part.objects.items()}
         self._required = [name for name, field in self._fields.items() if field.default is ...]
 
     async def read(self, request: Request) -> SentForm:
-        """Read what ``request`` has sent; fields that the form does not have are ignored.
+        """Read what ``request`` has sent. Fields that the form does not have are ignored; their
+        names are in ``request.state.ignored_fields`` then.
 
         Raises:
             HTTPException: 400, the body is no form.
@@ -89,6 +99,18 @@ class MultipartForm:
         form = await _parse(request)
         values: dict[str, Any] = {}
         errors: list[dict[str, Any]] = []
+        request.state.ignored_fields = [
+            name for name in form if name not in self._fields and name not in self._objects
+        ]
+        for name in self._objects.keys() & form.keys():
+            try:
+                values[name] = _object(form[name])
+            except PydanticCustomError as exc:
+                errors.append(_refused(exc, name))
+                continue
+            request.state.ignored_fields += [
+                f"{name}.{key}" for key in values[name] if key not in self._objects[name]
+            ]
         for name in form:
             known = self._fields.get(name)
             value = None if known is None else known.sent(name, form)
@@ -147,6 +169,15 @@ async def _parse(request: Request) -> FormData:
         raise
     except Exception as exc:
         raise HTTPException(400, "There was an error parsing the body") from exc
+
+
+def _object(sent: Any) -> dict[str, Any]:
+    text = sent.strip() if isinstance(sent, str) else "[]"  # a file is no object
+    return {} if text in ("", "null", "None") else read_object(text)
+
+
+def _refused(exc: PydanticCustomError, name: str) -> dict[str, Any]:
+    return {"type": exc.type, "loc": ("body", name), "msg": exc.message(), "input": None}
 
 
 def _missing(name: str) -> dict[str, Any]:

@@ -194,3 +194,46 @@ async def test_an_age_that_no_clock_has_is_no_fault(tmp_path: Path, age: str, st
     async with rest_server(tmp_path) as server:
         reply = await server.client.get(f"/v1/clear/results?older_then={age}")
     assert reply.status_code == status
+
+
+async def test_form_fields_that_mean_nothing_are_named(tmp_path: Path) -> None:
+    sent = {
+        "do_chunking": "true",
+        "to_formats": "md",
+        "n\u00e4me, x": "x",
+        "options": '{"do_ocr": false, "do_chunk": 1}',
+    }
+    async with rest_server(tmp_path) as server:
+        reply = await server.client.post("/v1/convert/file", files=UPLOAD, data=sent)
+        plain = await server.client.post("/v1/convert/file", files=UPLOAD, data={"do_ocr": "no"})
+    assert reply.status_code == 200
+    assert reply.headers["x-docling-ignored-fields"].split(", ") == [
+        "do_chunking",
+        "n%C3%A4me%2C%20x",
+        "options.do_chunk",
+    ]
+    assert "x-docling-ignored-fields" not in plain.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"X-Api-Key": "secret"}, 200),
+        ({"Authorization": "Bearer secret"}, 200),
+        ({"Authorization": "bearer  secret"}, 200),
+        ({"Authorization": "Bearer secret", "X-Api-Key": "nobody-asked"}, 200),
+        ({"Authorization": "Bearer nobody-asked", "X-Api-Key": "secret"}, 200),
+        ({"Authorization": "Basic secret"}, 401),
+        ({"Authorization": "secret"}, 401),
+        ({"Authorization": "Bearer "}, 401),
+        ({"Authorization": "Bearer wrong", "X-Api-Key": ""}, 401),
+    ],
+    ids=str,
+)
+async def test_the_key_may_come_as_bearer(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    async with rest_server(tmp_path, api_key="secret") as server:
+        sent = await server.client.post("/v1/convert/file", files=UPLOAD, headers=headers)
+        asked = await server.client.get("/v1/tasks", headers=headers)
+    assert (sent.status_code, asked.status_code) == (status, status)

@@ -81,10 +81,106 @@ async def test_lists_are_repeated_fields() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["md,text", '["md", "text"]'])
-async def test_a_list_in_one_field_is_refused(text: str) -> None:
-    (error,) = errors(await post_form(CONVERT, {"to_formats": text}))
-    assert (error["type"], error["loc"]) == ("enum", ["body", "to_formats", 0])
+@pytest.mark.parametrize(
+    "text",
+    ["md,text", " md , text,", '["md", "text"]', "['md', 'text']", "('md', 'text')", ["md,text"]],
+    ids=str,
+)
+async def test_a_list_may_be_in_one_field(text: Any) -> None:
+    assert await sent({"to_formats": text}) == {"to_formats": ["md", "text"]}
+
+
+@pytest.mark.parametrize("text", ["[1,3]", "(1, 3)", "1,3", '["1", "3"]', ["1", "3"]], ids=str)
+async def test_a_range_may_be_in_one_field(text: Any) -> None:
+    assert await sent({"page_range": text}) == {"page_range": [1, 3]}
+
+
+async def test_spellings_of_a_list_may_be_mixed() -> None:
+    fields = {"to_formats": ["md,html", '["text"]', "json"]}
+    assert await sent(fields) == {"to_formats": ["md", "html", "text", "json"]}
+
+
+@pytest.mark.parametrize("text", ["[]", ",", "[ ]"])
+async def test_an_empty_list_is_not_sent(text: str) -> None:
+    assert await sent({"to_formats": text}) == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "kind", "loc"),
+    [
+        ("to_formats", "md,docm", "enum", ["to_formats", 1]),
+        ("to_formats", '["md"', "enum", ["to_formats", 0]),
+        ("to_formats", '[{"a": 1}]', "enum", ["to_formats", 0]),
+        ("ocr_lang", "[1]", "string_type", ["ocr_lang", 0]),
+        ("page_range", "1,2,3", "too_long", ["page_range"]),
+        ("page_range", "3,1", "value_error", ["page_range"]),
+    ],
+)
+async def test_what_is_wrong_in_a_list_is_named(
+    field: str, text: str, kind: str, loc: list[Any]
+) -> None:
+    (error, *_) = errors(await post_form(CONVERT, {field: text}))
+    assert (error["type"], error["loc"]) == (kind, ["body", *loc])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"kind": "plain", "x": true, "y": null}', "{'kind': 'plain', 'x': True, 'y': None}"],
+)
+async def test_an_object_may_be_spelled_as_python_does(text: str) -> None:
+    understood = await sent({"layout_custom_config": text})
+    assert understood == {"layout_custom_config": {"kind": "plain", "x": True, "y": None}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["__import__('os').getcwd()", "{'a': open('/etc/passwd')}", "-" * 20_000 + "1", "{" * 9000],
+    ids=["call", "call inside", "deep", "nested"],
+)
+async def test_only_literals_of_python_are_read(text: str) -> None:
+    (error,) = errors(await post_form(CONVERT, {"layout_custom_config": text}))
+    assert (error["type"], error["loc"]) == ("json_invalid", ["body", "layout_custom_config"])
+
+
+async def test_options_may_come_as_one_object() -> None:
+    options = {"do_ocr": False, "to_formats": ["md", "json"], "page_range": [1, 2]}
+    assert await sent({"options": json.dumps(options)}) == options
+    assert await sent({"options": str(options), "to_formats": "html"}) == {
+        **options,
+        "to_formats": ["html"],
+    }
+    assert await sent({"options": ""}) == await sent({"options": "null"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "loc"),
+    [
+        ({"options": "do_ocr"}, "json_invalid", ["options"]),
+        ({"options": '["do_ocr"]'}, "dict_type", ["options"]),
+        ({"options": '{"to_formats": "md"}'}, "list_type", ["options", "to_formats"]),
+        ({"options": '{"do_ocr": true}', "page_range": "2,1"}, "value_error", ["page_range"]),
+    ],
+    ids=str,
+)
+async def test_errors_in_an_object_of_options_are_located_in_it(
+    fields: dict[str, Any], kind: str, loc: list[Any]
+) -> None:
+    (error,) = errors(await post_form(CONVERT, fields))
+    assert (error["type"], error["loc"]) == (kind, ["body", *loc])
+
+
+async def test_chunk_forms_take_objects_of_options_too() -> None:
+    fields = {
+        "convert_options": '{"do_ocr": false}',
+        "chunking_options": '{"chunker": "hybrid", "max_tokens": 9}',
+        "chunking_merge_peers": "False",
+    }
+    understood = (await post_form(HYBRID, fields)).json()
+    assert understood["options"]["do_ocr"] is False
+    assert understood["chunking"]["max_tokens"] == 9
+    assert understood["chunking"]["merge_peers"] is False
+    (error,) = errors(await post_form(HYBRID, {"chunking_options": '{"max_tokens": "x"}'}))
+    assert error["loc"] == ["body", "chunking_options", "max_tokens"]
 
 
 @pytest.mark.parametrize(
@@ -212,16 +308,17 @@ async def test_chunk_errors_name_the_prefixed_field() -> None:
 
 async def test_callbacks_are_urls_or_objects() -> None:
     spec = {"url": "https://example.org/b", "headers": {"X-A": "1"}, "ca_cert": ""}
-    response = await post_form(
-        CONVERT, {"callbacks": ["https://example.org/a", json.dumps(spec), " "]}
-    )
-    assert response.json()["callbacks"] == [
-        {"url": "https://example.org/a", "headers": {}, "ca_cert": ""},
-        spec,
-    ]
+    first = {"url": "https://example.org/a,b", "headers": {}, "ca_cert": ""}
+    for values in (
+        [first["url"], json.dumps(spec), " "],
+        [first["url"], str(spec)],
+        json.dumps([first["url"], spec]),
+    ):
+        response = await post_form(CONVERT, {"callbacks": values})
+        assert response.json()["callbacks"] == [first, spec]
 
 
-@pytest.mark.parametrize("text", ["nope", "{bad", '["https://example.org"]', '{"url": "nope"}'])
+@pytest.mark.parametrize("text", ["nope", "{bad", '["nope"]', '{"url": "nope"}'])
 async def test_other_callbacks_are_refused(text: str) -> None:
     (error,) = errors(await post_form(CONVERT, {"callbacks": ["https://example.org", text]}))
     assert (error["type"], error["loc"]) == ("url_parsing", ["body", "callbacks"])

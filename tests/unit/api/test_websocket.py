@@ -120,13 +120,13 @@ async def test_without_the_key_the_handshake_is_refused(tmp_path: Path, query: s
         }
 
 
-async def test_key_counts_in_the_query_and_in_the_header(tmp_path: Path) -> None:
+async def test_key_counts_in_the_query_and_in_the_headers(tmp_path: Path) -> None:
     async with rest_server(tmp_path, api_key="secret") as server:
         async with watch(server, "x", "api_key=secret") as socket:
             assert (await socket.next())["message"] == "error"
-        headers = [(b"x-api-key", b"secret")]
-        async with AsgiWebsocket(server.app, "/v1/status/ws/x", headers) as socket:
-            assert (await socket.next())["message"] == "error"
+        for header in ((b"x-api-key", b"secret"), (b"authorization", b"Bearer secret")):
+            async with AsgiWebsocket(server.app, "/v1/status/ws/x", [header]) as socket:
+                assert (await socket.next())["message"] == "error"
 
 
 async def test_any_text_asks_for_an_update(tmp_path: Path) -> None:
