@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 _ROOT = Path(__file__).resolve().parent.parent
-_TEMPLATE = "docling_serve.subprocess_worker.template_preload_plugins"
+_TEMPLATE = "docling_serve.subprocess_worker.child.preload.with_plugins"
 
 _T = TypeVar("_T")
 
@@ -49,7 +49,7 @@ class OcrOnly:
 
     def convert(self, document: Path, options: dict[str, Any]) -> None:
         """Convert ``document`` and throw the reply away."""
-        from docling_serve.jobs import JobSpec, StagedFile, TaskFolder  # noqa: PLC0415
+        from docling_serve.jobs.spec import JobSpec, StagedFile, TaskFolder  # noqa: PLC0415
 
         source = StagedFile(path=str(document), filename=document.name)
         spec = JobSpec(task_id="task", sources=[source], options=options)

@@ -30,8 +30,8 @@ from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.journal import Journal
 from docling_serve.engines.local.rules import LocalRules
-from docling_serve.jobs import JobResult
-from docling_serve.running import RunRequest
+from docling_serve.jobs.run_request import RunRequest
+from docling_serve.jobs.spec import JobResult
 
 _DOCUMENT = b"# One kilobyte\n" + b"x" * 1009
 

@@ -20,14 +20,14 @@ from typing import Any
 
 import yaml
 
-from docling_serve.jobs import TaskFolder
+from docling_serve.jobs.flat_task import stage_task
+from docling_serve.jobs.spec import TaskFolder
 from docling_serve.subprocess_worker import (
     SubprocessWorkerPool,
     WorkerConfig,
     WorkerPoolConfig,
     process_in_subprocess,
 )
-from docling_serve.task_data import stage_task
 
 _EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

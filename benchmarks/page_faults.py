@@ -21,8 +21,11 @@ from pathlib import Path
 
 from benchmarks import inputs
 from benchmarks.forked import OcrOnly, Template
-from docling_serve.subprocess_worker.allocator import give_back_freed_memory, keep_freed_memory
-from docling_serve.subprocess_worker.memory import tree_rss
+from docling_serve.subprocess_worker.child.allocator import (
+    give_back_freed_memory,
+    keep_freed_memory,
+)
+from docling_serve.subprocess_worker.pool.memory import tree_rss
 
 _PAGES = 10
 _SCANS = ("first scan", "second scan")

@@ -8,7 +8,7 @@ import sys
 
 def main() -> None:
     """Run the command line interface."""
-    from docling_serve.cli import app  # noqa: PLC0415 - see above
+    from docling_serve.cli.main import app  # noqa: PLC0415 - see above
 
     app()
 

@@ -18,12 +18,10 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 import docling_serve.settings as shared
-from docling_serve.collector import gc_paused
-from docling_serve.deferred_imports import TABLES, defer
 from docling_serve.errors import ShuttingDown, TaskNotTransferable
-from docling_serve.gate import clear_models, load_models, run_request, unload_external_models
-from docling_serve.jobs import TaskFolder, may_need_models
-from docling_serve.light_imports import leave_out_torch
+from docling_serve.jobs.needs import may_need_models
+from docling_serve.jobs.run_request import RunRequest
+from docling_serve.jobs.spec import TaskFolder
 from docling_serve.observability.logging import configure_logging
 from docling_serve.orchestrator_factory import (
     EngineParts,
@@ -31,11 +29,18 @@ from docling_serve.orchestrator_factory import (
     require_engine,
     set_current_engine,
 )
-from docling_serve.running import RunRequest
-from docling_serve.runtime import Runtime, log_level
+from docling_serve.process.deferred_imports import TABLES, defer
+from docling_serve.process.imports import gc_paused, leave_out_torch
+from docling_serve.process.shutdown import Shutdown
+from docling_serve.running.gate import (
+    clear_models,
+    load_models,
+    run_request,
+    unload_external_models,
+)
+from docling_serve.running.runtime import Runtime, log_level
 from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
 from docling_serve.settings.converter_config import converter_config
-from docling_serve.shutdown import Shutdown
 from docling_serve.storage import KeptScratch, Scratch
 from docling_serve.subprocess_worker import share_worker_pool
 from docling_serve.vram.mode import decide_mode
@@ -67,7 +72,7 @@ async def process_task_with_vram_management(orchestrator: Engine, task: Task) ->
         TaskFailed: the task ended without a result; the failure says why.
         TaskNotTransferable: something of it is not plain data, or it has no documents.
     """
-    from docling_serve.task_data import TASK_FIELDS, stage_task  # noqa: PLC0415 - imports docling
+    from docling_serve.jobs.flat_task import TASK_FIELDS, stage_task  # noqa: PLC0415 - imports docling
 
     if not task.sources:
         raise TaskNotTransferable("sources", "the task has no documents")
@@ -171,7 +176,7 @@ def _build(runtime: Runtime) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
     from docling_serve.api.services import Services  # noqa: PLC0415
-    from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules  # noqa: PLC0415
+    from docling_serve.callbacks.delivery import CallbackDelivery, CallbackRules  # noqa: PLC0415
     from docling_serve.engines.local.journal import Journal  # noqa: PLC0415
 
     settings = runtime.settings

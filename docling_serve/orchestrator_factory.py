@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from docling_serve.engines.local.journal import Journal
     from docling_serve.engines.ray.engine import RayEngine
     from docling_serve.engines.rq.engine import RqEngine
-    from docling_serve.jobs import JobResult
-    from docling_serve.running import Gate, RunRequest
+    from docling_serve.jobs.run_request import Gate, RunRequest
+    from docling_serve.jobs.spec import JobResult
 
     Engine = LocalEngine | RqEngine | RayEngine
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from docling_serve.errors import DoclingServeError
-from docling_serve.guardian import Guardian
+from docling_serve.process.guardian import Guardian
 
 _log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 from benchmarks.statistics import Spread, spread
-from docling_serve.jobs import JobResult, JobSpec, TaskFolder
+from docling_serve.jobs.spec import JobResult, JobSpec, TaskFolder
 from docling_serve.subprocess_worker import SubprocessWorkerPool, WorkerConfig, WorkerPoolConfig
-from docling_serve.subprocess_worker.channel import WorkerChannel
-from docling_serve.subprocess_worker.child import ChildArguments, main
-from docling_serve.subprocess_worker.containment import contain
-from docling_serve.subprocess_worker.messages import Done, Ready, Run, Started
-from docling_serve.subprocess_worker.starter import ChildMain, Starter
+from docling_serve.subprocess_worker.child.containment import contain
+from docling_serve.subprocess_worker.child.main import ChildArguments, main
+from docling_serve.subprocess_worker.pool.starter import ChildMain, Starter
+from docling_serve.subprocess_worker.protocol.channel import WorkerChannel
+from docling_serve.subprocess_worker.protocol.messages import Done, Ready, Run, Started
 
 _STARTS = 20
 _TRIPS = 500

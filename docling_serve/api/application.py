@@ -34,9 +34,9 @@ from docling_serve.api.dependencies import brings_key
 from docling_serve.api.openapi import describe_with
 from docling_serve.observability.request_fields import RequestFields
 from docling_serve.observability.telemetry import Telemetry
+from docling_serve.observability.versions import component_versions
 from docling_serve.policy import ServicePolicy
 from docling_serve.settings import DoclingServeSettings
-from docling_serve.versions import component_versions
 
 _log = logging.getLogger(__name__)
 

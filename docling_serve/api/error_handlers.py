@@ -31,7 +31,7 @@ from docling_serve.errors import (
     TaskNotTransferable,
     disk_is_full,
 )
-from docling_serve.rendering import public_failure
+from docling_serve.jobs.rendering import public_failure
 
 _log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Any
 from docling.datamodel.service.responses import HealthCheckResponse, ReadinessResponse
 from fastapi import APIRouter, HTTPException
 
+from docling_serve.api.capabilities import CapabilitiesResponse, capabilities
 from docling_serve.api.dependencies import ServicesDep
 from docling_serve.api.services import Services
-from docling_serve.capabilities import CapabilitiesResponse, capabilities
-from docling_serve.versions import component_versions
+from docling_serve.observability.versions import component_versions
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import psutil
 from fastapi import APIRouter, Depends, HTTPException
 
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep
-from docling_serve.control_group import read_number, read_table
+from docling_serve.process.control_group import read_number, read_table
 
 _MIB = 1024 * 1024
 _TOP_TYPES = 20  # upstream B18

@@ -30,7 +30,7 @@ from pydantic import BaseModel
 from docling_serve.api.base64_source import base64_loc, write_base64_source
 from docling_serve.api.document_version import parse_document_version_header
 from docling_serve.api.services import Services
-from docling_serve.callback_address import AddressRefused, require_allowed
+from docling_serve.callbacks.address import AddressRefused, require_allowed
 from docling_serve.engines.base import Source, Submission, Upload
 from docling_serve.policy import PolicyViolation
 

@@ -25,7 +25,7 @@ from docling_serve.api.task_models import (
 )
 from docling_serve.engines.base import Capacity, Submission, TaskView
 from docling_serve.errors import Failure
-from docling_serve.rendering import public_failure, render_failure
+from docling_serve.jobs.rendering import public_failure, render_failure
 
 #: A result up to this size is sent from memory.
 _SMALL_BYTES = 64 * 1024

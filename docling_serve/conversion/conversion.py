@@ -42,7 +42,7 @@ from docling_serve.conversion.failures import (
 )
 from docling_serve.conversion.input_limits import InputLimits
 from docling_serve.conversion.model_sets import ConverterStats
-from docling_serve.conversion.page_slices import adaptation, dump_slice, page_counts, page_range
+from docling_serve.conversion.parts import adaptation, page_counts, page_range
 from docling_serve.conversion.reports import (
     CallbackRelay,
     OnCallbackDue,
@@ -50,7 +50,9 @@ from docling_serve.conversion.reports import (
     ProgressTracker,
 )
 from docling_serve.errors import TaskFailed
-from docling_serve.jobs import (
+from docling_serve.internals.docling_pages import dump_slice
+from docling_serve.jobs.rendering import JSON, Rendered, pack, render
+from docling_serve.jobs.spec import (
     CountPages,
     JobResult,
     JobSpec,
@@ -60,7 +62,6 @@ from docling_serve.jobs import (
     StagedFile,
     TaskFolder,
 )
-from docling_serve.rendering import JSON, Rendered, pack, render
 
 if TYPE_CHECKING:
     from docling.datamodel.document import ConversionResult

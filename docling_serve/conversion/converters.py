@@ -34,8 +34,8 @@ from docling_jobkit.convert.manager import DoclingConverterManager
 
 from docling_serve.conversion.guarded_backends import guarded
 from docling_serve.conversion.input_limits import InputLimits
-from docling_serve.conversion.model_sets import ConverterStats, Key, ModelSet, ModelSets
-from docling_serve.conversion.shared_pipelines import Blueprint, Obtain
+from docling_serve.conversion.model_sets import ConverterStats, ModelSet, ModelSets
+from docling_serve.internals.docling_pipelines import Blueprint, Key, Obtain
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from docling_serve.conversion.failures import DocumentFailed, document_failure, 
 from docling_serve.conversion.input_limits import InputLimits, OverLimit, check_archive
 from docling_serve.conversion.pdf_access import needs_password
 from docling_serve.conversion.reports import ProgressTracker
-from docling_serve.jobs import RemoteUrl, StagedFile, TaskFolder
+from docling_serve.jobs.spec import RemoteUrl, StagedFile, TaskFolder
 
 
 class ConvertAll(Protocol):

@@ -22,8 +22,8 @@ from docling.models.factories import (
 
 import docling_serve.conversion.conversion  # noqa: F401 - imported for its imports
 from docling_serve.conversion.converters import default_format_options
-from docling_serve.conversion.devices import answer_for_rapidocr, torch_build
-from docling_serve.deferred_imports import TORCH, is_loaded, load
+from docling_serve.internals.docling_devices import answer_for_rapidocr, torch_build
+from docling_serve.process.deferred_imports import TORCH, is_loaded, load
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 from pydantic import ConfigDict
 
+from docling_serve.conversion.document_limits import DocumentLimits
 from docling_serve.conversion.pdf_access import page_sizes
-from docling_serve.document_limits import DocumentLimits
 
 #: What everybody may unpack to, however small it was packed: text in office files packs well.
 _ALWAYS_ALLOWED_BYTES = 64 * 1024 * 1024

@@ -2,7 +2,7 @@
 
 A request needs some models; together they are its *model set*. Sets are kept, least recently used
 ones going first, and a model that two sets need is there once. What is needed is told apart by
-*keys*: tuples that hold everything a model was made from, compared by ``==``.
+*keys*: they hold everything a model was made from, and are compared by ``==``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-Key = tuple[Any, ...]
 Model = TypeVar("Model")
 
 # One load at a time in a process, as docling does it: loading through transformers is not safe
@@ -33,20 +32,20 @@ class ConverterStats:
 class ModelSet:
     """The models of one selection, as far as they are loaded. Filled by :class:`ModelSets`."""
 
-    def __init__(self, keys: Sequence[Key]) -> None:
+    def __init__(self, keys: Sequence[object]) -> None:
         self.keys = list(keys)
-        self._models: list[tuple[Key, Any]] = []
+        self._models: list[tuple[object, Any]] = []
         #: Whether one of them holds weights.
         self.weighs = False
 
     def __len__(self) -> int:
         return len(self._models)
 
-    def find(self, key: Key) -> Any:
+    def find(self, key: object) -> Any:
         """The model of ``key``, or None."""
         return next((model for known, model in self._models if known == key), None)
 
-    def add(self, key: Key, model: Any) -> None:
+    def add(self, key: object, model: Any) -> None:
         """Hold ``model`` from now on."""
         self._models.append((key, model))
 
@@ -75,7 +74,7 @@ class ModelSets:
         with self._lock:
             return any(model_set.weighs for model_set in self._alive)
 
-    def open(self, keys: Sequence[Key]) -> ModelSet:
+    def open(self, keys: Sequence[object]) -> ModelSet:
         """The set of a request that needs ``keys``; the caller holds it while it uses its models.
 
         A new set takes over what loaded sets have of it. Then the least recently used sets go,
@@ -99,7 +98,7 @@ class ModelSets:
             self._make_room(max(self._limit - 1, 0))
             return opened
 
-    def model(self, model_set: ModelSet, key: Key, load: Callable[[], Model]) -> Model:
+    def model(self, model_set: ModelSet, key: object, load: Callable[[], Model]) -> Model:
         """The model of ``key``, loaded unless a live set has it; ``model_set`` holds it then."""
         with self._lock:
             model = self._take(model_set, key)
@@ -129,11 +128,11 @@ class ModelSets:
     def _make_room(self, count: int) -> None:
         del self._kept[: max(len(self._kept) - count, 0)]
 
-    def _add(self, model_set: ModelSet, key: Key, model: Any) -> None:
+    def _add(self, model_set: ModelSet, key: object, model: Any) -> None:
         model_set.add(key, model)
         model_set.weighs = model_set.weighs or self._weighs(model)
 
-    def _take(self, model_set: ModelSet, key: Key) -> Any:
+    def _take(self, model_set: ModelSet, key: object) -> Any:
         model = model_set.find(key)
         if model is None:
             model = self._find(key)
@@ -141,7 +140,7 @@ class ModelSets:
                 self._add(model_set, key, model)
         return model
 
-    def _find(self, key: Key) -> Any:
+    def _find(self, key: object) -> Any:
         return next(
             (model for live in self._alive if (model := live.find(key)) is not None),
             None,

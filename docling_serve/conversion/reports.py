@@ -12,7 +12,7 @@ from docling.datamodel.progress import (
 )
 
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobProgress
+from docling_serve.jobs.spec import JobProgress
 
 OnProgress = Callable[[JobProgress], None]
 OnCallbackDue = Callable[[dict[str, Any]], None]

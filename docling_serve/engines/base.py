@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from typing_extensions import Self
 
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobProgress, JobResult
+from docling_serve.jobs.spec import JobProgress, JobResult
 
 #: File systems allow 255; endings such as ".chunks.jsonl" come on top.
 _UNREAD_STATES = 64

@@ -10,7 +10,7 @@ from docling.datamodel.service.callbacks import ProgressTaskCompleted
 
 from docling_serve.engines.base import TaskView
 from docling_serve.errors import Failure
-from docling_serve.rendering import public_failure
+from docling_serve.jobs.rendering import public_failure
 
 
 def ended_event(failure: Failure | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from docling_serve.document_limits import DocumentLimits
+from docling_serve.conversion.document_limits import DocumentLimits
 from docling_serve.settings import ArtifactStorageBackend, DoclingServeSettings
 from docling_serve.settings.conversion import ConversionSettings
 from docling_serve.settings.presets import PresetSettings

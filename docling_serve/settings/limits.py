@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from docling_serve.document_limits import DocumentLimits
+from docling_serve.conversion.document_limits import DocumentLimits
 
 from .types import NameList
 

@@ -1,22 +1,22 @@
 """Conversion in worker processes: the only part of the server that starts and stops them."""
 
-from docling_serve.shared_weights import preload_models_mmap
-from docling_serve.subprocess_worker.config import (
-    StartMethod,
-    WorkerConfig,
-    WorkerPoolConfig,
-    threads_per_worker,
-)
-from docling_serve.subprocess_worker.metrics import SubprocessMetrics
-from docling_serve.subprocess_worker.pool import (
+from docling_serve.process.shared_weights import preload_models_mmap
+from docling_serve.subprocess_worker.pool.metrics import SubprocessMetrics
+from docling_serve.subprocess_worker.pool.pool import (
     SubprocessWorkerPool,
     close_worker_pool,
     get_worker_pool,
     share_worker_pool,
 )
-from docling_serve.subprocess_worker.runner import PoolRunner, process_in_subprocess
-from docling_serve.subprocess_worker.snapshot import PoolSnapshot, WorkerSnapshot
-from docling_serve.subprocess_worker.states import StopReason, WorkerState
+from docling_serve.subprocess_worker.pool.runner import PoolRunner, process_in_subprocess
+from docling_serve.subprocess_worker.pool.snapshot import PoolSnapshot, WorkerSnapshot
+from docling_serve.subprocess_worker.pool.states import StopReason, WorkerState
+from docling_serve.subprocess_worker.protocol.config import (
+    StartMethod,
+    WorkerConfig,
+    WorkerPoolConfig,
+    threads_per_worker,
+)
 
 __all__ = [
     "PoolRunner",

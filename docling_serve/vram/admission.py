@@ -1,7 +1,7 @@
 """Starting workers only into GPU memory that is really free.
 
-:class:`VramAdmission` is the pool's :class:`~docling_serve.subprocess_worker.admission.Admission`
-on NVIDIA GPUs. While jobs wait, one loop reads the driver, lets ``admission_rules`` decide, and
+:class:`VramAdmission` implements the pool's ``Admission`` protocol on NVIDIA GPUs. While jobs wait,
+one loop reads the driver, lets ``admission_rules`` decide, and
 acts: books memory, or asks neighbours to unload. While workers run, the sampler's readings say
 what they really take, and the next of their kind is judged by that.
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from docling_serve.subprocess_worker.admission import (
+from docling_serve.subprocess_worker.pool.admission import (
     AdmissionCounters,
     DeviceUse,
     Grant,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from docling_serve.subprocess_worker.admission import DeviceUse, Grant
+from docling_serve.subprocess_worker.pool.admission import DeviceUse, Grant
 from docling_serve.vram.admission_rules import DeviceView
 from docling_serve.vram.readings import GpuDevice, GpuReading
 

@@ -17,7 +17,7 @@ import pytest
 
 from docling_serve.errors import CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY
 from docling_serve.subprocess_worker import StartMethod, SubprocessWorkerPool
-from docling_serve.subprocess_worker.poison import REFUSED
+from docling_serve.subprocess_worker.pool.losses import REFUSED
 from tests.helpers import scriptable_child
 from tests.helpers.loops import ON_BOTH_LOOPS, ON_UVLOOP, until
 from tests.helpers.pools import ScriptedJob, open_pool

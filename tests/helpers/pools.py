@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from docling_serve.errors import Failure, TaskFailed
-from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
-from docling_serve.running import Listeners
+from docling_serve.jobs.run_request import Listeners
+from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
 from docling_serve.subprocess_worker import SubprocessWorkerPool, WorkerPoolConfig
-from docling_serve.subprocess_worker.memory import DeviceMemory
-from docling_serve.subprocess_worker.starter import ChildMain, Starter
-from docling_serve.subprocess_worker.stopping import Rung
+from docling_serve.subprocess_worker.pool.memory import DeviceMemory
+from docling_serve.subprocess_worker.pool.starter import ChildMain, Starter
+from docling_serve.subprocess_worker.pool.stopping import Rung
 from tests.helpers import scriptable_child
 from tests.helpers.loops import until
 from tests.helpers.process_ends import has_ended

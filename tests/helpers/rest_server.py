@@ -20,10 +20,10 @@ from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.lines import QueueLimits
 from docling_serve.engines.local.rules import LocalRules
 from docling_serve.errors import Failure, TaskFailed
-from docling_serve.jobs import JobResult, JobSpec
+from docling_serve.jobs.run_request import RunRequest
+from docling_serve.jobs.spec import JobResult, JobSpec
 from docling_serve.ocr_only.options import FullPageLayoutOptions
 from docling_serve.policy import Registry, ServicePolicy
-from docling_serve.running import RunRequest
 from docling_serve.settings import DoclingServeSettings
 
 STORAGES = ("s3", "azure_blob", "google_cloud_storage", "google_drive")

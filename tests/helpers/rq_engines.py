@@ -25,9 +25,9 @@ from rq.job import Job, JobStatus
 from rq.results import Result
 
 from docling_serve.engines.base import OnCallback, Submission, Upload
-from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.engine import RqEngine
 from docling_serve.engines.rq.reaper import ReaperTimes
+from docling_serve.internals import jobkit_rq
 from docling_serve.settings import DoclingServeSettings
 from tests.helpers.loops import PATIENCE_S
 from tests.helpers.rest_server import settings_of
@@ -95,7 +95,7 @@ class JobkitWorker:
 
     def __init__(self, url: str, settings: DoclingServeSettings) -> None:
         self.redis: redis.Redis = redis.Redis.from_url(url)
-        self.config = wire.orchestrator_config(settings)
+        self.config = jobkit_rq.orchestrator_config(settings)
 
     def __enter__(self) -> JobkitWorker:
         return self
@@ -118,7 +118,7 @@ class JobkitWorker:
 
     def succeed(self, task_id: str, packed: bytes | None = None, *, silently: bool = False) -> None:
         """Store a result; tell of it, unless ``silently``."""
-        key = wire.result_key(self.config, task_id)
+        key = jobkit_rq.result_key(self.config, task_id)
         self.redis.setex(key, 100, packed or packed_result())
         if not silently:
             self.tell(task_id, "success", result_key=key)

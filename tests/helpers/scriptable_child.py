@@ -36,12 +36,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from docling_serve.jobs import JobProgress, JobResult, TaskFolder
-from docling_serve.subprocess_worker.channel import WorkerChannel
-from docling_serve.subprocess_worker.child import ChildArguments
-from docling_serve.subprocess_worker.containment import contain
-from docling_serve.subprocess_worker.log_pipe import redirect_output
-from docling_serve.subprocess_worker.messages import (
+from docling_serve.jobs.spec import JobProgress, JobResult, TaskFolder
+from docling_serve.subprocess_worker.child.containment import contain
+from docling_serve.subprocess_worker.child.main import ChildArguments
+from docling_serve.subprocess_worker.protocol.channel import WorkerChannel
+from docling_serve.subprocess_worker.protocol.log_pipe import redirect_output
+from docling_serve.subprocess_worker.protocol.messages import (
     HEADER,
     MAX_FRAME_BYTES,
     CallbackDue,

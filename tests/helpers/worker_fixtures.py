@@ -10,7 +10,7 @@ from multiprocessing import forkserver, resource_tracker
 import psutil
 import pytest
 
-from docling_serve.subprocess_worker.fork_server import running, stop
+from docling_serve.internals.fork_server import running, stop
 from tests.helpers.process_ends import descendants
 
 

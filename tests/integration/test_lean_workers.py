@@ -24,11 +24,11 @@ DOCUMENTS = ("notes.md", "letter.docx", "page.html", "scan.png", "scan.pdf")
 WHAT_IS_OFFERED = """
 import json, sys
 late = sys.argv[1] == "late"
-from docling_serve.deferred_imports import TORCH, is_loaded, load
+from docling_serve.process.deferred_imports import TORCH, is_loaded, load
 if not late:
     for library in TORCH:
         __import__(library)
-from docling_serve.subprocess_worker.importing import import_for_conversions
+from docling_serve.subprocess_worker.child.importing import import_for_conversions
 import_for_conversions(allow_external_plugins=True)
 assert is_loaded("torch") is not late, "torch is imported when it is used"
 if late:
@@ -77,13 +77,13 @@ print(json.dumps({
 WHAT_IS_CONVERTED = """
 import json, sys, tempfile
 from pathlib import Path
-from docling_serve.deferred_imports import is_loaded
-from docling_serve.subprocess_worker.importing import import_for_conversions
+from docling_serve.process.deferred_imports import is_loaded
+from docling_serve.subprocess_worker.child.importing import import_for_conversions
 import_for_conversions(allow_external_plugins=True, preload_torch=sys.argv[1] == "first")
 from docling_serve.conversion.conversion import Conversion
 from docling_serve.settings.converter_config import converter_config
 from docling_serve.errors import TaskFailed
-from docling_serve.jobs import JobSpec, StagedFile, TaskFolder
+from docling_serve.jobs.spec import JobSpec, StagedFile, TaskFolder
 from docling_serve.settings import DoclingServeSettings
 conversion = Conversion(converter_config(DoclingServeSettings()))
 made = {}

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.reaper import ReaperTimes
+from docling_serve.internals import jobkit_rq
 from tests.conftest import KEEP_WORKERS, StartServer
 from tests.helpers.api import document, missing_phrases, upload
 from tests.helpers.documents import scanned_pdf
@@ -192,7 +192,7 @@ def test_a_fetched_result_is_forgotten(
         eventually(
             lambda: not client.exists(f"rq:job:{task}"), within_s=30, what="the document is gone"
         )
-        assert 0 < client.ttl(wire.metadata_key(task)) <= 300
+        assert 0 < client.ttl(jobkit_rq.metadata_key(task)) <= 300
 
 
 # ---- things that go wrong ---------------------------------------------------------------------
@@ -270,7 +270,7 @@ async def test_a_killed_worker_costs_one_job(
         had[lost].kill()
         assert has_ended(conversion), "its conversion process ends with it"
         with JobkitWorker(redis_server.url, rq_settings(redis_server.url)) as look:
-            look.redis.delete(wire.heartbeat_key(look.config, lost))
+            look.redis.delete(jobkit_rq.heartbeat_key(look.config, lost))
         view = await engine.wait_finished(lost, TENANT, 60)
         assert view.failure is not None
         assert view.failure.details["reason"] == "worker_lost"

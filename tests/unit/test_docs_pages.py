@@ -10,8 +10,8 @@ import pytest
 
 from docling_serve.engines.local.states import TRANSITIONS as TASK_MOVES
 from docling_serve.settings import DoclingServeSettings, UvicornSettings, env_names
-from docling_serve.subprocess_worker.states import TRANSITIONS as WORKER_MOVES
-from docling_serve.subprocess_worker.states import StopReason
+from docling_serve.subprocess_worker.pool.states import TRANSITIONS as WORKER_MOVES
+from docling_serve.subprocess_worker.pool.states import StopReason
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

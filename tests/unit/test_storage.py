@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from docling_serve.guardian import Guardian
+from docling_serve.process.guardian import Guardian
 from docling_serve.storage import FolderInUse, KeptScratch, Scratch, require_free
 from tests.helpers.process_ends import ROOT, has_ended, python
 
@@ -212,7 +212,7 @@ def test_code_outside_the_server_gets_a_folder_too(tmp_path: Path, configured: b
 KEEPER = """
 import sys, signal
 from pathlib import Path
-from docling_serve.guardian import Guardian
+from docling_serve.process.guardian import Guardian
 from docling_serve.storage import KeptScratch
 guardian = Guardian()
 scratch = KeptScratch(Path(sys.argv[1]), guardian)

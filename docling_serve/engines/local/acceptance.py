@@ -23,7 +23,7 @@ from docling_serve.engines.local.lines import Lines
 from docling_serve.engines.local.staging import Deployment, Staged, size_of, stage
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import KeyReused
-from docling_serve.jobs import TaskFolder
+from docling_serve.jobs.spec import TaskFolder
 
 
 class Acceptance:

@@ -24,8 +24,8 @@ from docling_serve.engines.local.states import SETTLED, TRANSITIONS, TaskState
 from docling_serve.engines.local.task_record import TaskRecord, moment
 from docling_serve.engines.task_end import log_end
 from docling_serve.errors import BY_SHUTDOWN, SHUT_DOWN, Failure
-from docling_serve.jobs import JobProgress, JobResult
-from docling_serve.running import Gate, Listeners, RunRequest
+from docling_serve.jobs.run_request import Gate, Listeners, RunRequest
+from docling_serve.jobs.spec import JobProgress, JobResult
 
 _log = logging.getLogger(__name__)
 

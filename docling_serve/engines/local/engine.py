@@ -43,7 +43,7 @@ from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.engines.local.upkeep import Upkeep
 from docling_serve.engines.task_end import ended_event
 from docling_serve.errors import CANCELLED, DELETED, SHUT_DOWN, Failure, ShuttingDown
-from docling_serve.running import Gate
+from docling_serve.jobs.run_request import Gate
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from docling_serve.errors import (
     TaskFailed,
     disk_is_full,
 )
-from docling_serve.jobs import JobResult
+from docling_serve.jobs.spec import JobResult
 
 _log = logging.getLogger(__name__)
 

@@ -27,7 +27,8 @@ from docling_serve.engines.local.staging import Deployment
 from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobSpec, TaskFolder, may_need_models
+from docling_serve.jobs.needs import may_need_models
+from docling_serve.jobs.spec import JobSpec, TaskFolder
 
 _log = logging.getLogger(__name__)
 

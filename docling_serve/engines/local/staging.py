@@ -10,7 +10,8 @@ from docling.datamodel.service.sources import FileSource, HttpSource
 
 from docling_serve.engines.base import Source, Submission, Upload, plain
 from docling_serve.engines.local.disk import Disk
-from docling_serve.jobs import JobSpec, TaskFolder, display_name, may_need_models
+from docling_serve.jobs.needs import may_need_models
+from docling_serve.jobs.spec import JobSpec, TaskFolder, display_name
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def size_of(submission: Submission) -> int:
 def _stage_source(
     source: Source, index: int, folder: TaskFolder, disk: Disk, digests: list[str]
 ) -> dict[str, Any]:
-    """The source in the fields of one of :data:`docling_serve.jobs.JobSource`."""
+    """The source in the fields of one of :data:`docling_serve.jobs.spec.JobSource`."""
     if isinstance(source, Upload):
         path = folder.input(index)
         digests.append(disk.copy(source.file, path).digest)

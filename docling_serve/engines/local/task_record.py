@@ -18,8 +18,8 @@ from docling_serve.engines.base import Watch
 from docling_serve.engines.local.journal import TaskRow
 from docling_serve.engines.local.states import SETTLED, TaskState
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder
-from docling_serve.rendering import public_failure
+from docling_serve.jobs.rendering import public_failure
+from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
 
 _STATUS_AT_END = {TaskState.SUCCESS: TaskStatus.SUCCESS, TaskState.FAILURE: TaskStatus.FAILURE}
 

@@ -20,7 +20,7 @@ from docling_jobkit.orchestrators.ray.redis_helper import RedisStateManager
 
 from docling_serve.engines.base import TaskView
 from docling_serve.errors import Failure
-from docling_serve.rendering import public_failure
+from docling_serve.jobs.rendering import public_failure
 
 _TASK = "task:"
 

@@ -15,8 +15,8 @@ from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.datamodel.task import Task, validate_task
 
 from docling_serve.engines.base import Reply, Source, Submission, Upload
-from docling_serve.jobs import display_name
-from docling_serve.rendering import render
+from docling_serve.jobs.rendering import render
+from docling_serve.jobs.spec import display_name
 
 
 def task_of(submission: Submission, allow_external_plugins: bool) -> Task:

@@ -36,13 +36,13 @@ from docling_serve.engines.base import (
 from docling_serve.engines.redis.jobkit_tasks import rendered, task_of
 from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
-from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.engines.rq.metrics import RqCollector
 from docling_serve.engines.rq.reaper import Reaper, ReaperTimes
 from docling_serve.engines.rq.store import StoredTask, TaskStore
 from docling_serve.engines.task_end import ended_event, log_ended_view
 from docling_serve.errors import CANCELLED, Failure
+from docling_serve.internals import jobkit_rq
 from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         on_callback: OnCallback = lambda *_: None,
         reaper_times: ReaperTimes | None = None,
     ) -> None:
-        super().__init__(wire.orchestrator_config(settings))
+        super().__init__(jobkit_rq.orchestrator_config(settings))
         # A connection that Redis has closed since looks usable until it is used once.
         self._async_redis_conn.set_retry(Retry(NoBackoff(), 1))
         self._single_use_results = settings.single_use_results
@@ -79,7 +79,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
             self._async_redis_conn,
             self.config.sub_channel,
             self._watches,
-            wire.TaskUpdate.model_validate_json,
+            jobkit_rq.TaskUpdate.model_validate_json,
             self._on_update,
         )
         self._reaper = Reaper(
@@ -125,7 +125,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         if packed is None:
             return None
         return await asyncio.to_thread(
-            lambda: rendered(wire.unpacked(packed), stored.document_version)
+            lambda: rendered(jobkit_rq.unpacked(packed), stored.document_version)
         )
 
     async def cancel(self, task_id: str, tenant: str, failure: Failure) -> TaskView:
@@ -184,7 +184,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
 
     # ---- what workers tell ------------------------------------------------------------------
 
-    async def _on_update(self, update: wire.TaskUpdate) -> None:
+    async def _on_update(self, update: jobkit_rq.TaskUpdate) -> None:
         if update.task_status is TaskStatus.FAILURE and update.failure is None:
             # A worker of another make: its reason is in this message and nowhere else.
             message = update.error_message or "Internal processing error."
@@ -267,12 +267,12 @@ class RqEngine(TasksInRedis, RQOrchestrator):
 
     def _call_back(self, task_id: str, data: dict[str, Any], failure: Failure) -> None:
         """Tell the callbacks of a task that no worker ends."""
-        callbacks = wire.callbacks_of(data)
+        callbacks = jobkit_rq.callbacks_of(data)
         if callbacks:
             self._on_callback(task_id, callbacks, ended_event(failure))
 
     async def _publish_failure(self, task_id: str, failure: Failure) -> None:
-        update = wire.TaskUpdate(
+        update = jobkit_rq.TaskUpdate(
             task_id=task_id,
             task_status=TaskStatus.FAILURE,
             error_message=failure.message,
@@ -297,7 +297,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
     async def task_result(self, task_id: str) -> DoclingTaskResult | None:
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             packed = await self._store.packed_result(task_id)
-        return await asyncio.to_thread(wire.unpacked, packed) if packed else None
+        return await asyncio.to_thread(jobkit_rq.unpacked, packed) if packed else None
 
     async def delete_task(self, task_id: str) -> None:
         """Forget a task, whoever's it is; one that runs is cancelled first."""

@@ -15,8 +15,8 @@ from rq import Queue, SimpleWorker
 from rq.command import parse_payload
 from rq.job import Job
 
-from docling_serve.engines.rq import wire
 from docling_serve.errors import CANCELLED, Failure, TaskFailed
+from docling_serve.internals import jobkit_rq
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class JobTaker(SimpleWorker):
         self._host.stop_task(CANCELLED, task_id)
 
     def handle_payload(self, message: dict[str, Any]) -> None:
-        if parse_payload(message).get("command") == wire.CLEAR_COMMAND:
+        if parse_payload(message).get("command") == jobkit_rq.CLEAR_COMMAND:
             self._host.clear()
         else:
             super().handle_payload(message)  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from rq.results import Result
 from rq.utils import as_text
 from rq.worker import SimpleWorker
 
-from docling_serve.engines.rq import wire
+from docling_serve.internals import jobkit_rq
 
 
 class Jobs:
@@ -42,7 +42,7 @@ class Jobs:
     def put(self, task: Task) -> None:
         """Queue a task, with its documents and keys in the clear."""
         self._filled.enqueue(
-            wire.JOB_FUNCTION,
+            jobkit_rq.JOB_FUNCTION,
             kwargs={"task_data": dump_model_with_secrets(task, serialize_as_any=True)},
             job_id=task.task_id,
             job_timeout=self._config.job_timeout,
@@ -94,9 +94,9 @@ class Jobs:
         for queue in self._queues:
             for key in worker_registration.get_keys(queue=queue):
                 name = as_text(key).removeprefix(SimpleWorker.redis_worker_namespace_prefix)
-                send_command(self._redis, name, wire.CLEAR_COMMAND)
+                send_command(self._redis, name, jobkit_rq.CLEAR_COMMAND)
         # Workers of another make know a job for it, which reaches one of them.
-        self._filled.enqueue(wire.CLEAR_FUNCTION, description="clear converters")
+        self._filled.enqueue(jobkit_rq.CLEAR_FUNCTION, description="clear converters")
 
     def _without_data(self, task_id: str) -> Job | None:
         """A handle of a job; fetching it the usual way transfers its documents too."""

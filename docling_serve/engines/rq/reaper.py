@@ -13,7 +13,7 @@ from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 from rq import Queue
 
-from docling_serve.engines.rq.wire import heartbeat_key
+from docling_serve.internals.jobkit_rq import heartbeat_key
 
 _log = logging.getLogger(__name__)
 

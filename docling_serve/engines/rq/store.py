@@ -23,11 +23,11 @@ from rq.job import Job
 from rq.utils import utcparse
 
 from docling_serve.engines.base import DEFAULT_TENANT, FINISHED, TaskView
-from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobProgress, JobResult
-from docling_serve.rendering import public_failure
+from docling_serve.internals import jobkit_rq
+from docling_serve.jobs.rendering import public_failure
+from docling_serve.jobs.spec import JobProgress, JobResult
 
 #: States of an RQ job; whatever is not here has failed.
 _STATUS_OF_JOB = {
@@ -128,16 +128,16 @@ class TaskStore:
     async def read(self, task_id: str) -> StoredTask | None:
         """The task as it is now; None when there is none, or it was deleted."""
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(wire.metadata_key(task_id))
-            pipe.hgetall(wire.detail_key(task_id))
-            pipe.exists(wire.result_key(self._config, task_id))
+            pipe.get(jobkit_rq.metadata_key(task_id))
+            pipe.hgetall(jobkit_rq.detail_key(task_id))
+            pipe.exists(jobkit_rq.result_key(self._config, task_id))
             pipe.hmget(Job.key_for(task_id), *_JOB_FIELDS)
             raw, detail, has_result, job = await pipe.execute()
         known = {key.decode(): value for key, value in detail.items()}
-        if wire.DELETED in known:
+        if jobkit_rq.DELETED in known:
             return None
         fields = [value.decode() if value else None for value in job]
-        has_outcome = bool(has_result) or wire.FAILURE in known
+        has_outcome = bool(has_result) or jobkit_rq.FAILURE in known
         if raw is None and not has_outcome and fields[0] not in _UNFINISHED:
             return None  # it was fetched and has expired; RQ's own record may stay longer
         waits = fields[0] in _UNFINISHED
@@ -155,7 +155,11 @@ class TaskStore:
         job: list[str | None],
     ) -> StoredTask:
         job_status, queue, ended_at, worker = job
-        failure = wire.load_failure(detail[wire.FAILURE]) if wire.FAILURE in detail else None
+        failure = (
+            jobkit_rq.load_failure(detail[jobkit_rq.FAILURE])
+            if jobkit_rq.FAILURE in detail
+            else None
+        )
         if failure is None and not has_result:
             status, failure = _status_without_outcome(metadata, job_status)
         else:
@@ -169,9 +173,9 @@ class TaskStore:
             position=await self._position(task_id, str(queue)) if waits else None,
             queue=queue if job_status else None,
             worker=worker or None,
-            ended_at=_ended_at(metadata, detail.get(wire.ENDED_AT), ended_at),
-            progress=_parsed(JobProgress, detail.get(wire.PROGRESS)),
-            result=_parsed(JobResult, detail.get(wire.RESULT)),
+            ended_at=_ended_at(metadata, detail.get(jobkit_rq.ENDED_AT), ended_at),
+            progress=_parsed(JobProgress, detail.get(jobkit_rq.PROGRESS)),
+            result=_parsed(JobResult, detail.get(jobkit_rq.RESULT)),
             failure=failure,
         )
 
@@ -183,12 +187,12 @@ class TaskStore:
 
     async def forget_metadata(self, task_id: str) -> None:
         """The task did not come to be queued."""
-        await self._redis.delete(wire.metadata_key(task_id))
+        await self._redis.delete(jobkit_rq.metadata_key(task_id))
 
     async def fail(self, task_id: str, failure: Failure) -> bool:
         """End a task for good; False if somebody else has said before why it failed."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            wire.note_failure(pipe, self._config, task_id, failure)
+            jobkit_rq.note_failure(pipe, self._config, task_id, failure)
             first, *_ = await pipe.execute()
         return bool(first)
 
@@ -206,14 +210,14 @@ class TaskStore:
         """Let a task go that a client has fetched: its job, documents included, now, all else in
         ``within_s`` seconds. Later calls change nothing."""
         task_id = stored.task_id
-        detail = wire.detail_key(task_id)
-        if not await self._redis.hsetnx(detail, wire.FETCHED, "1"):
+        detail = jobkit_rq.detail_key(task_id)
+        if not await self._redis.hsetnx(detail, jobkit_rq.FETCHED, "1"):
             return
         ttl_s = max(1, within_s)
         # Servers of another make have the metadata to go by once the job is gone.
         await self._put_metadata(task_id, _closed(stored), ttl_s)
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.expire(wire.result_key(self._config, task_id), ttl_s)
+            pipe.expire(jobkit_rq.result_key(self._config, task_id), ttl_s)
             pipe.expire(detail, ttl_s)
             await pipe.execute()
         await asyncio.to_thread(self._jobs.delete, task_id)
@@ -223,18 +227,20 @@ class TaskStore:
         task_id = stored.task_id
         await asyncio.to_thread(self._jobs.delete, task_id)
         await self._redis.delete(
-            wire.metadata_key(task_id),
-            wire.detail_key(task_id),
-            wire.result_key(self._config, task_id),
+            jobkit_rq.metadata_key(task_id),
+            jobkit_rq.detail_key(task_id),
+            jobkit_rq.result_key(self._config, task_id),
         )
 
     async def mark_deleted(self, task_id: str) -> None:
         """Hide a task that a worker still has; that worker removes the rest when it lets go."""
-        key = wire.detail_key(task_id)
+        key = jobkit_rq.detail_key(task_id)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(key, wire.DELETED, "1")
-            pipe.expire(key, wire.detail_ttl_s(self._config))
-            pipe.delete(wire.metadata_key(task_id), wire.result_key(self._config, task_id))
+            pipe.hset(key, jobkit_rq.DELETED, "1")
+            pipe.expire(key, jobkit_rq.detail_ttl_s(self._config))
+            pipe.delete(
+                jobkit_rq.metadata_key(task_id), jobkit_rq.result_key(self._config, task_id)
+            )
             await pipe.execute()
 
     async def close_metadata(self, stored: StoredTask) -> None:
@@ -243,19 +249,19 @@ class TaskStore:
 
     async def packed_result(self, task_id: str) -> bytes | None:
         """The result as a worker stored it."""
-        packed: Any = await self._redis.get(wire.result_key(self._config, task_id))
+        packed: Any = await self._redis.get(jobkit_rq.result_key(self._config, task_id))
         return bytes(packed) if packed is not None else None
 
     async def all_ids(self) -> AsyncIterator[str]:
         """Every task that has metadata."""
-        async for key in self._redis.scan_iter(match=wire.all_metadata_keys(), count=500):
-            yield wire.task_id_of(key.decode())
+        async for key in self._redis.scan_iter(match=jobkit_rq.all_metadata_keys(), count=500):
+            yield jobkit_rq.task_id_of(key.decode())
 
     async def _put_metadata(
         self, task_id: str, data: dict[str, Any], ttl_s: int | None = None
     ) -> None:
         await self._redis.set(
-            wire.metadata_key(task_id), json.dumps(data), ex=ttl_s or self._config.results_ttl
+            jobkit_rq.metadata_key(task_id), json.dumps(data), ex=ttl_s or self._config.results_ttl
         )
 
     async def _metadata_of_job(self, task_id: str, *, keep: bool) -> dict[str, Any] | None:

@@ -27,8 +27,7 @@ from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
-from docling_serve.engines.callbacks import CallbackDelivery, CallbackRules
-from docling_serve.engines.rq import wire
+from docling_serve.callbacks.delivery import CallbackDelivery, CallbackRules
 from docling_serve.engines.rq.job_taker import JobTaker
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.engines.rq.loop_thread import LoopThread
@@ -40,8 +39,9 @@ from docling_serve.engines.rq.worker_tasks import (
 )
 from docling_serve.engines.task_end import log_end
 from docling_serve.errors import SHUT_DOWN, Failure, TaskFailed
-from docling_serve.guardian import Guardian
-from docling_serve.running import Gate, Runner
+from docling_serve.internals import jobkit_rq
+from docling_serve.jobs.run_request import Gate, Runner
+from docling_serve.process.guardian import Guardian
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.settings.converter_config import converter_config, presigned_config
 from docling_serve.storage import Scratch
@@ -72,7 +72,7 @@ class RqWorkerProcess:
     def __init__(self, settings: DoclingServeSettings, parts: WorkerParts) -> None:
         self._settings = settings
         self._parts = parts
-        self._config = wire.orchestrator_config(settings)
+        self._config = jobkit_rq.orchestrator_config(settings)
         self._stopping = threading.Event()
         self._loop = LoopThread()
         self._redis: Redis = RQOrchestrator.make_rq_queue(self._config)[0]
@@ -169,12 +169,12 @@ class RqWorkerProcess:
 
     def after_job(self, task_id: str) -> None:
         """Remove what RQ's last words have brought back of a task that somebody was done with."""
-        detail = wire.detail_key(task_id)
-        fetched, deleted = self._redis.hmget(detail, wire.FETCHED, wire.DELETED)
+        detail = jobkit_rq.detail_key(task_id)
+        fetched, deleted = self._redis.hmget(detail, jobkit_rq.FETCHED, jobkit_rq.DELETED)
         if fetched or deleted:
             self._jobs.delete(task_id)
         if deleted:
-            self._redis.delete(detail, wire.result_key(self._config, task_id))
+            self._redis.delete(detail, jobkit_rq.result_key(self._config, task_id))
 
     def begin_shutdown(self) -> None:
         """Take no more jobs; the one that runs has ``shutdown_grace`` seconds. Signal-safe."""

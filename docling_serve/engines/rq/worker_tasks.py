@@ -21,13 +21,14 @@ from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
-from docling_serve.engines.callbacks import CallbackDelivery
-from docling_serve.engines.rq import wire
+from docling_serve.callbacks.delivery import CallbackDelivery
 from docling_serve.engines.task_end import ended_event
 from docling_serve.errors import DISK_FULL, SHUT_DOWN, Failure, TaskFailed, disk_is_full
-from docling_serve.jobs import JobProgress, JobResult, JobSpec, TaskFolder, may_need_models
-from docling_serve.running import Gate, Listeners, RunRequest
-from docling_serve.task_data import stage_task
+from docling_serve.internals import jobkit_rq
+from docling_serve.jobs.flat_task import stage_task
+from docling_serve.jobs.needs import may_need_models
+from docling_serve.jobs.run_request import Gate, Listeners, RunRequest
+from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class TaskRunner:
 
     async def _run(self, task_id: str, task_data: dict[str, Any]) -> str:
         await _insist(lambda: self._refuse_if_ended(task_id))
-        begun = wire.TaskUpdate(task_id=task_id, task_status=TaskStatus.STARTED)
+        begun = jobkit_rq.TaskUpdate(task_id=task_id, task_status=TaskStatus.STARTED)
         await _insist(lambda: self._publish(begun))
         folder = TaskFolder.create(self._setup.folders, task_id)
         try:
@@ -129,7 +130,7 @@ class TaskRunner:
             light = not await asyncio.to_thread(may_need_models, spec, folder)
             latest = _Latest()
             voice = asyncio.create_task(self._tell_progress(task_id, latest))
-            callbacks = wire.callbacks_of(task_data)
+            callbacks = jobkit_rq.callbacks_of(task_data)
             listeners = Listeners(
                 on_progress=latest.put, on_callback=partial(self.relay, task_id, callbacks)
             )
@@ -147,22 +148,22 @@ class TaskRunner:
 
     async def _refuse_if_ended(self, task_id: str) -> None:
         """Somebody else may have ended the task: it was cancelled, or this worker given up."""
-        text = await self._redis.hget(wire.detail_key(task_id), wire.FAILURE)
+        text = await self._redis.hget(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE)
         if text is not None:
-            raise TaskFailed(wire.load_failure(text))
+            raise TaskFailed(jobkit_rq.load_failure(text))
 
     async def _beat(self, task_id: str) -> None:
         """Show that the task has a worker, and see whether it still needs one."""
         liveness = self._setup.liveness
-        key = wire.heartbeat_key(self._setup.config, task_id)
+        key = jobkit_rq.heartbeat_key(self._setup.config, task_id)
         while True:
             try:
                 async with self._pulse.pipeline(transaction=False) as pipe:
                     pipe.set(key, "1", ex=liveness.expires_s)
-                    pipe.hget(wire.detail_key(task_id), wire.FAILURE)
+                    pipe.hget(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE)
                     _, ended = await pipe.execute()
                 if ended is not None:
-                    self.stop(wire.load_failure(ended))
+                    self.stop(jobkit_rq.load_failure(ended))
             except (RedisError, OSError) as exc:
                 _log.warning("task %s: no sign of life could be given: %s", task_id, exc)
             await asyncio.sleep(liveness.beat_every_s)
@@ -170,11 +171,11 @@ class TaskRunner:
     async def _tell_progress(self, task_id: str, latest: _Latest) -> None:
         while True:
             progress = await latest.get()
-            key = wire.detail_key(task_id)
+            key = jobkit_rq.detail_key(task_id)
             with suppress(RedisError, OSError):  # it is for information only
-                await self._redis.hset(key, wire.PROGRESS, progress.model_dump_json())
-                await self._redis.expire(key, wire.detail_ttl_s(self._setup.config))
-                update = wire.TaskUpdate(
+                await self._redis.hset(key, jobkit_rq.PROGRESS, progress.model_dump_json())
+                await self._redis.expire(key, jobkit_rq.detail_ttl_s(self._setup.config))
+                update = jobkit_rq.TaskUpdate(
                     task_id=task_id, task_status=TaskStatus.STARTED, progress=progress
                 )
                 await self._publish(update)
@@ -182,22 +183,22 @@ class TaskRunner:
 
     async def _succeed(self, task_id: str, result: JobResult, packed: bytes) -> str:
         config = self._setup.config
-        key = wire.result_key(config, task_id)
+        key = jobkit_rq.result_key(config, task_id)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(key, packed, ex=config.results_ttl)
-            wire.note_counts(pipe, config, task_id, result)
+            jobkit_rq.note_counts(pipe, config, task_id, result)
             await pipe.execute()
         await self._publish(
-            wire.TaskUpdate(task_id=task_id, task_status=TaskStatus.SUCCESS, result_key=key)
+            jobkit_rq.TaskUpdate(task_id=task_id, task_status=TaskStatus.SUCCESS, result_key=key)
         )
         return key
 
     async def _fail(self, task_id: str, failure: Failure) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:
-            wire.note_failure(pipe, self._setup.config, task_id, failure)
+            jobkit_rq.note_failure(pipe, self._setup.config, task_id, failure)
             await pipe.execute()
         await self._publish(
-            wire.TaskUpdate(
+            jobkit_rq.TaskUpdate(
                 task_id=task_id,
                 task_status=TaskStatus.FAILURE,
                 error_message=failure.message,
@@ -209,11 +210,11 @@ class TaskRunner:
         self, task_id: str, task_data: dict[str, Any], failure: Failure | None = None
     ) -> None:
         """The task's callbacks hear of its end."""
-        callbacks = wire.callbacks_of(task_data)
+        callbacks = jobkit_rq.callbacks_of(task_data)
         if callbacks:
             self.relay(task_id, callbacks, ended_event(failure))
 
-    async def _publish(self, update: wire.TaskUpdate) -> None:
+    async def _publish(self, update: jobkit_rq.TaskUpdate) -> None:
         await self._redis.publish(self._setup.config.sub_channel, update.model_dump_json())
 
     def relay(self, task_id: str, callbacks: list[CallbackSpec], payload: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from httpx_sse import ServerSentEvent
 
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobProgress
+from docling_serve.jobs.spec import JobProgress
 from tests.helpers.asgi_stream import AsgiStream
 from tests.helpers.rest_server import RestServer, rest_server
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from docling_serve.jobs import JobProgress
+from docling_serve.jobs.spec import JobProgress
 from tests.helpers.asgi_websocket import AsgiWebsocket
 from tests.helpers.rest_server import RestServer, rest_server
 

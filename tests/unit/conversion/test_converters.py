@@ -17,7 +17,7 @@ from docling_serve.conversion.conversion import Conversion
 from docling_serve.conversion.converters import ConverterManager, Converters, default_format_options
 from docling_serve.conversion.model_sets import ConverterStats
 from docling_serve.errors import TaskFailed
-from docling_serve.jobs import JobSpec, StagedFile, TaskFolder
+from docling_serve.jobs.spec import JobSpec, StagedFile, TaskFolder
 from tests.helpers.documents import blank_pdf
 
 NO_WEIGHTS: dict[str, Any] = {

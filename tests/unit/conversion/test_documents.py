@@ -15,7 +15,7 @@ from docling.document_converter import DocumentConverter
 from docling_serve.conversion.documents import converted
 from docling_serve.conversion.input_limits import InputLimits
 from docling_serve.conversion.reports import ProgressTracker
-from docling_serve.jobs import RemoteUrl, StagedFile, TaskFolder
+from docling_serve.jobs.spec import RemoteUrl, StagedFile, TaskFolder
 
 LIMITS = InputLimits(max_unpacked_size=7, max_unpack_ratio=200)
 ADDRESS = RemoteUrl(url="https://example.com/a")

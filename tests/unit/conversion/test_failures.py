@@ -20,7 +20,7 @@ from docling_serve.conversion.failures import (
     safe_text,
 )
 from docling_serve.errors import CUDA_OUT_OF_MEMORY, TOO_LARGE, Failure, TaskNotTransferable
-from docling_serve.rendering import public_failure
+from docling_serve.jobs.rendering import public_failure
 
 HEAD = "/home/server/private/models"
 

@@ -21,8 +21,8 @@ from docling_serve.engines.local.journal import Journal
 from docling_serve.engines.local.rules import LocalRules
 from docling_serve.engines.local.staging import Deployment
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobResult, TaskFolder
-from docling_serve.running import RunRequest
+from docling_serve.jobs.run_request import RunRequest
+from docling_serve.jobs.spec import JobResult, TaskFolder
 from tests.helpers.loops import PATIENCE_S, turns
 
 REPLY = b"the reply"

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 # docling's own table factory needs torch (one of its engines does), so it is not asked here.
 KINDS = """
-from docling_serve.light_imports import leave_out_torch
+from docling_serve.process.imports import leave_out_torch
 leave_out_torch()
 import docling_serve.ocr_only
 from docling.models.factories import get_layout_factory

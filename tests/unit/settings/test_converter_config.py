@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from docling_serve.document_limits import DocumentLimits
+from docling_serve.conversion.document_limits import DocumentLimits
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.settings.converter_config import converter_config
 

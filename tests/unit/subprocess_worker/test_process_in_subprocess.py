@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from docling_serve.errors import TaskNotTransferable, TaskTimedOut
-from docling_serve.jobs import JobResult, TaskFolder
+from docling_serve.jobs.spec import JobResult, TaskFolder
 from docling_serve.subprocess_worker import (
     WorkerPoolConfig,
     close_worker_pool,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from docling_serve.subprocess_worker.admission import Grant, Waiting
+from docling_serve.subprocess_worker.pool.admission import Grant, Waiting
 from docling_serve.vram.admission import DEFAULT_RESERVE_BYTES, VramAdmission
 from docling_serve.vram.neighbours import UnloadReport, unload_external_models
 from docling_serve.vram.nvml import GpuProbe

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from docling_serve.subprocess_worker.admission import Admission, Grant, Waiting
+from docling_serve.subprocess_worker.pool.admission import Admission, Grant, Waiting
 from docling_serve.vram.admission import UNKNOWN_GRACE_S, VramAdmission
 from docling_serve.vram.nvml import GpuProbe
 from tests.helpers.loops import turns

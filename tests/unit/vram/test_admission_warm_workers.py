@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docling_serve.subprocess_worker.admission import Grant
+from docling_serve.subprocess_worker.pool.admission import Grant
 from tests.helpers.stand_in_nvml import (
     GIB,
     UNKNOWN,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from docling_serve.subprocess_worker.admission import DeviceUse, Grant
+from docling_serve.subprocess_worker.pool.admission import DeviceUse, Grant
 from docling_serve.vram.ledger import Holding, Ledger
 from docling_serve.vram.readings import GpuDevice, GpuProcess, GpuReading, GpuState
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from docling_serve.callbacks.outbox import Delivery
 from docling_serve.engines.local.journal.records import (
     IllegalMove,
     JournalUnusable,
@@ -19,9 +20,8 @@ from docling_serve.engines.local.journal.records import (
 from docling_serve.engines.local.journal.schema import migrate
 from docling_serve.engines.local.journal.writer import JournalWriter
 from docling_serve.engines.local.states import JOURNALED, MAY_COME_FROM, TaskState
-from docling_serve.engines.outbox import Delivery
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobResult
+from docling_serve.jobs.spec import JobResult
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import DoclingServeError, Failure
-from docling_serve.jobs import JobResult
+from docling_serve.jobs.spec import JobResult
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
 from docling_serve.engines.base import DEFAULT_TENANT, Upload, plain
 from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
-from docling_serve.jobs import JobProgress, JobSpec, StagedFile
+from docling_serve.jobs.spec import JobProgress, JobSpec, StagedFile
 from tests.helpers.loops import PATIENCE_S, turns
 from tests.unit.engines.hand_runner import (
     REPLY,

@@ -10,8 +10,8 @@ from docling.datamodel.service.targets import ZipTarget
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
-from docling_serve.jobs import JobResult
-from docling_serve.running import RunRequest
+from docling_serve.jobs.run_request import RunRequest
+from docling_serve.jobs.spec import JobResult
 from tests.helpers.loops import turns
 from tests.unit.engines.hand_runner import (
     HandRunner,

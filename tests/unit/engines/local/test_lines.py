@@ -9,7 +9,7 @@ from docling_serve.engines.local.journal import TaskRow
 from docling_serve.engines.local.lines import Line, Lines, QueueLimits
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import QueueFull
-from docling_serve.jobs import TaskFolder
+from docling_serve.jobs.spec import TaskFolder
 
 
 def record(name: str, tenant: str = "a", *, light: bool = False, size: int = 0) -> TaskRecord:

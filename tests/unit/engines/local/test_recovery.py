@@ -16,7 +16,7 @@ from docling_serve.engines.base import DEFAULT_TENANT, TaskView
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.recovery import FILES_GONE, LOST
 from docling_serve.errors import SHUT_DOWN, Failure, ShuttingDown, TaskFailed
-from docling_serve.jobs import MergeSlices, TaskFolder
+from docling_serve.jobs.spec import MergeSlices, TaskFolder
 from tests.helpers.loops import turns, until
 from tests.unit.engines.hand_runner import REPLY, HandRunner, finished, left_in, submission, submit
 from tests.unit.engines.kept_server import assert_sound, image, kept_server

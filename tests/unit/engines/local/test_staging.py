@@ -15,7 +15,7 @@ from docling_jobkit.datamodel.chunking import HierarchicalChunkerOptions
 from docling_serve.engines.base import Upload
 from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.staging import Deployment, stage
-from docling_serve.jobs import ConnectorSource, JobSpec, RemoteUrl, StagedFile, TaskFolder
+from docling_serve.jobs.spec import ConnectorSource, JobSpec, RemoteUrl, StagedFile, TaskFolder
 from tests.unit.engines.hand_runner import submission
 
 

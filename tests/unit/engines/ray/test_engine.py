@@ -31,7 +31,7 @@ from docling_jobkit.orchestrators.ray.models import TaskUpdate  # noqa: E402
 from docling_serve.engines.ray.config import orchestrator_config, setting_of  # noqa: E402
 from docling_serve.engines.ray.engine import RayEngine, _nothing_more  # noqa: E402
 from docling_serve.engines.redis.updates import UpdateListener  # noqa: E402
-from docling_serve.engines.rq.wire import unpacked  # noqa: E402
+from docling_serve.internals.jobkit_rq import unpacked  # noqa: E402
 
 CAUSE = Failure("policy", "Nobody waits for it.")
 

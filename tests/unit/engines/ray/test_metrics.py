@@ -16,7 +16,7 @@ from tests.helpers.rq_engines import TENANT, markdown, packed_result
 require_ray()
 
 from docling_serve.engines.ray.engine import RayEngine  # noqa: E402
-from docling_serve.engines.rq.wire import unpacked  # noqa: E402
+from docling_serve.internals.jobkit_rq import unpacked  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestrator
 
 from docling_serve.engines.base import Submission
-from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.engine import RqEngine
 from docling_serve.errors import ShuttingDown
+from docling_serve.internals import jobkit_rq
 from tests.helpers.rq_engines import (
     TENANT,
     JobkitWorker,
@@ -81,7 +81,7 @@ async def test_documents_are_in_redis_once(redis_url: str, worker: JobkitWorker)
         task_id = (await engine.submit(markdown("# Only once"))).task_id
     text = base64.b64encode(b"# Only once")
     assert text in worker.stored_job(task_id)
-    metadata = worker.redis.get(wire.metadata_key(task_id))
+    metadata = worker.redis.get(jobkit_rq.metadata_key(task_id))
     assert isinstance(metadata, bytes)
     assert text not in metadata
 
@@ -102,7 +102,7 @@ async def test_another_tenant_sees_nothing(redis_url: str) -> None:
 async def test_jobkits_gateway_knows_our_task_and_we_know_its(
     redis_url: str, worker: JobkitWorker
 ) -> None:
-    theirs = RQOrchestrator(wire.orchestrator_config(rq_settings(redis_url)))
+    theirs = RQOrchestrator(jobkit_rq.orchestrator_config(rq_settings(redis_url)))
     async with gateway(redis_url) as ours:
         task_id = (await ours.submit(markdown())).task_id
         assert (await theirs.task_status(task_id)).task_status == "pending"
@@ -129,9 +129,9 @@ async def test_a_task_whose_metadata_expired_is_read_from_its_job(
 ) -> None:
     async with gateway(redis_url) as engine:
         before = await engine.submit(markdown(tenant="acme"))
-        worker.redis.delete(wire.metadata_key(before.task_id))
+        worker.redis.delete(jobkit_rq.metadata_key(before.task_id))
         assert await engine.view(before.task_id, "acme") == before
-        again = worker.redis.get(wire.metadata_key(before.task_id))
+        again = worker.redis.get(jobkit_rq.metadata_key(before.task_id))
         assert isinstance(again, bytes)
         assert "sources" not in json.loads(again)
 
@@ -241,7 +241,7 @@ async def test_a_fetched_result_goes_after_its_delay(redis_url: str, worker: Job
         task_id = (await engine.submit(markdown())).task_id
         worker.succeed(worker.take())
         await engine.on_result_fetched(task_id)
-        keys = [wire.metadata_key(task_id), wire.result_key(worker.config, task_id)]
+        keys = [jobkit_rq.metadata_key(task_id), jobkit_rq.result_key(worker.config, task_id)]
         assert all(0 < worker.redis.ttl(key) <= 50 for key in keys)
         assert not worker.redis.exists(f"rq:job:{task_id}"), "the document is gone at once"
         assert await engine.reply(task_id) is not None
@@ -257,7 +257,9 @@ async def test_what_rq_brings_back_of_an_expired_task_is_not_a_task(
     async with gateway(redis_url) as engine:
         task_id = (await engine.submit(markdown())).task_id
         worker.succeed(worker.take())
-        worker.redis.delete(wire.metadata_key(task_id), wire.result_key(worker.config, task_id))
+        worker.redis.delete(
+            jobkit_rq.metadata_key(task_id), jobkit_rq.result_key(worker.config, task_id)
+        )
         assert worker.redis.exists(f"rq:job:{task_id}")
         with pytest.raises(TaskNotFoundError):
             await engine.view(task_id)
@@ -268,7 +270,7 @@ async def test_results_may_be_kept(redis_url: str, worker: JobkitWorker) -> None
         task_id = (await engine.submit(markdown())).task_id
         worker.succeed(worker.take())
         await engine.on_result_fetched(task_id)
-        assert worker.redis.ttl(wire.result_key(worker.config, task_id)) > 50
+        assert worker.redis.ttl(jobkit_rq.result_key(worker.config, task_id)) > 50
 
 
 async def test_clearing_removes_finished_tasks_of_every_gateway(

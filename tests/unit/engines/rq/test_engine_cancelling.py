@@ -10,8 +10,8 @@ from docling_jobkit.orchestrators.base_orchestrator import (
     TaskNotFoundError,
 )
 
-from docling_serve.engines.rq import wire
 from docling_serve.errors import CANCELLED
+from docling_serve.internals import jobkit_rq
 from tests.helpers.rq_engines import (
     TENANT,
     JobkitWorker,
@@ -90,7 +90,7 @@ async def test_a_task_that_a_worker_takes_while_it_is_deleted(
         waiting = await engine._find(task_id, TENANT)
         worker.take()
         assert (await engine._delete(waiting)).failure == CANCELLED
-        assert worker.redis.hexists(wire.detail_key(task_id), wire.FAILURE), "so it stops"
+        assert worker.redis.hexists(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE), "so it stops"
         worker.succeed(task_id)
         with pytest.raises(TaskNotFoundError):
             await engine.view(task_id)
@@ -101,7 +101,7 @@ async def test_a_task_of_which_only_rqs_last_words_are_left(
 ) -> None:
     async with gateway(redis_url) as engine:
         task_id = (await engine.submit(markdown())).task_id
-        worker.redis.delete(wire.metadata_key(task_id), f"rq:job:{task_id}")
+        worker.redis.delete(jobkit_rq.metadata_key(task_id), f"rq:job:{task_id}")
         worker.redis.hset(f"rq:job:{task_id}", mapping={"status": "started", "origin": "x"})
         with pytest.raises(TaskNotFoundError):
             await engine.view(task_id)
@@ -123,6 +123,6 @@ async def test_every_worker_is_asked_to_clear(redis_url: str, worker: JobkitWork
     async with gateway(redis_url) as engine:
         worker.redis.sadd("rq:workers:convert", "rq:worker:one")
         (told,) = await heard(redis_url, "rq:pubsub:one", engine.clear_converters)
-        assert json.loads(told) == {"command": wire.CLEAR_COMMAND}
+        assert json.loads(told) == {"command": jobkit_rq.CLEAR_COMMAND}
         (job_id,) = worker.redis.lrange("rq:queue:convert", 0, -1)
-        assert worker.job(job_id.decode()).func_name == wire.CLEAR_FUNCTION
+        assert worker.job(job_id.decode()).func_name == jobkit_rq.CLEAR_FUNCTION

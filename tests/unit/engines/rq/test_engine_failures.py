@@ -10,11 +10,11 @@ from docling_jobkit.orchestrators.base_orchestrator import (
     RedisBackpressureError,
 )
 
-from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.engine import WORKER_LOST
 from docling_serve.engines.rq.reaper import ReaperTimes
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobProgress
+from docling_serve.internals import jobkit_rq
+from docling_serve.jobs.spec import JobProgress
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import (
     TENANT,
@@ -39,7 +39,7 @@ async def test_what_jobkits_worker_says_of_a_failure_is_kept(
         task_id = (await here.submit(markdown())).task_id
         worker.fail(worker.take(), "Source document could not be reached.")
         failed = await here.wait_finished(task_id, TENANT, 60)
-        await until(lambda: worker.redis.hexists(wire.detail_key(task_id), wire.FAILURE))
+        await until(lambda: worker.redis.hexists(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE))
     async with gateway(redis_url) as later:
         assert (await later.view(task_id)).failure == Failure(
             "internal", "Source document could not be reached."
@@ -53,9 +53,9 @@ async def test_what_our_worker_says_of_a_failure_is_kept(
     async with gateway(redis_url) as engine:
         task_id = (await engine.submit(markdown())).task_id
         progress = JobProgress(phase="process", completed_pages=2)
-        detail = wire.detail_key(task_id)
-        worker.redis.hset(detail, wire.FAILURE, wire.dump_failure(ASKED))
-        worker.redis.hset(detail, wire.PROGRESS, progress.model_dump_json())
+        detail = jobkit_rq.detail_key(task_id)
+        worker.redis.hset(detail, jobkit_rq.FAILURE, jobkit_rq.dump_failure(ASKED))
+        worker.redis.hset(detail, jobkit_rq.PROGRESS, progress.model_dump_json())
         view = await engine.view(task_id)
         assert (view.status, view.failure, view.progress) == ("failure", ASKED, progress)
 
@@ -75,7 +75,7 @@ async def test_the_task_of_a_lost_worker_ends(redis_url: str, worker: JobkitWork
     times = ReaperTimes(look_every_s=0.01, missing_for_s=0.0)
     async with gateway(redis_url) as here, gateway(redis_url, times):
         task_id = (await here.submit(markdown())).task_id
-        alive = wire.heartbeat_key(worker.config, task_id)
+        alive = jobkit_rq.heartbeat_key(worker.config, task_id)
         worker.redis.set(alive, "1")
         worker.take()
         waiting = asyncio.ensure_future(here.wait_finished(task_id, TENANT, 60))
@@ -117,7 +117,7 @@ async def test_a_worker_lost_after_its_work_has_done_it(
     async with gateway(redis_url, times) as engine:
         task_id = (await engine.submit(markdown())).task_id
         # The result before the job is seen as started: its worker shows no sign of life.
-        worker.redis.set(wire.result_key(worker.config, task_id), packed_result())
+        worker.redis.set(jobkit_rq.result_key(worker.config, task_id), packed_result())
         job = worker.job(worker.take())
         await until(lambda: job.id not in job.started_job_registry.get_job_ids())
         assert job.get_status() == "finished"

@@ -9,8 +9,8 @@ import pytest
 import redis.asyncio
 from rq import Queue
 
-from docling_serve.engines.rq import wire
 from docling_serve.engines.rq.reaper import Reaper, ReaperTimes
+from docling_serve.internals import jobkit_rq
 from tests.helpers.rq_engines import JobkitWorker, rq_settings
 
 TIMES = ReaperTimes(look_every_s=5.0, missing_for_s=10.0)
@@ -36,7 +36,7 @@ class Case:
         self.worker.redis.zrem(self.queue.started_job_registry.key, f"{task_id}:x")
 
     def key(self, task_id: str) -> str:
-        return wire.heartbeat_key(self.worker.config, task_id)
+        return jobkit_rq.heartbeat_key(self.worker.config, task_id)
 
     @asynccontextmanager
     async def reaper(self) -> AsyncIterator[Reaper]:

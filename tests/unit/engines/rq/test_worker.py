@@ -16,8 +16,7 @@ import redis.asyncio
 from rq import Queue
 from rq.job import Job
 
-from docling_serve.engines.callbacks import CallbackDelivery
-from docling_serve.engines.rq import wire
+from docling_serve.callbacks.delivery import CallbackDelivery
 from docling_serve.engines.rq.job_taker import JobTaker
 from docling_serve.engines.rq.worker_tasks import (
     Liveness,
@@ -26,7 +25,9 @@ from docling_serve.engines.rq.worker_tasks import (
     stage_job,
 )
 from docling_serve.errors import CANCELLED, SHUT_DOWN, Failure, TaskFailed
-from docling_serve.jobs import (
+from docling_serve.internals import jobkit_rq
+from docling_serve.jobs.run_request import Gate, RunRequest
+from docling_serve.jobs.spec import (
     ConnectorSource,
     JobProgress,
     JobResult,
@@ -34,7 +35,6 @@ from docling_serve.jobs import (
     RemoteUrl,
     TaskFolder,
 )
-from docling_serve.running import Gate, RunRequest
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import gateway, markdown, rq_settings, until
 from tests.unit.engines.rq.worker_bench import (
@@ -61,7 +61,7 @@ async def test_a_result_is_stored_unread_and_told(redis_url: str, tmp_path: Path
         assert key == "docling:results:t"
         assert await at.redis.get(key) == b"packed"
         assert 0 < await at.redis.ttl(key) <= at.setup.config.results_ttl
-        counts = await at.redis.hget(wire.detail_key("t"), wire.RESULT)
+        counts = await at.redis.hget(jobkit_rq.detail_key("t"), jobkit_rq.RESULT)
         assert JobResult.model_validate_json(counts) == RESULT
         assert await at.statuses(2) == ["started", "success"]
 
@@ -130,7 +130,9 @@ async def test_a_task_that_was_cancelled_before_is_not_begun(
     redis_url: str, tmp_path: Path
 ) -> None:
     async with bench(redis_url, tmp_path, breaks) as at:
-        await at.redis.hset(wire.detail_key("t"), wire.FAILURE, wire.dump_failure(FAILURE))
+        await at.redis.hset(
+            jobkit_rq.detail_key("t"), jobkit_rq.FAILURE, jobkit_rq.dump_failure(FAILURE)
+        )
         with pytest.raises(TaskFailed, match="too slow"):
             await at.runner.run("t", task_data())
 
@@ -156,7 +158,9 @@ async def test_the_worker_lets_go_of_a_task_that_others_have_ended(
     async with bench(redis_url, tmp_path, hangs, quick) as at:
         running = asyncio.ensure_future(at.runner.run("t", task_data()))
         assert await at.statuses(1) == ["started"]
-        await at.redis.hset(wire.detail_key("t"), wire.FAILURE, wire.dump_failure(FAILURE))
+        await at.redis.hset(
+            jobkit_rq.detail_key("t"), jobkit_rq.FAILURE, jobkit_rq.dump_failure(FAILURE)
+        )
         with pytest.raises(TaskFailed, match="too slow"):
             await running
 
@@ -164,7 +168,7 @@ async def test_the_worker_lets_go_of_a_task_that_others_have_ended(
 async def test_a_sign_of_life_is_given_again_and_again(redis_url: str, tmp_path: Path) -> None:
     quick = Liveness(beat_every_s=0.01, expires_s=7)
     async with bench(redis_url, tmp_path, hangs, quick) as at:
-        key = wire.heartbeat_key(at.setup.config, "t")
+        key = jobkit_rq.heartbeat_key(at.setup.config, "t")
         running = asyncio.ensure_future(at.runner.run("t", task_data()))
         assert await at.statuses(1) == ["started"]
         for _ in range(3):
@@ -191,7 +195,7 @@ async def test_progress_is_stored_and_told(redis_url: str, tmp_path: Path) -> No
         update = await at.messages.next()
         assert update.task_status == "started"
         assert update.progress == JobProgress(phase="process", completed_pages=2)
-        stored = await at.redis.hget(wire.detail_key("t"), wire.PROGRESS)
+        stored = await at.redis.hget(jobkit_rq.detail_key("t"), jobkit_rq.PROGRESS)
         assert JobProgress.model_validate_json(stored) == update.progress
         told.set()
         await running
@@ -212,7 +216,7 @@ async def test_a_result_survives_a_restart_of_redis(
         folders.mkdir()
         client = redis.asyncio.Redis.from_url(server.url)
         setup = TaskSetup(
-            wire.orchestrator_config(rq_settings(server.url)),
+            jobkit_rq.orchestrator_config(rq_settings(server.url)),
             folders,
             {},
             None,
@@ -235,7 +239,7 @@ def folder(tmp_path: Path) -> TaskFolder:
 
 @pytest.fixture
 def setup(tmp_path: Path) -> TaskSetup:
-    config = wire.orchestrator_config(rq_settings("redis://h/"))
+    config = jobkit_rq.orchestrator_config(rq_settings("redis://h/"))
     storage = {"url_expiration": 60}
     return TaskSetup(config, tmp_path, {"max_num_pages": 3}, storage, Liveness(), lambda: 0)
 
@@ -285,7 +289,7 @@ class ScriptedHost:
 
     def __init__(self, url: str) -> None:
         settings = rq_settings(url, eng_rq_queue_name="urgent,convert")
-        self.config = wire.orchestrator_config(settings)
+        self.config = jobkit_rq.orchestrator_config(settings)
         self.queue_names = settings.eng_rq_queue_names
         self.connection = redis.Redis.from_url(url)
         self.ran: list[str] = []
@@ -382,7 +386,7 @@ def test_a_failed_job_ends_and_the_next_is_run(
 
 
 def test_the_job_that_asks_to_clear(host: ScriptedHost) -> None:
-    Queue("convert", connection=host.connection).enqueue(wire.CLEAR_FUNCTION)
+    Queue("convert", connection=host.connection).enqueue(jobkit_rq.CLEAR_FUNCTION)
     work_off(host)
     assert (host.cleared, host.ran) == (1, [])
 
@@ -398,7 +402,7 @@ def test_commands_to_one_worker(host: ScriptedHost) -> None:
     assert host.stopped == []
     hear(command="stop-job", job_id="t")
     assert host.stopped == [(CANCELLED, "t")]
-    hear(command=wire.CLEAR_COMMAND)
+    hear(command=jobkit_rq.CLEAR_COMMAND)
     assert host.cleared == 1
     hear(command="a word of the future")
 

@@ -12,18 +12,16 @@ from typing import Any
 
 import redis.asyncio
 
-from docling_serve.engines.callbacks import CallbackDelivery
-from docling_serve.engines.rq import wire
+from docling_serve.callbacks.delivery import CallbackDelivery
 from docling_serve.engines.rq.worker_tasks import (
     Liveness,
     TaskRunner,
     TaskSetup,
 )
 from docling_serve.errors import Failure, TaskFailed
-from docling_serve.jobs import (
-    JobResult,
-)
-from docling_serve.running import Gate, RunRequest
+from docling_serve.internals import jobkit_rq
+from docling_serve.jobs.run_request import Gate, RunRequest
+from docling_serve.jobs.spec import JobResult
 from tests.helpers.rq_engines import rq_settings
 
 FAILURE = Failure("timeout", "too slow", details={"limit": "subprocess_timeout"})
@@ -82,11 +80,11 @@ class Messages:
     def __init__(self, pubsub: Any) -> None:
         self._pubsub = pubsub
 
-    async def next(self) -> wire.TaskUpdate:
+    async def next(self) -> jobkit_rq.TaskUpdate:
         while True:
             message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
             if message is not None:
-                return wire.TaskUpdate.model_validate_json(message["data"])
+                return jobkit_rq.TaskUpdate.model_validate_json(message["data"])
 
 
 class Bench:
@@ -99,8 +97,8 @@ class Bench:
         self.setup = setup
 
     async def failure(self, task_id: str = "t") -> Failure:
-        text = await self.redis.hget(wire.detail_key(task_id), wire.FAILURE)
-        return wire.load_failure(text)
+        text = await self.redis.hget(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE)
+        return jobkit_rq.load_failure(text)
 
     async def statuses(self, count: int) -> list[str]:
         return [(await self.messages.next()).task_status.value for _ in range(count)]
@@ -116,7 +114,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     client = redis.asyncio.Redis.from_url(url)
     setup = TaskSetup(
-        config=wire.orchestrator_config(rq_settings(url)),
+        config=jobkit_rq.orchestrator_config(rq_settings(url)),
         folders=folders,
         converter_config={},
         presigned_config=None,

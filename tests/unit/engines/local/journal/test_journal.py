@@ -20,7 +20,7 @@ from docling_serve.engines.local.journal.journal import connect
 from docling_serve.engines.local.journal.schema import MIGRATIONS, VERSION
 from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobResult
+from docling_serve.jobs.spec import JobResult
 
 FAILURE = Failure("capacity", "It was lost.", retryable=True, details={"reason": "lost"})
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.5)

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from docling_serve.engines.local.journal import IllegalMove, Journal, TaskRow
 from docling_serve.engines.local.states import MAY_COME_FROM, TaskState
 from docling_serve.errors import Failure
-from docling_serve.jobs import JobResult
+from docling_serve.jobs.spec import JobResult
 
 T = TypeVar("T")
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.5)

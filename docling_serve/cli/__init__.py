@@ -1,0 +1,1 @@
+"""The command line: the server's commands, and those that talk to a running server."""

@@ -1,0 +1,83 @@
+"""Which device RapidOCR runs on, answered without torch.
+
+docling asks torch, although RapidOCR runs on ONNX Runtime and needs nothing else of torch. All
+other stages go on asking docling.
+
+Source: ``docling.utils.accelerator_utils.decide_device`` 2.143; a test compares the answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import runpy
+from collections.abc import Mapping
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from docling.datamodel.accelerator_options import AcceleratorDevice
+from docling.utils.accelerator_utils import decide_device as ask_torch
+
+from docling_serve.process.deferred_imports import is_loaded
+
+_log = logging.getLogger(__name__)
+
+#: Of NVIDIA's driver, and of that for Windows Subsystem for Linux.
+_GPUS = ("nvidia[0-9]*", "dxg")
+_HIDDEN = ("", "-1", "none", "NoDevFiles")
+
+
+def answer_for_rapidocr() -> None:
+    """Have docling's RapidOCR stage call :func:`decide_device`."""
+    from docling.models.stages.ocr import rapid_ocr_model  # noqa: PLC0415 - seconds
+
+    module: Any = rapid_ocr_model
+    module.decide_device = decide_device
+
+
+def decide_device(accelerator_device: str) -> str:
+    """``cpu`` or ``cuda:0``; asks torch where it is imported already, or where only it can say.
+
+    Raises:
+        AcceleratorDeviceNotAvailableError: the device asked for is not there.
+    """
+    device = None if is_loaded("torch") else _known(accelerator_device)
+    if device is None:
+        return ask_torch(accelerator_device)
+    _log.debug("Accelerator device: '%s'", device)
+    return device
+
+
+def _known(asked: str) -> str | None:
+    """The device, or None where only torch can say."""
+    if asked == AcceleratorDevice.CPU.value:
+        return "cpu"
+    build = torch_build()
+    if build.get("hip") or build.get("xpu"):
+        return None
+    has_cuda = bool(build.get("cuda")) and _shows_gpu()
+    if asked == AcceleratorDevice.AUTO.value:
+        return "cuda:0" if has_cuda else "cpu"
+    return "cuda:0" if asked == AcceleratorDevice.CUDA.value and has_cuda else None
+
+
+@cache
+def torch_build() -> Mapping[str, str | None]:
+    """The versions of ``cuda``, ``hip`` and ``xpu`` that the installed torch was built for, None
+    where it was not; read from a file of torch, without its import. Empty without torch."""
+    spec = PathFinder.find_spec("torch")
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        version = Path(folder) / "version.py"
+        if version.is_file():
+            facts = runpy.run_path(str(version))
+            return {name: facts.get(name) for name in ("cuda", "hip", "xpu")}
+    return {}
+
+
+def _shows_gpu() -> bool:
+    """Whether this process is shown an NVIDIA GPU. Does not call the driver, which would keep the
+    GPU open until the process ends."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in _HIDDEN
+    return not hidden and any(next(Path("/dev").glob(name), None) for name in _GPUS)

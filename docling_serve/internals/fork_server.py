@@ -1,0 +1,77 @@
+"""multiprocessing's fork server, which has no interface of its own: one per process, made at need.
+
+It looks for the end of this process only once its imports are done, some seconds after its start,
+and leaves a folder for its socket behind when this process is killed or ends by a signal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from dataclasses import dataclass
+from multiprocessing import forkserver, process, util
+from pathlib import Path
+
+from docling_serve.process.guardian import Guardian
+
+_LAST = -100  # after everything that may still use it
+
+
+@dataclass(frozen=True)
+class ForkServer:
+    """What is left when this process is killed: a process, and the folder of its socket."""
+
+    pid: int
+    folder: Path
+
+    def entrust_to(self, guardian: Guardian) -> None:
+        """Have ``guardian`` end it, and remove its folder."""
+        guardian.remove_folder(self.folder)
+        guardian.watch(self.pid)
+
+    def take_back_from(self, guardian: Guardian) -> None:
+        """It has ended: another process may have its number by now."""
+        guardian.forget(self.pid)
+
+
+def running() -> ForkServer:
+    """The fork server; started, without waiting for its imports, if there is none."""
+    folder = _temporary_folder()
+    forkserver.ensure_running()
+    pid = _pid()
+    assert pid is not None
+    return ForkServer(pid, folder)
+
+
+def stop() -> None:
+    """End the fork server now, if there is one; the next worker start makes another."""
+    pid = _pid()
+    if pid is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    shutil.rmtree(_config().pop("tempdir", ""), ignore_errors=True)
+
+
+def _temporary_folder() -> Path:
+    """Where multiprocessing puts its socket. Made here, since what it makes itself must be there
+    when the interpreter ends, or that end prints a traceback."""
+    config = _config()
+    if "tempdir" not in config:
+        config["tempdir"] = tempfile.mkdtemp(prefix="pymp-")
+        util.Finalize(None, shutil.rmtree, (config["tempdir"], True), exitpriority=_LAST)
+    return Path(config["tempdir"])
+
+
+def _config() -> dict[str, str]:
+    config: dict[str, str] = getattr(process.current_process(), "_config", {})
+    return config
+
+
+def _pid() -> int | None:
+    pid: int | None = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    return pid

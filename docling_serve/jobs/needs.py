@@ -1,0 +1,61 @@
+"""Whether a job needs models, and which: judged before it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import filetype
+
+from docling_serve.jobs.spec import JobSpec, StagedFile, TaskFolder
+
+#: File name endings that docling converts without a PDF pipeline, hence without models.
+_MODEL_FREE = (
+    ".md .markdown .txt .text .html .htm .xhtml .docx .dotx .docm .dotm .pptx .potx .ppsx .pptm "
+    ".potm .ppsm .xlsx .xlsm .csv .adoc .asciidoc .asc .json .vtt .tex .latex .eml .odt .ods .odp "
+    ".epub .nxml .xml .dclg .dclx"
+)
+MODEL_FREE_SUFFIXES = frozenset(_MODEL_FREE.split())
+_HEAD_BYTES = 1024
+
+
+#: Options that decide which models a conversion loads, by the beginning of their names.
+_MODEL_OPTIONS = (
+    *("pipeline", "pdf_backend", "do_", "ocr_", "force_ocr", "table_", "layout_", "vlm_"),
+    *("picture_", "code_formula_", "chart_"),
+)
+
+
+def model_kind(spec: JobSpec) -> str:
+    """The same text for jobs that load the same models; for learning what they need."""
+    chosen = {k: v for k, v in spec.options.items() if k.startswith(_MODEL_OPTIONS)}
+    text = json.dumps(chosen, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def may_need_models(spec: JobSpec, folder: TaskFolder) -> bool:
+    """Whether a model may be loaded for this job, judged by names and first bytes. Blocks.
+
+    Errs on the side of yes: an unknown ending, a remote source, or an option that looks into
+    pictures counts as needing models, and so does a PDF or an image under whatever name: docling
+    goes by what is in a file (upstream E47).
+    """
+    enriching = ("do_picture_description", "do_picture_classification", "do_chart_extraction")
+    if any(spec.options.get(name) for name in enriching):
+        return True
+    return not all(
+        isinstance(source, StagedFile)
+        and Path(source.filename).suffix.lower() in MODEL_FREE_SUFFIXES
+        and not _is_pdf_or_image(folder.source(source))
+        for source in spec.sources
+    )
+
+
+def _is_pdf_or_image(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False  # there is nothing to convert
+    return b"%PDF-" in head or filetype.is_image(head)

@@ -1,0 +1,90 @@
+"""What an engine hands over to have a task run, and who runs it.
+
+There are two runners: the worker pool, and threads of the server process. Neither knows an engine,
+and no engine knows which of them it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+def _nothing() -> None:
+    return None
+
+
+def _none_waits() -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Called on the event loop: at the start of each attempt, at each step of progress, and with
+    each event that the client's callbacks are due."""
+
+    on_started: Callable[[], None] = _nothing
+    on_progress: Callable[[JobProgress], None] = _ignore
+    on_callback: Callable[[dict[str, Any]], None] = _ignore
+
+
+NO_LISTENERS = Listeners()
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One task to run. ``spec`` is in ``folder`` as ``job.json``, beside the staged documents.
+
+    A ``light`` task needs no models. ``waiting`` is asked when the task has ended: how many others
+    wait, for which loaded models are kept.
+    """
+
+    spec: JobSpec
+    folder: TaskFolder
+    light: bool = False
+    listeners: Listeners = NO_LISTENERS
+    waiting: Callable[[], int] = _none_waits
+
+
+Gate = Callable[[RunRequest], Awaitable[JobResult]]
+"""Has one task run. Raises ``TaskFailed``; cancelling it stops the work."""
+
+
+class Runner(Protocol):
+    """The worker pool, or threads of this process."""
+
+    async def run(self, request: RunRequest) -> JobResult:
+        """Run a task to its end; cancelling the call stops the work.
+
+        Raises:
+            TaskFailed: the task ended without a result.
+            ShuttingDown: no task is run any more.
+        """
+        ...
+
+    async def warm_up(self) -> None:
+        """Get ready, so that the first task need not wait for it."""
+        ...
+
+    async def clear(self) -> None:
+        """Give back what loaded models hold."""
+        ...
+
+    def drain(self) -> None:
+        """Take no more tasks; those that run may finish."""
+        ...
+
+    async def close(self) -> None:
+        """End what runs tasks."""
+        ...
+
+    def kill(self) -> None:
+        """Do the same at once, without waiting for anything."""
+        ...

@@ -1,0 +1,1 @@
+"""How this process runs tasks: the gate that each task passes, and what is behind it."""

@@ -1,0 +1,86 @@
+"""The gate that every task passes: what is done around it in either mode."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from docling_serve.errors import TaskFailed
+from docling_serve.jobs.run_request import RunRequest
+from docling_serve.jobs.spec import JobProgress, JobResult
+from docling_serve.process.shared_weights import preload_models_mmap
+from docling_serve.running.failure_place import with_place
+from docling_serve.running.runtime import Runtime
+from docling_serve.vram import neighbours
+
+_log = logging.getLogger(__name__)
+
+
+async def run_request(request: RunRequest, runtime: Runtime) -> JobResult:
+    """Run one task where the mode says: in a worker process, or in a thread of this one.
+
+    Raises:
+        TaskFailed: the task ended without a result; the failure says at which document.
+    """
+    latest: JobProgress | None = None
+
+    def on_progress(progress: JobProgress) -> None:
+        nonlocal latest
+        latest = progress
+        request.listeners.on_progress(progress)
+
+    heard = replace(request, listeners=replace(request.listeners, on_progress=on_progress))
+    try:
+        if runtime.subprocess_mode:
+            return await runtime.runner.run(heard)
+        return await _run_here(heard, runtime)
+    except TaskFailed as exc:
+        exc.failure = with_place(exc.failure, request.spec, latest)
+        raise
+
+
+async def _run_here(request: RunRequest, runtime: Runtime) -> JobResult:
+    if not request.light:
+        await unload_external_models(runtime)
+    try:
+        return await runtime.runner.run(request)
+    finally:
+        await clear_models(runtime, idle=request.waiting() == 0)
+
+
+async def load_models(runtime: Runtime) -> None:
+    """Load the default models into this process; in subprocess mode there is nothing to load, but
+    weights of ``artifacts_path`` are read into the page cache, which all workers share."""
+    if runtime.subprocess_mode:
+        _log.info("subprocess mode: models are loaded by workers, not by this process")
+        if runtime.settings.artifacts_path is not None:
+            await _preload_weights(runtime.settings.artifacts_path)
+        return
+    await runtime.runner.warm_up()
+
+
+async def _preload_weights(folder: Path) -> None:
+    stop = threading.Event()
+    try:
+        await asyncio.to_thread(preload_models_mmap, folder, stopped=stop.is_set)
+    finally:
+        stop.set()  # a thread cannot be cancelled, and must not hold up the end of the server
+
+
+async def clear_models(runtime: Runtime, *, idle: bool) -> None:
+    """Drop loaded models when nothing waits and memory is to be given back; in subprocess mode
+    the end of the worker is the clean-up."""
+    if runtime.subprocess_mode:
+        _log.debug("subprocess mode: the worker's end is the clean-up")
+    elif idle and runtime.frees_vram_on_idle:
+        await runtime.runner.clear()
+
+
+async def unload_external_models(runtime: Runtime) -> None:
+    """Ask the configured neighbours on the GPU (Ollama, llama-swap) to unload; never raises. In
+    subprocess mode admission does that, when memory is really short."""
+    if neighbours.configured_neighbours(runtime.settings):
+        await neighbours.unload_external_models(runtime.settings)

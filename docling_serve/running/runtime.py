@@ -1,0 +1,155 @@
+"""What tasks are run with: the mode, and the workers or converters that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from docling_serve.process.guardian import Guardian
+from docling_serve.running.threads import InProcessConverters
+from docling_serve.settings import AsyncEngine, DoclingServeSettings
+from docling_serve.settings.converter_config import converter_config
+from docling_serve.subprocess_worker import (
+    PoolRunner,
+    SubprocessWorkerPool,
+    WorkerConfig,
+    WorkerPoolConfig,
+    threads_per_worker,
+)
+from docling_serve.vram.admission import VramAdmission
+from docling_serve.vram.mode import decide_mode
+from docling_serve.vram.neighbours import configured_neighbours, unload_external_models
+from docling_serve.vram.nvml import GpuProbe
+from docling_serve.vram.release import ReleaseTracker
+from docling_serve.vram.sampling import GpuSampler
+
+RELEASE_WAIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Made once per server process, from the settings. Making it starts nothing."""
+
+    settings: DoclingServeSettings
+    subprocess_mode: bool
+    reason: str
+    #: Whether tasks run in this process, or in workers of its own.
+    runs_tasks: bool
+    guardian: Guardian
+    runner: PoolRunner | InProcessConverters
+
+    @property
+    def keeps_tasks(self) -> bool:
+        """Whether tasks of this process outlive it, in a folder that the operator configured."""
+        return self.settings.eng_kind is AsyncEngine.LOCAL and (
+            self.settings.scratch_path is not None
+        )
+
+    @property
+    def pool(self) -> SubprocessWorkerPool | None:
+        """The worker processes of this one, where it has its own."""
+        return self.runner.pool if isinstance(self.runner, PoolRunner) else None
+
+    @property
+    def keeps_light(self) -> bool:
+        """Whether this process can do without torch: conversions run elsewhere. A gateway of Ray
+        cannot: jobkit's orchestrator imports it."""
+        if self.runs_tasks:
+            return self.subprocess_mode
+        return self.settings.eng_kind is AsyncEngine.RQ
+
+    @property
+    def frees_vram_on_idle(self) -> bool:
+        """Whether models go as soon as no task waits."""
+        return self.settings.frees_vram_on_idle(self.subprocess_mode)
+
+    @classmethod
+    def decide(
+        cls,
+        settings: DoclingServeSettings,
+        *,
+        runs_tasks: bool = True,
+        for_workers: Callable[[DoclingServeSettings], DoclingServeSettings] = lambda same: same,
+    ) -> Runtime:
+        """Decide the mode; reads the GPU's size only for ``auto``. With the mode on the settings
+        that count are what ``for_workers`` makes of them."""
+        probe = GpuProbe()
+        decision = decide_mode(settings.use_subprocess_for_ocr, probe)
+        guardian = Guardian()
+        runner: PoolRunner | InProcessConverters
+        if decision.enabled:
+            settings = for_workers(settings)
+        if decision.enabled and runs_tasks:
+            runner = _pool_runner(settings, probe, guardian)
+        else:
+            runner = InProcessConverters(
+                converter_config(settings),
+                settings.eng_loc_num_workers,
+                settings.eng_loc_share_models,
+            )
+        return cls(settings, decision.enabled, decision.reason, runs_tasks, guardian, runner)
+
+
+def _pool_runner(settings: DoclingServeSettings, probe: GpuProbe, guardian: Guardian) -> PoolRunner:
+    sampler = GpuSampler(probe)
+    asks = bool(configured_neighbours(settings))
+    admission = VramAdmission(
+        probe,
+        sampler=sampler,
+        reserve_bytes=settings.subprocess_vram_reserve,
+        devices=",".join(settings.subprocess_devices or ()),
+        unload=partial(unload_external_models, settings) if asks else None,
+    )
+    pool = SubprocessWorkerPool(
+        config=pool_config(settings),
+        device=ReleaseTracker(probe, RELEASE_WAIT_S, sampler=sampler),
+        admission=admission,
+        guardian=guardian,
+    )
+    return PoolRunner(pool, settings.subprocess_timeout, tells_log=settings.debug_error_details)
+
+
+def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
+    """The pool that the settings describe."""
+    return WorkerPoolConfig(
+        max_workers=settings.subprocess_max_workers,
+        start_method=settings.subprocess_start_method,
+        prewarm=settings.standby_processes(),
+        idle_timeout_s=settings.worker_idle_timeout_s(),
+        max_tasks=settings.subprocess_max_tasks,
+        light_workers=settings.subprocess_light_workers,
+        page_fanout=settings.subprocess_page_fanout,
+        max_rss_bytes=settings.subprocess_max_rss,
+        max_vram_bytes=settings.subprocess_max_vram,
+        max_growth_bytes=settings.subprocess_max_growth,
+        memory_limit_bytes=settings.subprocess_memory_limit,
+        retries=settings.subprocess_retries,
+        stall_timeout_s=settings.subprocess_stall_timeout,
+        start_timeout_s=settings.subprocess_start_timeout,
+        stop_grace_s=settings.subprocess_stop_grace,
+        worker=WorkerConfig(
+            converter_config=converter_config(settings),
+            log_level=log_level(settings),
+            log_format=settings.log_format.value,
+            threads=threads_per_worker(settings.subprocess_max_workers),
+            nice=settings.subprocess_nice,
+            pass_env=tuple(settings.subprocess_pass_env or ()),
+            preload_torch=settings.subprocess_preload_torch,
+            keep_freed_memory=not _host_memory_is_limited(settings),
+        ),
+    )
+
+
+def _host_memory_is_limited(settings: DoclingServeSettings) -> bool:
+    """Whether a worker is judged by the memory it has, which is to be what it needs then."""
+    return (
+        settings.subprocess_max_rss > 0
+        or settings.subprocess_max_growth > 0
+        or settings.subprocess_memory_limit > 0
+    )
+
+
+def log_level(settings: DoclingServeSettings) -> str:
+    """The configured level, INFO when none is."""
+    return settings.log_level.value if settings.log_level else "INFO"

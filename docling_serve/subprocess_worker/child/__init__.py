@@ -1,0 +1,1 @@
+"""The worker's side: what runs in the child process."""

@@ -1,0 +1,1 @@
+"""What a fork template imports. Names are all that multiprocessing passes on."""

@@ -1,0 +1,5 @@
+"""Importing this module makes the importing process a fork template, external plugins included."""
+
+from docling_serve.subprocess_worker.child.template import preload
+
+preload(allow_external_plugins=True)

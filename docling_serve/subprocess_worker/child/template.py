@@ -1,0 +1,103 @@
+"""The fork template: one process with everything imported, of which workers are forked.
+
+multiprocessing's fork server is told to import ``template_preload`` before its first fork. What a
+template holds, every worker inherits, so it must be fit for forking: one thread, no CUDA. A first
+child looks at its parent and reports (:func:`examine`); an unfit template is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from docling_serve.process.deferred_imports import is_loaded
+from docling_serve.subprocess_worker.child.gpu_use import has_opened_gpu
+from docling_serve.subprocess_worker.child.importing import import_for_conversions
+
+_QUIET_THREADS = {
+    # A pool of threads in the template would be missing in every forked child.
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+_EXPECTED = "docling_serve.conversion.imports"
+
+
+def preload_modules(allow_external_plugins: bool, *, torch: bool) -> list[str]:
+    """The modules whose import makes a template. Names are all that multiprocessing passes on."""
+    names = ["with_plugins" if allow_external_plugins else "plain"]
+    if torch:
+        names.append("with_torch")
+    return [f"docling_serve.subprocess_worker.child.preload.{name}" for name in names]
+
+
+def preload(*, allow_external_plugins: bool) -> None:
+    """Import what conversions need."""
+    os.environ.update(_QUIET_THREADS)
+    # An import configures logging where nobody has, and the server's log gets lines in another
+    # format. Each worker configures its own.
+    logging.getLogger().addHandler(logging.NullHandler())
+    import_for_conversions(allow_external_plugins=allow_external_plugins)
+
+
+@dataclass(frozen=True)
+class TemplateReport:
+    """What a forked child saw of the template it came from.
+
+    ``cuda``: a GPU is open in it, or torch has called the driver there.
+    """
+
+    loaded: bool
+    threads: int
+    cuda: bool
+
+    @classmethod
+    def from_wire(cls, text: bytes) -> TemplateReport:
+        """Read what :func:`report` sent."""
+        return cls(**json.loads(text))
+
+    @property
+    def unfit_because(self) -> str | None:
+        """Why workers must not be forked from it; None if they may."""
+        if not self.loaded:
+            return "its imports failed"
+        if self.threads != 1:
+            return f"it has {self.threads} threads, and only one survives a fork"
+        if self.cuda:
+            return "CUDA was initialised in it"
+        return None
+
+
+def examine() -> TemplateReport:
+    """Look at the parent of this process, through /proc and what was inherited from it.
+
+    That ``libcuda.so`` is mapped there proves nothing: cuBLAS opens it when torch is imported,
+    wherever a driver is installed. A driver that was initialised keeps a device open.
+
+    Raises:
+        OSError: the parent is gone, or the kernel does not show it.
+    """
+    parent = Path(f"/proc/{os.getppid()}")
+    threads = sum(1 for _ in (parent / "task").iterdir())
+    cuda = has_opened_gpu(str(parent / "fd")) or _torch_called_driver()
+    return TemplateReport(loaded=_EXPECTED in sys.modules, threads=threads, cuda=cuda)
+
+
+def _torch_called_driver() -> bool:
+    """Whether torch used CUDA before this process was forked. Imports nothing: in a template
+    without torch, ``torch.cuda`` is absent."""
+    cuda: Any = sys.modules.get("torch.cuda") if is_loaded("torch") else None
+    # After the fork is_initialized() is false, and the flag for a bad fork is up.
+    return cuda is not None and bool(cuda._initialized or cuda._is_in_bad_fork())
+
+
+def report(theirs: socket.socket) -> None:
+    """Main function of the first child: examine the template, say so, end."""
+    with theirs:
+        theirs.sendall(json.dumps(asdict(examine())).encode())
+    os._exit(0)

@@ -1,0 +1,1 @@
+"""The server's side: the pool, its scheduler, and the life of each worker."""

@@ -1,0 +1,88 @@
+"""Device memory of workers: asked for before a job is handed over, given back after the exit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from docling_serve.subprocess_worker.pool.admission import Admission, DeviceUse, Grant, Waiting
+from docling_serve.subprocess_worker.pool.job import Job
+from docling_serve.subprocess_worker.pool.worker import Worker
+
+_log = logging.getLogger(__name__)
+
+OnGranted = Callable[[Worker, Job, str | None], None]
+OnRefused = Callable[[Worker, Job], None]
+OnJobWaits = Callable[[Job, Waiting], None]
+
+
+class Bookings:
+    """One grant per worker that may hold models. Event loop only.
+
+    ``granted`` is told the worker, the job and the device; ``refused`` that a warm worker may not
+    run this job beside what it already holds; ``waits`` why a job is not started yet.
+    """
+
+    def __init__(
+        self, admission: Admission, granted: OnGranted, refused: OnRefused, waits: OnJobWaits
+    ) -> None:
+        self.admission = admission
+        self._granted = granted
+        self._refused = refused
+        self._waits = waits
+        self._grants: dict[int, Grant] = {}
+        self._asking: dict[int, asyncio.Task[None]] = {}
+
+    def ask(self, worker: Worker, job: Job) -> None:
+        """Ask for the memory that ``job`` needs in ``worker``; one of the callbacks answers."""
+        task = asyncio.create_task(self._ask(worker, job))
+        self._asking[worker.number] = task
+        task.add_done_callback(lambda done: self._asked(worker.number, done))
+
+    def forget(self, worker: Worker) -> None:
+        """The job it was asked for will not come."""
+        task = self._asking.pop(worker.number, None)
+        if task is not None:
+            task.cancel()
+
+    def loaded(self, worker: Worker) -> None:
+        """Its models are loaded."""
+        if (grant := self._grants.get(worker.number)) is not None:
+            self.admission.loaded(grant)
+
+    def finished(self, worker: Worker, *, completed: bool, out_of_memory: bool = False) -> None:
+        """Its job ended."""
+        if (grant := self._grants.get(worker.number)) is not None:
+            if out_of_memory:
+                self.admission.out_of_memory(grant)
+            self.admission.finished(grant, completed=completed)
+
+    def use(self, worker: Worker) -> DeviceUse:
+        """What it holds on its device, as last measured."""
+        grant = self._grants.get(worker.number)
+        return DeviceUse() if grant is None else self.admission.use(grant)
+
+    def release(self, worker: Worker) -> None:
+        """It is gone, and its memory is back."""
+        self.forget(worker)
+        if (grant := self._grants.pop(worker.number, None)) is not None:
+            self.admission.release(grant)
+
+    async def _ask(self, worker: Worker, job: Job) -> None:
+        grant = self._grants.get(worker.number)
+        if grant is None:
+            grant = await self.admission.admit(job.kind, lambda waiting: self._waits(job, waiting))
+            self._grants[worker.number] = grant
+        elif not await self.admission.extend(grant, job.kind):
+            self._refused(worker, job)
+            return
+        if worker.pid is not None:
+            self.admission.running(grant, job.kind, worker.pid)
+        self._granted(worker, job, grant.device_uuid)
+
+    def _asked(self, number: int, task: asyncio.Task[None]) -> None:
+        if self._asking.get(number) is task:
+            del self._asking[number]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("device memory could not be asked for", exc_info=error)

@@ -1,0 +1,221 @@
+"""The front door: run a job in a worker process and wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+from docling_serve.errors import ShuttingDown, TaskFailed
+from docling_serve.internals import fork_server
+from docling_serve.jobs.run_request import NO_LISTENERS, Listeners
+from docling_serve.jobs.spec import JobResult, TaskFolder
+from docling_serve.process.guardian import Guardian
+from docling_serve.subprocess_worker.pool.admission import Admission, AdmitAll
+from docling_serve.subprocess_worker.pool.job import Job
+from docling_serve.subprocess_worker.pool.losses import REFUSED
+from docling_serve.subprocess_worker.pool.memory import DeviceMemory, NoDevice
+from docling_serve.subprocess_worker.pool.metrics import SubprocessMetrics
+from docling_serve.subprocess_worker.pool.snapshot import PoolSnapshot, WorkerSnapshot
+from docling_serve.subprocess_worker.pool.starter import Starter
+from docling_serve.subprocess_worker.pool.states import StopReason, WorkerState
+from docling_serve.subprocess_worker.pool.supervisor import Supervisor
+from docling_serve.subprocess_worker.protocol.config import WorkerPoolConfig
+
+DEFAULT_TIMEOUT_S = 600.0
+
+
+class SubprocessWorkerPool:
+    """Worker processes that run jobs, at most ``max_workers`` at a time.
+
+    Make it anywhere; use it from one event loop. Without ``config`` a pool has the defaults of
+    :class:`WorkerPoolConfig`. ``device`` says when a dead worker's device memory is back.
+    """
+
+    def __init__(
+        self,
+        max_workers: int = 1,
+        *,
+        config: WorkerPoolConfig | None = None,
+        starter: Starter | None = None,
+        device: DeviceMemory | None = None,
+        admission: Admission | None = None,
+        guardian: Guardian | None = None,
+    ) -> None:
+        self.config = config or WorkerPoolConfig(max_workers=max_workers)
+        self.metrics = SubprocessMetrics()
+        self._starter = starter or Starter(self.config, guardian=guardian)
+        self._device = device or NoDevice()
+        self._admission = admission or AdmitAll()
+        self._supervisor: Supervisor | None = None
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more tasks."""
+        return self._closed
+
+    async def start(self) -> None:
+        """Get ready, and start the configured number of standby processes."""
+        await self._starter.prepare()
+        self._live().wake()
+
+    async def prewarm(self, count: int | None = None) -> None:
+        """Keep ``count`` standby processes (default: as configured, at least one) and wait until
+        they have done their imports. They hold no GPU memory."""
+        supervisor = self._live()
+        count = max(1, self.config.prewarm) if count is None else count
+        self.config = replace(self.config, prewarm=count)
+        supervisor.config = self.config
+        supervisor.wake()
+        await supervisor.until(
+            lambda: (
+                sum(w.state is WorkerState.STANDBY for w in supervisor.workers.values()) >= count
+            )
+        )
+
+    async def run(
+        self,
+        folder: TaskFolder,
+        task_id: str,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        *,
+        light: bool = False,
+        kind: str = "",
+        goes_on: bool = False,
+        listeners: Listeners = NO_LISTENERS,
+    ) -> JobResult:
+        """Run the job whose ``job.json`` lies in ``folder``; wait for a worker if need be.
+
+        Cancelling the call takes the job out of the queue, or stops its worker. The time limit
+        counts from the hand-over to a worker, time in the queue apart, and anew for a second
+        attempt. A ``light`` job needs no models and may run beside the others; ``kind`` is the same
+        for jobs that need the same models. One that ``goes_on`` with a task under way, inside
+        :meth:`more_coming`, is taken while the pool drains.
+
+        Raises:
+            TaskFailed: the job ended without a reply; the failure says why.
+            TaskTimedOut: it was stopped at ``timeout_s``.
+            ShuttingDown: the pool is closed.
+        """
+        supervisor = self._live(goes_on=goes_on)
+        poison = supervisor.losses.poison
+        if bool(poison) and await asyncio.to_thread(poison.matches, folder):
+            raise TaskFailed(REFUSED)
+        job = Job(
+            number=supervisor.next_number(),
+            task_id=task_id,
+            folder=folder,
+            timeout_s=timeout_s,
+            stall_s=self.config.stall_timeout_s,
+            light=light and self.config.light_workers > 0,
+            kind=kind,
+            goes_on=goes_on,
+            future=asyncio.get_running_loop().create_future(),
+            listeners=listeners,
+        )
+        supervisor.submit(job)
+        try:
+            return await asyncio.shield(job.future)
+        except asyncio.CancelledError:
+            supervisor.cancel(job)
+            with contextlib.suppress(TaskFailed):
+                await job.future  # the folder is the worker's until that is gone
+            raise
+
+    @contextlib.contextmanager
+    def more_coming(self) -> Iterator[None]:
+        """Keep idle workers meanwhile: a task in parts has more jobs to come."""
+        supervisor = self._live()
+        supervisor.tasks_in_parts += 1
+        try:
+            yield
+        finally:
+            supervisor.tasks_in_parts -= 1
+            supervisor.wake()
+
+    async def clear(self) -> None:
+        """Give up every worker that holds models, idle ones now and busy ones after their job."""
+        self._live().clear()
+
+    def snapshot(self) -> PoolSnapshot:
+        """The pool as it is now: it informs, it never gates."""
+        if self._supervisor is None:
+            return PoolSnapshot(start_method=self._starter.start_method)
+        return self._supervisor.snapshot(self._starter.start_method)
+
+    def workers(self) -> list[WorkerSnapshot]:
+        """All workers that are not gone."""
+        return self.snapshot().workers
+
+    def describe(self) -> dict[str, Any]:
+        """The snapshot and the metrics as plain data."""
+        return {
+            **asdict(self.snapshot()),
+            "metrics": self.metrics.as_dict(),
+            "admission": asdict(self._admission.counters),
+        }
+
+    def drain(self) -> None:
+        """Refuse new tasks; those that run go on, whatever jobs they are cut into."""
+        self._closed = True
+        if self._supervisor is not None:
+            self._supervisor.drain()
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """End every worker; jobs that run get ``grace_s`` seconds to finish first."""
+        self._closed = True
+        if self._supervisor is not None:
+            self._supervisor.drain()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._supervisor.all_gone(), max(grace_s, 0.001))
+            self._supervisor.stop_all(StopReason.SHUTDOWN)
+            await self._supervisor.all_gone()
+        self._admission.close()
+        self._starter.close()
+
+    def kill_all(self) -> None:
+        """SIGKILL every worker and what it started, without waiting; none starts after that."""
+        self._starter.kill_all()
+
+    def _live(self, *, goes_on: bool = False) -> Supervisor:
+        if self._closed and not goes_on:
+            raise ShuttingDown("the server is shutting down")
+        if self._supervisor is None:
+            self._supervisor = Supervisor(
+                self.config, self._starter, self._device, self.metrics, self._admission
+            )
+        return self._supervisor
+
+
+class _Shared:
+    """The pool of this process; a holder so that tests and shutdown can let go of it."""
+
+    pool: SubprocessWorkerPool | None = None
+
+
+def get_worker_pool(config: WorkerPoolConfig | None = None) -> SubprocessWorkerPool:
+    """The pool of this process: the server's in a server, else one that the first call makes."""
+    if _Shared.pool is None:
+        _Shared.pool = SubprocessWorkerPool(config=config)
+    return _Shared.pool
+
+
+def share_worker_pool(pool: SubprocessWorkerPool) -> None:
+    """Make ``pool`` the one of this process."""
+    _Shared.pool = pool
+
+
+async def close_worker_pool(
+    grace_s: float = 0.0, *, pool: SubprocessWorkerPool | None = None
+) -> None:
+    """Close ``pool``, by default the pool of this process; the next one to ask for that makes a
+    new one."""
+    pool = pool or _Shared.pool
+    if pool is _Shared.pool:
+        _Shared.pool = None
+    if pool is not None:
+        await pool.close(grace_s)
+        await asyncio.to_thread(fork_server.stop)

@@ -1,0 +1,90 @@
+"""The pool as it is at one moment, as plain data for operators and metrics."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from docling_serve.subprocess_worker.pool.admission import DeviceUse
+from docling_serve.subprocess_worker.pool.memory import tree_rss
+
+if TYPE_CHECKING:
+    from docling_serve.subprocess_worker.pool.job import Job
+    from docling_serve.subprocess_worker.pool.worker import Worker
+
+_LINES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class WorkerSnapshot:
+    """One worker. Times in seconds, sizes in bytes, None where nobody can tell.
+
+    ``rss_bytes`` counts its children too.
+    """
+
+    number: int
+    state: str
+    pid: int | None
+    state_for_s: float
+    age_s: float
+    jobs_done: int
+    holds_models: bool
+    rss_bytes: int
+    peak_rss_bytes: int
+    vram_bytes: int | None
+    peak_vram_bytes: int | None
+    device: str | None
+    task_id: str | None
+    waits_for: str | None
+    reason: str | None
+    exit_code: int | None
+    #: Sets of models it keeps loaded.
+    model_sets: int
+    #: What it did to itself: ``on``, ``not asked for``, ``left to`` a variable of the operator, or
+    #: ``off`` and why.
+    measures: dict[str, str]
+    #: What it printed last, once it has ended.
+    last_output: list[str]
+
+    @classmethod
+    def of(
+        cls, worker: Worker, job: Job | None = None, use: DeviceUse | None = None
+    ) -> WorkerSnapshot:
+        """``worker`` as it is now, with the ``job`` it runs and what it holds on its device."""
+        now = time.monotonic()
+        ended = worker.exit_code is not None or worker.pid is None
+        rss = 0 if ended or worker.pid is None else tree_rss(worker.pid)
+        worker.memory.peak = max(worker.memory.peak, rss)
+        return cls(
+            number=worker.number,
+            state=worker.state.value,
+            pid=worker.pid,
+            state_for_s=round(now - worker.since, 3),
+            age_s=round(now - worker.born, 3),
+            jobs_done=worker.jobs_done,
+            holds_models=worker.holds_models,
+            rss_bytes=rss,
+            peak_rss_bytes=worker.memory.peak,
+            vram_bytes=use.now_bytes if use else None,
+            peak_vram_bytes=use.peak_bytes if use else None,
+            device=worker.device_id,
+            task_id=job.task_id if job else None,
+            waits_for=job.waits_for if job else None,
+            reason=worker.reason.value if worker.reason else None,
+            exit_code=worker.exit_code,
+            model_sets=worker.model_sets,
+            measures=worker.measures,
+            last_output=worker.output.tail(_LINES_SHOWN).splitlines() if ended else [],
+        )
+
+
+@dataclass(frozen=True)
+class PoolSnapshot:
+    """All workers that are not gone, the last ones that are, and how many jobs wait."""
+
+    start_method: str
+    waiting: int = 0
+    waiting_light: int = 0
+    workers: list[WorkerSnapshot] = field(default_factory=list)
+    ended: list[WorkerSnapshot] = field(default_factory=list)

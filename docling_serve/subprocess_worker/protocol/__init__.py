@@ -1,0 +1,1 @@
+"""What both sides share: the channel, its messages, and a worker's configuration."""

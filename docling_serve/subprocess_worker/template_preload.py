@@ -1,5 +1,0 @@
-"""Importing this module makes the importing process a fork template, without external plugins."""
-
-from docling_serve.subprocess_worker.template import preload
-
-preload(allow_external_plugins=False)

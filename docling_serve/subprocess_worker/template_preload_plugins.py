@@ -1,5 +1,0 @@
-"""Importing this module makes the importing process a fork template, external plugins included."""
-
-from docling_serve.subprocess_worker.template import preload
-
-preload(allow_external_plugins=True)

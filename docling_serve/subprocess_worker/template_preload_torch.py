@@ -1,5 +1,0 @@
-"""Importing this module adds torch to a fork template."""
-
-from docling_serve.subprocess_worker.importing import import_torch
-
-import_torch()
