@@ -26,8 +26,8 @@ from docling_serve.errors import ShuttingDown
 from docling_serve.internals import fork_server
 from docling_serve.process.guardian import Guardian
 from docling_serve.subprocess_worker.child import template
+from docling_serve.subprocess_worker.child.main import ChildArguments
 from docling_serve.subprocess_worker.child.main import main as child_main
-from docling_serve.subprocess_worker.child_main import ChildArguments
 from docling_serve.subprocess_worker.pool.stopping import signal_group
 from docling_serve.subprocess_worker.protocol.channel import socket_pair
 from docling_serve.subprocess_worker.protocol.config import StartMethod, WorkerPoolConfig

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from docling_serve.conversion.model_sets import ConverterStats, Key, ModelSet, ModelSets
+from docling_serve.conversion.model_sets import ConverterStats, ModelSet, ModelSets
 
-LAYOUT: Key = ("layout", {"weights": "heron"})
-OCR: Key = ("ocr", {"lang": ["en"]})
-OTHER_OCR: Key = ("ocr", {"lang": ["de"]})
+LAYOUT: object = ("layout", {"weights": "heron"})
+OCR: object = ("ocr", {"lang": ["en"]})
+OTHER_OCR: object = ("ocr", {"lang": ["de"]})
 
 
 class Weights:
@@ -37,7 +37,7 @@ class Loader:
         return sum(ref() is not None for ref in self.loaded)
 
 
-def use(sets: ModelSets, keys: list[Key], load: Callable[[], Weights]) -> ModelSet:
+def use(sets: ModelSets, keys: list[object], load: Callable[[], Weights]) -> ModelSet:
     """What a request does."""
     model_set = sets.open(keys)
     for key in keys:

@@ -25,8 +25,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(device)
         return "asked"
 
-    monkeypatch.setattr(devices, "ask_torch", answer)
-    monkeypatch.setattr(devices, "is_loaded", lambda _: False)
+    monkeypatch.setattr(docling_devices, "ask_torch", answer)
+    monkeypatch.setattr(docling_devices, "is_loaded", lambda _: False)
     return asked
 
 
@@ -55,15 +55,15 @@ def test_torch_is_asked_only_where_it_must_be(
     device: str,
     expected: str,
 ) -> None:
-    monkeypatch.setattr(devices, "torch_build", lambda: build)
-    monkeypatch.setattr(devices, "_shows_gpu", lambda: gpu)
+    monkeypatch.setattr(docling_devices, "torch_build", lambda: build)
+    monkeypatch.setattr(docling_devices, "_shows_gpu", lambda: gpu)
 
     assert docling_devices.decide_device(device) == expected
     assert asked == ([device] if expected == "asked" else [])
 
 
 def test_torch_answers_once_it_is_there(monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
-    monkeypatch.setattr(devices, "is_loaded", lambda library: library == "torch")
+    monkeypatch.setattr(docling_devices, "is_loaded", lambda library: library == "torch")
 
     assert docling_devices.decide_device("cpu") == "asked"
     assert asked == ["cpu"]
@@ -71,7 +71,7 @@ def test_torch_answers_once_it_is_there(monkeypatch: pytest.MonkeyPatch, asked: 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:7", "mps", "abacus"])
 def test_the_answers_are_those_of_docling(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    monkeypatch.setattr(devices, "is_loaded", lambda _: False)
+    monkeypatch.setattr(docling_devices, "is_loaded", lambda _: False)
 
     assert _outcome(docling_devices.decide_device, device) == _outcome(
         accelerator_utils.decide_device, device
