@@ -163,7 +163,8 @@ class Conversion:
         if isinstance(spec.part, PageSlice):
             (result,) = convert([opened(sources[0], folder)])
             raise_if_memory_ran_out(result.errors)
-            return _left(folder, dump_slice(result), started)
+            tracker.look_for_ocr(result)
+            return _left(folder, dump_slice(result), started, ocr_ran=tracker.ocr_ran)
         abort = options.abort_on_error
         results = converted(sources, convert, folder, tracker, abort, self._limits)
         documents = exportable(results, spec.target_document_version, _one_archive(spec))
@@ -193,7 +194,7 @@ class Conversion:
                 chunker_manager=self._chunkers,
                 chunking_options=chunking_options,
             )
-        return _written(outcome, spec, folder)
+        return _written(outcome, spec, folder, ocr_ran=tracker.ocr_ran)
 
     def _convert_all(
         self,
@@ -271,17 +272,22 @@ def _one_archive(spec: JobSpec) -> bool:
     return spec.task_type == "convert" and spec.targets[0]["kind"] in _ONE_ARCHIVE
 
 
-def _left(folder: TaskFolder, content: bytes, started: float) -> JobResult:
+def _left(
+    folder: TaskFolder, content: bytes, started: float, *, ocr_ran: bool = False
+) -> JobResult:
     """Leave the reply of a part of a task in the folder."""
     _write_body(folder, Rendered(content, JSON))
     return JobResult(
         body=folder.body.name,
         media_type=JSON,
         processing_time=time.monotonic() - started,
+        ocr_ran=ocr_ran,
     )
 
 
-def _written(outcome: DoclingTaskResult, spec: JobSpec, folder: TaskFolder) -> JobResult:
+def _written(
+    outcome: DoclingTaskResult, spec: JobSpec, folder: TaskFolder, *, ocr_ran: bool
+) -> JobResult:
     """Leave the reply in the folder; returns what to tell of it."""
     rendered = _rendered(outcome, spec)
     _write_body(folder, rendered)
@@ -294,6 +300,7 @@ def _written(outcome: DoclingTaskResult, spec: JobSpec, folder: TaskFolder) -> J
         num_succeeded=outcome.num_succeeded,
         num_partially_succeeded=outcome.num_partially_succeeded,
         num_failed=outcome.num_failed,
+        ocr_ran=ocr_ran,
     )
 
 

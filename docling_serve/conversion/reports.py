@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from docling.datamodel.progress import (
     ConversionProgressEvent,
@@ -13,6 +14,9 @@ from docling.datamodel.progress import (
 
 from docling_serve.errors import Failure
 from docling_serve.jobs.spec import JobProgress
+
+if TYPE_CHECKING:
+    from docling.datamodel.document import ConversionResult
 
 OnProgress = Callable[[JobProgress], None]
 OnCallbackDue = Callable[[dict[str, Any]], None]
@@ -27,6 +31,8 @@ class ProgressTracker:
         self.phase = "preparing"
         self.document = 1
         self.converted = 0
+        #: Whether text was recognised in a document.
+        self.ocr_ran = False
         #: What was wrong with documents.
         self.complaints: list[Failure] = []
 
@@ -34,6 +40,11 @@ class ProgressTracker:
         """The work on ``document`` begins, counted from 1."""
         self.document = document
         self.phase = "preparing"
+
+    def look_for_ocr(self, result: ConversionResult) -> None:
+        """A document was converted: docling scores each page that has recognised text."""
+        scores = (page.ocr_score for page in result.confidence.pages.values())
+        self.ocr_ran = self.ocr_ran or not all(map(math.isnan, scores))
 
     def __call__(self, event: ConversionProgressEvent) -> None:
         pages, total = 0, 0

@@ -30,7 +30,7 @@ _MODEL_OPTIONS = (
 def model_kind(spec: JobSpec) -> str:
     """The same text for jobs that load the same models; for learning what they need."""
     chosen = {k: v for k, v in spec.options.items() if k.startswith(_MODEL_OPTIONS)}
-    text = json.dumps(chosen, sort_keys=True, default=str)
+    text = json.dumps([chosen, spec.converter_config], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

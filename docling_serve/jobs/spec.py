@@ -160,7 +160,7 @@ class JobResult(_Plain):
 
     ``body`` is the name of the file with the exact HTTP body, ``media_type`` its type, and
     ``download_name`` the file name for ``Content-Disposition`` when it is an attachment.
-    ``processing_time`` is in seconds.
+    ``processing_time`` is in seconds. ``ocr_ran`` says that text was recognised in a document.
     """
 
     body: str
@@ -171,6 +171,7 @@ class JobResult(_Plain):
     num_succeeded: int = 0
     num_partially_succeeded: int = 0
     num_failed: int = 0
+    ocr_ran: bool = False
 
 
 class JobProgress(_Plain):

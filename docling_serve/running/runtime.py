@@ -18,6 +18,7 @@ from docling_serve.subprocess_worker import (
     threads_per_worker,
 )
 from docling_serve.vram.admission import VramAdmission
+from docling_serve.vram.admission_rules import Patience
 from docling_serve.vram.mode import decide_mode
 from docling_serve.vram.neighbours import configured_neighbours, unload_external_models
 from docling_serve.vram.nvml import GpuProbe
@@ -94,10 +95,12 @@ class Runtime:
 def _pool_runner(settings: DoclingServeSettings, probe: GpuProbe, guardian: Guardian) -> PoolRunner:
     sampler = GpuSampler(probe)
     asks = bool(configured_neighbours(settings))
+    patience_s = settings.subprocess_vram_patience
     admission = VramAdmission(
         probe,
         sampler=sampler,
         reserve_bytes=settings.subprocess_vram_reserve,
+        patience=Patience(patience_s, patience_s + settings.subprocess_timeout),
         devices=",".join(settings.subprocess_devices or ()),
         unload=partial(unload_external_models, settings) if asks else None,
     )

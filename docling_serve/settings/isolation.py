@@ -123,6 +123,16 @@ class IsolationSettings(BaseModel):
         description="GPU memory that must be free before a worker loads models of a kind not seen"
         " before; afterwards what that kind was seen to need counts.",
     )
+    subprocess_vram_patience: float = Field(
+        default=60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds a task waits for GPU memory that other programs hold; then it starts"
+        " with a warning in the log, because the figure that it waits for may be too large. If"
+        " memory does run out, the task fails as retryable, with the category capacity (507)."
+        " Memory of this server's own workers is waited for longer: after this time one of them"
+        " ends with its task. 0: no wait.",
+    )
     subprocess_nice: int = Field(
         default=0,
         ge=0,

@@ -22,7 +22,14 @@ from docling_serve.subprocess_worker.pool.admission import (
     OnWait,
     Waiting,
 )
-from docling_serve.vram.admission_rules import Admit, DeviceView, RequestView, Wait, decide
+from docling_serve.vram.admission_rules import (
+    Admit,
+    DeviceView,
+    Patience,
+    RequestView,
+    Wait,
+    decide,
+)
 from docling_serve.vram.background import READ_LIMIT_S, Clock, Pause, Sleep, read_in_background
 from docling_serve.vram.devices import parse_devices, resolve_devices
 from docling_serve.vram.eviction import Eviction, Unload
@@ -35,6 +42,8 @@ from docling_serve.vram.sampling import GpuSampler
 
 DEFAULT_RESERVE_BYTES = 3 * 1024**3
 """What a kind of task is taken to need before one was seen."""
+
+DEFAULT_PATIENCE = Patience()
 
 POLL_S = 0.25
 """How often free memory is looked at while a job waits."""
@@ -73,6 +82,7 @@ class VramAdmission:
         probe: GpuProbe,
         *,
         reserve_bytes: int = DEFAULT_RESERVE_BYTES,
+        patience: Patience = DEFAULT_PATIENCE,
         devices: str = "",
         unload: Unload | None = None,
         sampler: GpuSampler | None = None,
@@ -90,6 +100,7 @@ class VramAdmission:
         self._probe = probe
         self._names = parse_devices(devices)
         self._needs = NeedBook(reserve_bytes)
+        self._patience = patience
         self._ledger = Ledger()
         self._eviction = Eviction(unload, clock, self._neighbours_answered)
         self._own_sampler = sampler is None
@@ -165,10 +176,11 @@ class VramAdmission:
             self._sampler.look_now()
             self._pause.cut()
 
-    def finished(self, grant: Grant, *, completed: bool) -> None:
+    def finished(self, grant: Grant, *, completed: bool, ocr_ran: bool = False) -> None:
         """See :meth:`Admission.finished`."""
         holding = self._ledger.holdings.get(grant.number)
         if holding is not None:
+            holding.ocr_ran = holding.ocr_ran or ocr_ran
             holding.loaded(self._clock())
             holding.running, holding.outcome = False, completed
             self._sampler.look_now()
@@ -183,6 +195,7 @@ class VramAdmission:
         else:
             alone = holding.kinds == {holding.kind} and not holding.shared
             self._needs.out_of_memory(holding.kind, holding.peak_bytes if alone else 0)
+            self._ledger.out_of_memory(holding.device_uuid)
 
     def use(self, grant: Grant) -> DeviceUse:
         """See :meth:`Admission.use`."""
@@ -231,16 +244,20 @@ class VramAdmission:
             RequestView(each.number, self._needs.need(each.kind), now - each.since)
             for each in self._requests
         ]
-        plan = decide(waiting_ones, views, self._eviction.view())
+        plan = decide(waiting_ones, views, self._eviction.view(), self._patience)
         if plan.ask_neighbours:
             self._eviction.ask()
         for decision in plan.decisions:
             request = requests[decision.number]
             if isinstance(decision, Wait):
-                waiting = Waiting(decision.reason, decision.for_own_workers)
+                waiting = Waiting(decision.reason, decision.for_own_workers, decision.overdue)
                 self._let_wait(request, decision.cause, waiting)
-            else:
-                self._grant(request, decision)
+                continue
+            if decision.in_vain:
+                for view in views:
+                    if view.uuid == decision.device_uuid:
+                        self._ledger.waited_in_vain(view)
+            self._grant(request, decision)
 
     def _without_figures(self, reading: GpuReading) -> None:
         if reading.state is not GpuState.NONE:
@@ -282,7 +299,8 @@ class VramAdmission:
             self.counters.waits += 1
         if request.cause != cause:
             _log.info("task kind %s waits: %s", request.kind, waiting.reason)
-        if request.waiting != waiting:
+        if request.waiting != waiting or waiting.for_own_workers:
+            # In each round: which workers have no job now may have changed.
             request.cause, request.waiting = cause, waiting
             request.on_wait(waiting)
 
@@ -339,7 +357,9 @@ class VramAdmission:
         if outcome is None or holding.shared or holding.kinds != {holding.kind}:
             return
         completed = outcome and holding.seen_loaded
-        self._needs.observe(holding.kind, holding.peak_bytes, completed=completed)
+        proven = holding.listed or holding.ocr_ran
+        peak = holding.peak_bytes
+        self._needs.observe(holding.kind, peak, completed=completed, proven=proven)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

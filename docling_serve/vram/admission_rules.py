@@ -10,9 +10,12 @@ The rules, in this order, for each job that waits, the longest waiting first:
    until the driver shows the memory; what a neighbour says frees nothing.
 4. A job that could start if workers of ours ended has their GPU kept for it, so that smaller jobs
    behind it cannot starve it. One that waits for other programs lets the ones behind it pass.
-5. Figures can be wrong, so they must not block for ever. When neighbours can do no more: after
+5. Figures can be wrong, so a job does not wait for ever. When neighbours can do no more: after
    :data:`MARGIN_PATIENCE_S` the margin is given up, and on a GPU without workers of ours that is
-   as free as it ever was a job starts whose figure was learned, or is larger than every GPU.
+   as free as it ever was a job starts whose figure was learned, or is larger than every GPU. So it
+   does where an earlier one waited in vain, and other programs hold no more than then.
+6. Whatever the figures, the wait ends: :class:`Patience`. Then a job starts with less than it
+   wants. It may do with that, and if not it fails as one that ran out of GPU memory.
 """
 
 from __future__ import annotations
@@ -32,11 +35,22 @@ _GIB = 1024**3
 
 
 @dataclass(frozen=True)
+class Patience:
+    """How many seconds a job waits: ``others_s`` for memory that other programs hold, ``own_s`` for
+    any reason. The second is longer: after the first, a worker of ours that could make room is to
+    end with its job, and that takes no longer than a job may run."""
+
+    others_s: float = 60.0
+    own_s: float = 660.0
+
+
+@dataclass(frozen=True)
 class DeviceView:
     """One GPU, in bytes.
 
     ``promised`` was booked by our workers and not yet taken; ``held`` they have taken, of which
     ``idle_held`` by those without a job. ``best_free`` is the most that was ever seen free.
+    ``waited_in_vain``: a job has waited for as much as this to become more, and it did not.
     """
 
     uuid: str
@@ -49,6 +63,7 @@ class DeviceView:
     idle_held_bytes: int = 0
     starting: bool = False
     workers: int = 0
+    waited_in_vain: bool = False
 
     @property
     def available_bytes(self) -> int:
@@ -88,23 +103,27 @@ class NeighbourView:
 
 @dataclass(frozen=True)
 class Admit:
-    """Start it on this GPU. ``warning`` says why, if there is less memory than wanted."""
+    """Start it on this GPU. ``warning`` says why, if there is less memory than wanted;
+    ``in_vain`` that its patience is over."""
 
     number: int
     device_uuid: str
     booked_bytes: int
     warning: str = ""
+    in_vain: bool = False
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Not yet. ``for_own_workers``: it could start if workers of ours ended. ``cause`` stays the
-    same while only figures in ``reason`` change."""
+    """Not yet. ``for_own_workers``: it could start if workers of ours ended; ``overdue`` that even
+    one with a job should, after it. ``cause`` stays the same while only figures in ``reason``
+    change."""
 
     number: int
     cause: str
     reason: str
     for_own_workers: bool = False
+    overdue: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,18 +135,24 @@ class Plan:
 
 
 def decide(
-    requests: Sequence[RequestView], devices: Sequence[DeviceView], neighbours: NeighbourView
+    requests: Sequence[RequestView],
+    devices: Sequence[DeviceView],
+    neighbours: NeighbourView,
+    patience: Patience,
 ) -> Plan:
     """What to do now; ``devices`` has at least one. Decides the same for the same snapshot."""
-    plan = _Plan(devices, neighbours)
+    plan = _Plan(devices, neighbours, patience)
     decisions = tuple(plan.decide_one(request) for request in requests)
     return Plan(decisions, plan.ask_neighbours)
 
 
 class _Plan:
-    def __init__(self, devices: Sequence[DeviceView], neighbours: NeighbourView) -> None:
+    def __init__(
+        self, devices: Sequence[DeviceView], neighbours: NeighbourView, patience: Patience
+    ) -> None:
         self._devices = sorted(devices, key=lambda each: each.available_bytes, reverse=True)
         self._neighbours = neighbours
+        self._patience = patience
         # Where nobody may start in this round: a worker loads there, or the place is kept.
         self._closed = {each.uuid for each in devices if each.starting}
         self._given: set[str] = set()
@@ -140,6 +165,8 @@ class _Plan:
         for device in self._open():
             if device.available_bytes >= need.total_bytes:
                 return self._admit(request, device)
+        if request.waited_s >= self._patience.own_s:
+            return self._start_anyway(request, [*self._open(), *self._devices][0])
         for device in self._devices:
             if device.available_bytes >= need.total_bytes:
                 return self._wait_for_turn(request, device)
@@ -154,6 +181,7 @@ class _Plan:
 
     def _short(self, request: RequestView) -> Admit | Wait:
         need = request.need.total_bytes
+        patience_over = request.waited_s >= self._patience.others_s
         ours = [each for each in self._devices if each.workers and each.without_ours_bytes >= need]
         self._closed.update(each.uuid for each in ours)
         idle_would_do = any(e.available_bytes + e.idle_held_bytes >= need for e in ours)
@@ -167,7 +195,9 @@ class _Plan:
                 warning = self._good_enough(request, device, own_could_end=bool(ours))
                 if warning:
                     return self._admit(request, device, warning)
-        return self._wait(request, ours)
+        if patience_over and not ours and (open_ones := self._open()):
+            return self._start_anyway(request, open_ones[0])
+        return self._wait(request, ours, overdue=patience_over)
 
     def _good_enough(
         self, request: RequestView, device: DeviceView, *, own_could_end: bool
@@ -175,18 +205,32 @@ class _Plan:
         """Why to start on ``device`` all the same, with less than is wanted; None if not."""
         need = request.need
         free = f"{_gib(device.available_bytes)} available on {_called(device)}"
-        patience_over = request.waited_s >= MARGIN_PATIENCE_S
-        if need.learned and patience_over and device.available_bytes >= need.figure_bytes:
+        margin_over = request.waited_s >= min(MARGIN_PATIENCE_S, self._patience.others_s)
+        if need.learned and margin_over and device.available_bytes >= need.figure_bytes:
             return f"{_gib(need.figure_bytes)} expected, {free}: started without a margin"
+        if device.workers or own_could_end:
+            return None
         as_free_as_ever = device.free_bytes >= device.best_free_bytes - TOLERANCE_BYTES
         fits_no_device = all(need.total_bytes > each.total_bytes for each in self._devices)
-        if device.workers or own_could_end or not as_free_as_ever:
-            return None
-        if fits_no_device or need.learned:
+        if as_free_as_ever and (fits_no_device or need.learned):
             return f"{_gib(need.total_bytes)} wanted, {free} and never more: started all the same"
+        if device.waited_in_vain:
+            return (
+                f"{_gib(need.total_bytes)} wanted, {free}, and an earlier task waited in vain for"
+                " more: started all the same"
+            )
         return None
 
-    def _wait(self, request: RequestView, ours: list[DeviceView]) -> Wait:
+    def _start_anyway(self, request: RequestView, device: DeviceView) -> Admit:
+        available = _gib(max(0, device.available_bytes))
+        warning = (
+            f"{_gib(request.need.total_bytes)} wanted, {available} available on"
+            f" {_called(device)} after {request.waited_s:.0f} s (subprocess_vram_patience): started"
+            " all the same"
+        )
+        return self._admit(request, device, warning, in_vain=True)
+
+    def _wait(self, request: RequestView, ours: list[DeviceView], *, overdue: bool) -> Wait:
         need = request.need
         emptiest = self._devices[0]
         free = f"{_gib(max(0, emptiest.available_bytes))} available on {_called(emptiest)}"
@@ -204,12 +248,15 @@ class _Plan:
             cause,
             f"{_gib(need.total_bytes)} of GPU memory wanted{guess}, {free}; {then}",
             for_own_workers=bool(ours),
+            overdue=bool(ours) and overdue,
         )
 
-    def _admit(self, request: RequestView, device: DeviceView, warning: str = "") -> Admit:
+    def _admit(
+        self, request: RequestView, device: DeviceView, warning: str = "", *, in_vain: bool = False
+    ) -> Admit:
         self._closed.add(device.uuid)
         self._given.add(device.uuid)
-        return Admit(request.number, device.uuid, request.need.total_bytes, warning)
+        return Admit(request.number, device.uuid, request.need.total_bytes, warning, in_vain)
 
     def _open(self) -> list[DeviceView]:
         """GPUs where a worker may start now, the one with the most available first."""

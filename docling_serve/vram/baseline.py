@@ -10,7 +10,8 @@ worker waits here first. Two ways to know, the better one first:
    may stay counted after the exit (NVML, ``nvmlMemory_t``).
 2. By device. Used memory is back at what it was before the worker, give or take a tolerance. Never
    compared with zero: the driver and other programs hold memory of their own. Here another
-   program's growth can hide the release; the wait is bounded for that reason.
+   program's growth can hide the release; the wait is bounded for that reason. On a GPU that shares
+   the host's memory it says nothing.
 
 Where the driver gives no figures there is nothing to wait for: the exit alone has to do.
 """
@@ -121,8 +122,8 @@ def _judge(
     released: bool | None
     if listed is not None and seen_pids:
         released = not any(process.pid in seen_pids for process in listed)
-    elif used is not None:
-        released = used <= baseline_bytes + tolerance_bytes
+    elif device is not None and not device.of_host:
+        released = device.used_bytes <= baseline_bytes + tolerance_bytes
     else:
         released = None
     return DeviceRelease(uuid, baseline_bytes, used, released)

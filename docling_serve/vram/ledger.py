@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from docling_serve.subprocess_worker.pool.admission import DeviceUse, Grant
-from docling_serve.vram.admission_rules import DeviceView
+from docling_serve.vram.admission_rules import TOLERANCE_BYTES, DeviceView
 from docling_serve.vram.readings import GpuDevice, GpuReading
 
 
@@ -22,8 +22,8 @@ class Holding:
 
     ``starting`` until its models are loaded, ``running`` while it has a job. ``outcome`` is how
     its last job ended, until something was learned from it. ``seen_loaded``: it was measured with
-    its models loaded. ``listed``: the driver lists its process. ``shared``: its figure was at
-    times an estimate among several workers.
+    its models loaded. ``listed``: the driver lists its process. ``ocr_ran`` in one of its jobs.
+    ``shared``: its figure was at times an estimate among several workers.
     """
 
     grant: Grant
@@ -38,6 +38,7 @@ class Holding:
     loaded_at: float | None = None
     seen_loaded: bool = False
     listed: bool = False
+    ocr_ran: bool = False
     shared: bool = False
     measured: bool = False
     taken_bytes: int = 0
@@ -80,6 +81,8 @@ class Ledger:
 
     holdings: dict[int, Holding] = field(default_factory=dict)
     best_free_bytes: dict[str, int] = field(default_factory=dict)
+    #: Bytes free without our workers when a job had waited in vain for more.
+    _in_vain: dict[str, int] = field(default_factory=dict)
     #: Bytes in use on a GPU when last read, and when the first of our workers there began.
     _used: dict[str, int] = field(default_factory=dict)
     _level: dict[str, int] = field(default_factory=dict)
@@ -107,6 +110,14 @@ class Ledger:
         """The holdings on one GPU, oldest first."""
         return [each for each in self.holdings.values() if each.device_uuid == uuid]
 
+    def waited_in_vain(self, view: DeviceView) -> None:
+        """A job starts on this GPU after its patience was over."""
+        self._in_vain[view.uuid] = view.without_ours_bytes
+
+    def out_of_memory(self, uuid: str) -> None:
+        """A job ran out of memory on this GPU: it is worth waiting for more there."""
+        self._in_vain.pop(uuid, None)
+
     def note(self, reading: GpuReading, began_at: float) -> None:
         """Bring every share up to date from a reading begun at ``began_at``."""
         for device in reading.devices:
@@ -122,6 +133,8 @@ class Ledger:
 
     def _view(self, device: GpuDevice) -> DeviceView:
         here = self.on(device.uuid)
+        held = sum(each.taken_bytes for each in here)
+        in_vain = self._in_vain.get(device.uuid)
         return DeviceView(
             uuid=device.uuid,
             name=device.name,
@@ -129,10 +142,12 @@ class Ledger:
             free_bytes=device.free_bytes,
             best_free_bytes=self.best_free_bytes.get(device.uuid, device.free_bytes),
             promised_bytes=sum(each.owed_bytes for each in here),
-            held_bytes=sum(each.taken_bytes for each in here),
+            held_bytes=held,
             idle_held_bytes=sum(e.taken_bytes for e in here if not (e.running or e.starting)),
             starting=any(each.starting for each in here),
             workers=len(here),
+            waited_in_vain=in_vain is not None
+            and device.free_bytes + held >= in_vain - TOLERANCE_BYTES,
         )
 
     def _share_out(self, device: GpuDevice, used_by_pid: dict[int, int], began_at: float) -> None:
@@ -148,6 +163,8 @@ class Ledger:
             each.take(used_by_pid[each.pid], began_at, listed=True, shared=False)
         for gone in (each for each in here if each not in listed and each.listed):
             gone.taken_bytes = 0
+        if device.of_host:
+            return  # what the host's memory grows by says nothing of the GPU
         growth = max(0, device.used_bytes - level - sum(each.taken_bytes for each in listed))
         booked = sum(each.booked_bytes for each in others)
         for each in others:

@@ -1,13 +1,12 @@
 """How much GPU memory a kind of task takes: a guess first, then what was seen.
 
-The figure of a kind is a maximum that decays: one large document raises it at once, and small
-ones after it lower it slowly. A task that ran out of memory raises it without having been seen to
-the end.
+The figure of a kind is the largest peak of its last tasks. A task that ran out of memory raises it
+without having been seen to the end.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 MIB = 1024**2
@@ -17,11 +16,16 @@ MARGIN_LEAST_BYTES = 256 * MIB
 """What is asked for beyond a learned figure: readings are half a second apart, so they miss the
 very peak, and documents differ."""
 
-DECAY = 0.1
-"""The part of the way down to a smaller peak that the figure goes with each task."""
+LAST_TASKS = 32
+"""Tasks of a kind that count. A maximum, not a mean that follows: after many PDFs with a text layer
+the next scan needs as much as the last one did."""
 
 NOTHING_BYTES = 64 * MIB
 """Less than the smallest CUDA context (120 MB, ggml-org/llama.cpp PR 20595): no GPU was used."""
+
+FLOOR_BYTES = 512 * MIB
+"""The least that a task is taken to need which may use CUDA: a context, and the libraries that its
+first operation loads."""
 
 OUT_OF_MEMORY_FACTOR = 1.25
 
@@ -50,39 +54,46 @@ class NeedBook:
     def __init__(self, reserve_bytes: int, max_kinds: int = MAX_KINDS) -> None:
         self._reserve_bytes = reserve_bytes
         self._max_kinds = max_kinds
-        self._figures: OrderedDict[str, float] = OrderedDict()
+        self._peaks: OrderedDict[str, deque[int]] = OrderedDict()
 
     def need(self, kind: str) -> Need:
-        """What a task of ``kind`` needs; nothing for one that was seen to use no GPU."""
-        figure = self._figures.get(kind)
-        if figure is None:
+        """What a task of ``kind`` needs, which may use CUDA."""
+        peaks = self._peaks.get(kind)
+        if peaks is None:
             return Need(self._reserve_bytes)
+        figure = max(peaks)
         if figure < NOTHING_BYTES:
-            return Need(0, learned=True)
+            return Need(FLOOR_BYTES, learned=True)
         margin = max(MARGIN_LEAST_BYTES, round(figure * MARGIN_SHARE))
-        return Need(round(figure), margin, learned=True)
+        return Need(max(FLOOR_BYTES, figure), margin, learned=True)
 
-    def observe(self, kind: str, peak_bytes: int, *, completed: bool = True) -> None:
+    def observe(
+        self, kind: str, peak_bytes: int, *, completed: bool = True, proven: bool = True
+    ) -> None:
         """A worker that ran only tasks of ``kind`` took ``peak_bytes``, its context included.
 
         One that was not ``completed`` might have taken more: it can raise the figure, not lower it.
+        That nothing was taken must be ``proven``: OCR opens its models at the first page that needs
+        it, so a PDF with a text layer says nothing of the kind.
         """
-        figure = self._figures.get(kind)
-        if completed:
-            decayed = 0.0 if figure is None else figure - (figure - peak_bytes) * DECAY
-            self._set(kind, max(float(peak_bytes), decayed))
-        elif peak_bytes > (self._reserve_bytes if figure is None else figure):
-            self._set(kind, float(peak_bytes))
+        if peak_bytes < NOTHING_BYTES and not proven:
+            return
+        peaks = self._peaks.get(kind)
+        known = self._reserve_bytes if peaks is None else max(peaks)
+        if completed or peak_bytes > known:
+            self._note(kind, peak_bytes)
 
     def out_of_memory(self, kind: str, peak_bytes: int = 0) -> None:
-        """A task of ``kind`` ran out of GPU memory: the next one waits for a quarter more."""
-        figure = self._figures.get(kind, 0.0)
-        if figure < NOTHING_BYTES:  # never seen, or wrongly thought to use no GPU
-            figure = float(self._reserve_bytes)
-        self._set(kind, max(figure, float(peak_bytes)) * OUT_OF_MEMORY_FACTOR)
+        """A task of ``kind`` ran out of GPU memory: the next one waits for a quarter more, and for
+        the reserve at least."""
+        seen = max(self._peaks.get(kind, (0,)))
+        if seen < NOTHING_BYTES:  # never seen, or wrongly thought to use no GPU
+            seen = self._reserve_bytes
+        wanted = round(max(seen, peak_bytes) * OUT_OF_MEMORY_FACTOR)
+        self._note(kind, max(wanted, self._reserve_bytes))
 
-    def _set(self, kind: str, figure: float) -> None:
-        self._figures[kind] = figure
-        self._figures.move_to_end(kind)
-        while len(self._figures) > self._max_kinds:
-            self._figures.popitem(last=False)
+    def _note(self, kind: str, peak_bytes: int) -> None:
+        self._peaks.setdefault(kind, deque(maxlen=LAST_TASKS)).append(peak_bytes)
+        self._peaks.move_to_end(kind)
+        while len(self._peaks) > self._max_kinds:
+            self._peaks.popitem(last=False)

@@ -41,11 +41,12 @@ class Waiting:
     """Why a job is not started yet, in words for a person.
 
     ``for_own_workers``: it could start if workers of this pool ended, so that a warm one without
-    a job should be ended for it.
+    a job should be ended for it; when it is ``overdue``, also one with a job, after the job.
     """
 
     reason: str
     for_own_workers: bool = False
+    overdue: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class Admission(Protocol):
         """Wait until a worker without models may start a job of ``kind``.
 
         Call it right before the job is handed over: the memory is free now, not for ever.
-        ``on_wait`` is called at each change of the reason to wait. Cancelling the call leaves
+        ``on_wait`` is called at each change of the reason to wait, and again and again while that
+        is ``for_own_workers``. Cancelling the call leaves
         nothing booked; a grant that was returned is the caller's to release.
         """
         ...
@@ -105,9 +107,10 @@ class Admission(Protocol):
         """The worker's models are loaded: the next one may start on this device."""
         ...
 
-    def finished(self, grant: Grant, *, completed: bool) -> None:
+    def finished(self, grant: Grant, *, completed: bool, ocr_ran: bool = False) -> None:
         """The job ended; ``completed`` if what it took is what such a job takes, False for one
-        that failed, was cancelled or killed."""
+        that failed, was cancelled or killed; ``ocr_ran`` if it recognised text, so that the models
+        for that, which are loaded at the first use, were in memory."""
         ...
 
     def out_of_memory(self, grant: Grant) -> None:
@@ -150,7 +153,7 @@ class AdmitAll:
     def loaded(self, grant: Grant) -> None:
         """Nothing waits for it."""
 
-    def finished(self, grant: Grant, *, completed: bool) -> None:
+    def finished(self, grant: Grant, *, completed: bool, ocr_ran: bool = False) -> None:
         """Nothing to learn."""
 
     def out_of_memory(self, grant: Grant) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from docling_serve.subprocess_worker.pool.admission import Admission, DeviceUse, Grant, Waiting
 from docling_serve.subprocess_worker.pool.job import Job
+from docling_serve.subprocess_worker.pool.states import ENDING, StopReason, WorkerState
 from docling_serve.subprocess_worker.pool.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -51,12 +52,19 @@ class Bookings:
         if (grant := self._grants.get(worker.number)) is not None:
             self.admission.loaded(grant)
 
-    def finished(self, worker: Worker, *, completed: bool, out_of_memory: bool = False) -> None:
+    def finished(
+        self,
+        worker: Worker,
+        *,
+        completed: bool,
+        ocr_ran: bool = False,
+        out_of_memory: bool = False,
+    ) -> None:
         """Its job ended."""
         if (grant := self._grants.get(worker.number)) is not None:
             if out_of_memory:
                 self.admission.out_of_memory(grant)
-            self.admission.finished(grant, completed=completed)
+            self.admission.finished(grant, completed=completed, ocr_ran=ocr_ran)
 
     def use(self, worker: Worker) -> DeviceUse:
         """What it holds on its device, as last measured."""
@@ -86,3 +94,19 @@ class Bookings:
             del self._asking[number]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("device memory could not be asked for", exc_info=error)
+
+
+def make_room(workers: Iterable[Worker], *, overdue: bool) -> None:
+    """End one worker that holds models, for a job that waits for their memory: one without a job
+    at once, or else, when the job is ``overdue``, another one after its job."""
+    loading, lost = WorkerState.LOADING, WorkerState.LOST
+    living = [worker for worker in workers if worker.state is not lost]
+    holding = [worker for worker in living if worker.holds_models or worker.state is loading]
+    if any(worker.state in ENDING for worker in holding):
+        return  # one is on its way out
+    idle = [worker for worker in holding if worker.state is WorkerState.WARM]
+    if idle:
+        idle[0].stop(StopReason.MAKE_ROOM)
+    elif overdue and all(worker.give_up is None for worker in holding):
+        for worker in holding[:1]:
+            worker.give_up = StopReason.MAKE_ROOM

@@ -16,7 +16,7 @@ from docling_serve.errors import CUDA_OUT_OF_MEMORY, SHUT_DOWN, ShuttingDown, Ta
 from docling_serve.jobs.spec import JobResult
 from docling_serve.subprocess_worker.pool import scheduling
 from docling_serve.subprocess_worker.pool.admission import Admission, Waiting
-from docling_serve.subprocess_worker.pool.bookings import Bookings
+from docling_serve.subprocess_worker.pool.bookings import Bookings, make_room
 from docling_serve.subprocess_worker.pool.exits import Ending
 from docling_serve.subprocess_worker.pool.job import Job, WaitingJobs
 from docling_serve.subprocess_worker.pool.losses import Losses, ran_out_of_memory
@@ -263,9 +263,7 @@ class Supervisor:
             _log.debug("task %s waits: %s", job.task_id, waiting.reason)
         job.waits_for = waiting.reason
         if waiting.for_own_workers:
-            idle = [w for w in self.workers.values() if w.state is WorkerState.WARM]
-            for worker in idle[:1]:
-                worker.stop(StopReason.MAKE_ROOM)
+            make_room(self.workers.values(), overdue=waiting.overdue)
 
     def _granted(self, worker: Worker, job: Job, device: str | None) -> None:
         job.begin(worker.number, self._stop_job)
@@ -303,7 +301,7 @@ class Supervisor:
             return
         self.metrics.record_task(message.result.processing_time, job.overhead_s(message.result))
         self._settle(job, message.result)
-        self._bookings.finished(worker, completed=True)
+        self._bookings.finished(worker, completed=True, ocr_ran=message.result.ocr_ran)
         self._freed(worker, message)
 
     def _failed(self, worker: Worker, job: Job, message: messages.Failed) -> None:

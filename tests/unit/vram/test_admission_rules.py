@@ -1,21 +1,34 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
+import pytest
+
 from docling_serve.vram.admission_rules import (
     MARGIN_PATIENCE_S,
     Admit,
     DeviceView,
     NeighbourView,
+    Patience,
     Plan,
     RequestView,
     Wait,
-    decide,
 )
+from docling_serve.vram.admission_rules import decide as decide_by
 from docling_serve.vram.needs import Need
 
 GIB = 1024**3
 NOBODY = NeighbourView()
 READY = NeighbourView(may_be_asked=True)
 SETTLING = NeighbourView(may_still_free=True)
+PATIENCE = Patience(60.0, 660.0)
+
+
+def decide(
+    requests: Sequence[RequestView], devices: Sequence[DeviceView], neighbours: NeighbourView
+) -> Plan:
+    return decide_by(requests, devices, neighbours, PATIENCE)
 
 
 def gpu(
@@ -29,6 +42,7 @@ def gpu(
     idle_held: float = 0,
     starting: bool = False,
     workers: int = 0,
+    waited_in_vain: bool = False,
 ) -> DeviceView:
     """Sizes in GiB."""
     return DeviceView(
@@ -42,6 +56,7 @@ def gpu(
         idle_held_bytes=int(idle_held * GIB),
         starting=starting,
         workers=workers,
+        waited_in_vain=waited_in_vain,
     )
 
 
@@ -166,10 +181,93 @@ def test_the_guess_is_named_with_its_setting() -> None:
     assert "other programs hold the rest" in decision.reason
 
 
-def test_a_guess_waits_for_ever_on_a_gpu_where_others_are() -> None:
-    request = wants(3, learned=False, waited_s=1e6)
+def test_a_guess_waits_on_a_gpu_where_others_are_until_its_patience_is_over() -> None:
+    full = gpu(free=2, best_free=2)
 
-    assert isinstance(one(decide([request], [gpu(free=2, best_free=2)], NOBODY)), Wait)
+    def after(waited_s: float) -> Admit | Wait:
+        return one(decide([wants(3, learned=False, waited_s=waited_s)], [full], NOBODY))
+
+    assert isinstance(after(PATIENCE.others_s - 1), Wait)
+    decision = after(PATIENCE.others_s)
+    assert isinstance(decision, Admit)
+    assert decision.in_vain
+    assert decision.warning == (
+        "3.0 GiB wanted, 2.0 GiB available on GPU (a) after 60 s (subprocess_vram_patience):"
+        " started all the same"
+    )
+
+
+def test_where_one_waited_in_vain_the_next_does_not() -> None:
+    request = wants(3, learned=False)
+
+    decision = one(decide([request], [gpu(free=2, waited_in_vain=True)], NOBODY))
+    assert isinstance(decision, Admit)
+    assert "an earlier task waited in vain" in decision.warning
+    assert not decision.in_vain
+    # A neighbour may still make room, and beside a worker of ours it would be tight.
+    assert decide([request], [gpu(free=2, waited_in_vain=True)], READY).ask_neighbours
+    beside = gpu(free=2, waited_in_vain=True, workers=1)
+    assert isinstance(one(decide([request], [beside], NOBODY)), Wait)
+
+
+def test_memory_of_our_own_workers_is_waited_for_longer() -> None:
+    busy = gpu(free=2, held=6, workers=1)
+
+    def after(waited_s: float) -> Admit | Wait:
+        return one(decide([wants(5, waited_s=waited_s)], [busy], NOBODY))
+
+    early, late, last = map(after, (0, PATIENCE.others_s, PATIENCE.own_s))
+    assert isinstance(early, Wait)
+    assert (early.for_own_workers, early.overdue) == (True, False)
+    assert isinstance(late, Wait)
+    assert (late.for_own_workers, late.overdue) == (True, True)
+    assert isinstance(last, Admit)
+
+
+def test_a_neighbour_that_is_always_about_to_unload_does_not_hold_a_job_for_ever() -> None:
+    request = wants(3, learned=False, waited_s=PATIENCE.others_s)
+
+    for neighbours in (READY, SETTLING):
+        assert isinstance(one(decide([request], [gpu(free=2)], neighbours)), Admit)
+
+
+_DEVICES = [
+    gpu(
+        free=free,
+        held=held,
+        idle_held=held if idle else 0,
+        promised=promised,
+        best_free=best_free,
+        starting=starting,
+        workers=1 if held or promised or starting else 0,
+        waited_in_vain=in_vain,
+    )
+    for free, held, idle, promised, best_free, starting, in_vain in itertools.product(
+        (0, 2, 8), (0, 6, 16), (False, True), (0, 4), (2, 24), (False, True), (False, True)
+    )
+]
+
+
+@pytest.mark.parametrize("neighbours", [NOBODY, READY, SETTLING], ids=["none", "ready", "asked"])
+@pytest.mark.parametrize("learned", [False, True], ids=["guess", "learned"])
+def test_in_no_state_does_a_job_wait_without_a_bound(
+    neighbours: NeighbourView, learned: bool
+) -> None:
+    for device, other, figure in itertools.product(_DEVICES, [None, *_DEVICES[::7]], (1, 5, 30)):
+        devices = [device]
+        if other is not None:
+            devices.append(DeviceView(**{**vars(other), "uuid": "b"}))
+        late, last = (
+            decide(
+                [wants(figure, 1, learned=learned, waited_s=s), wants(5, 2)], devices, neighbours
+            )
+            for s in (PATIENCE.others_s, PATIENCE.own_s)
+        )
+        assert isinstance(last.decisions[0], Admit), (devices, figure)
+        first = late.decisions[0]
+        # Until then it waits for nothing but workers of ours: for their memory, or their loading.
+        if isinstance(first, Wait):
+            assert first.overdue or any(each.starting for each in devices), (devices, figure)
 
 
 def test_more_than_any_gpu_has_starts_when_the_gpu_is_as_free_as_ever() -> None:

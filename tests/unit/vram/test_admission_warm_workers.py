@@ -72,15 +72,14 @@ async def test_a_warm_worker_leaves_the_memory_to_those_who_wait() -> None:
         assert not await pool.time.drive(pool.vram.extend(grant, "vlm")), "though 5 are free"
 
 
-async def test_a_warm_worker_takes_a_kind_that_needs_no_gpu_without_a_question() -> None:
-    gpu = StandInGpu("GPU-a")
+async def test_a_warm_worker_takes_a_kind_that_was_seen_to_need_no_gpu_on_a_fuller_one() -> None:
+    gpu = StandInGpu("GPU-a", total_bytes=8 * GIB)
 
     async with Pool(gpu) as pool:
         await pool.one_job(gpu, 0, "text")
-        grant = await warm(pool, gpu, 3 * GIB)
-        readings = pool.nvml.readings
-        assert await pool.vram.extend(grant, "text")
-        assert pool.nvml.readings == readings
+        grant = await warm(pool, gpu, 7 * GIB)
+        assert not await pool.time.drive(pool.vram.extend(grant, "vlm"))
+        assert await pool.time.drive(pool.vram.extend(grant, "text"))
 
 
 async def test_a_warm_worker_goes_on_when_the_driver_falls_silent() -> None:
