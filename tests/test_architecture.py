@@ -9,6 +9,7 @@ functions count, but for those in ``WHEN_NEEDED``, which are there because they 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conversion": {"errors", "internals", "jobs", "process.deferred_imports"},
     "internals": {"errors", "jobs"},
     "internals.docling_devices": {"process.deferred_imports"},
+    "internals.torch_fork": {"process.deferred_imports"},
     "internals.fork_server": {"process.guardian"},
     "internals.jobkit_rq": {"settings"},
     # ---- worker processes, and the GPU memory that they get
@@ -42,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "subprocess_worker": {
         "errors",
         "internals.fork_server",
+        "internals.torch_fork",
         "jobs",
         "observability.logging",
         "process",
@@ -130,12 +133,17 @@ MAY_BE_HEAVY = (
     "internals.docling_devices",
     "internals.docling_pages",
     "internals.docling_pipelines",
+    "internals.jobkit_manager",
+    "internals.jobkit_ray",  # imported by engines.ray only
     "ocr_only.stages",
     "process.shared_weights",
 )
 """A package stands for all that is in it."""
 
-MAY_USE_REDIS = ("engines.rq", "engines.redis", "engines.ray", "internals.jobkit_rq")
+MAY_USE_REDIS = (
+    *("engines.rq", "engines.redis", "engines.ray"),
+    *("internals.jobkit_rq", "internals.jobkit_redis"),
+)
 REDIS = ("redis", "rq", "docling_jobkit.orchestrators.rq")
 
 MODULE_LINES = 400
@@ -345,6 +353,108 @@ def test_no_modules_import_each_other() -> None:
         lowest = {name for name, may in above.items() if not may & set(above)}
         assert lowest, f"a circle among {sorted(above)}"
         above = {name: may for name, may in above.items() if name not in lowest}
+
+
+# ---- the page that shows it ----------------------------------------------------------------------
+
+MAP = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+ROOMS_SHOWN_IN_FULL = re.findall(r"^### In (.+)$", MAP, re.MULTILINE)
+
+
+def test_the_map_shows_every_area() -> None:
+    rooms = MAP.partition("## The rooms")[2].partition("###")[0]
+    areas = {area(dotted(path)) for path in MODULES} - {"", "__main__"}
+    names = {
+        name: f"`{name}{'/' if (ROOT / PACKAGE / name).is_dir() else '.py'}`" for name in areas
+    }
+
+    assert sorted(name for name, shown in names.items() if shown not in rooms) == []
+
+
+@pytest.mark.parametrize("title", ROOMS_SHOWN_IN_FULL)
+def test_the_map_shows_every_module_of_a_room(title: str) -> None:
+    section = MAP.partition(f"### In {title}\n")[2].partition("\n#")[0]
+    first_column = " ".join(line.split("|")[1] for line in section.splitlines() if "|" in line)
+    shown = {Path(name).name for name in re.findall(r"`([\w/]+\.py|[\w]+/)`", first_column)}
+    there = {
+        path.name
+        for room in re.findall(r"`([\w/]+)/`", title)
+        for path in (ROOT / PACKAGE / room).rglob("*.py")
+        if path.name != "__init__.py" and path.parent.name not in shown
+    }
+
+    assert {name for name in shown if name.endswith(".py")} == there
+
+
+# ---- private parts of libraries ------------------------------------------------------------------
+
+MAY_USE_PRIVATE_PARTS = (
+    "internals",
+    "api.json_body",  # derives from starlette's Request, and drops the body that this keeps
+    "engines.ray.engine",  # derives from docling-jobkit's orchestrator, as of 3.9.1
+    "engines.rq.engine",  # the same
+    "ocr_only",  # a plugin of docling's: its stages read a page's backend as docling's own do
+)
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+@cache
+def _our_private_names() -> frozenset[str]:
+    found: set[str] = set()
+    for path in MODULES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+    return frozenset(found)
+
+
+def _private_parts(path: Path) -> Iterator[str]:
+    """Private modules, names and attributes of others that a file uses."""
+    for found in imports(path):
+        if any(map(_is_private, found.module.split("."))) and not found.module.startswith(PACKAGE):
+            yield f"{in_short(path)}:{found.line}: {found.module}"
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                if _is_private(alias.name) and not (node.module or "").startswith(PACKAGE):
+                    yield f"{in_short(path)}:{node.lineno}: {node.module}.{alias.name}"
+        elif (
+            isinstance(node, ast.Attribute)
+            and _is_private(node.attr)
+            and node.attr not in _our_private_names()
+            and ast.unparse(node.value) != "os"
+        ):
+            yield f"{in_short(path)}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_private_parts_of_libraries_are_used_in_one_room() -> None:
+    strays = [
+        stray
+        for path in MODULES
+        if not _starts(inner(dotted(path)), MAY_USE_PRIVATE_PARTS)
+        for stray in _private_parts(path)
+    ]
+
+    assert strays == []
+
+
+def test_each_of_them_names_its_version_and_its_guard() -> None:
+    unnamed = []
+    for path in (ROOT / PACKAGE / "internals").glob("[!_]*.py"):
+        says = ast.get_docstring(tree(path)) or ""
+        read = re.search(r"Read from [\w ./-]*\d+\.\d+", says.replace("\n", " "))
+        guards = re.findall(r"tests/[\w/]+\.py", says)
+        if not read or not guards or not all((ROOT / guard).exists() for guard in guards):
+            unnamed.append(in_short(path))
+
+    assert unnamed == []
 
 
 # ---- how large things are ------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from docling_jobkit.datamodel.exportable_document import project_document_dict
 from docling_jobkit.datamodel.task import Task, validate_task
 from pydantic import TypeAdapter
 
-from docling_serve.conversion.converters import ConverterManager, Converters
+from docling_serve.conversion.converters import Converters
 from docling_serve.conversion.documents import ConvertAll, converted, exportable, opened
 from docling_serve.conversion.exhaustion import raise_if_memory_ran_out
 from docling_serve.conversion.failures import (
@@ -51,6 +51,7 @@ from docling_serve.conversion.reports import (
 )
 from docling_serve.errors import TaskFailed
 from docling_serve.internals.docling_pages import dump_slice
+from docling_serve.internals.jobkit_manager import ConverterManager
 from docling_serve.jobs.rendering import JSON, Rendered, pack, render
 from docling_serve.jobs.spec import (
     CountPages,

@@ -19,7 +19,6 @@ from typing import Any
 from docling.datamodel.accelerator_options import AcceleratorOptions
 from docling.datamodel.backend_options import EpubBackendOptions
 from docling.datamodel.base_models import InputFormat
-from docling.datamodel.picture_classification_options import DocumentPictureClassifierOptions
 from docling.datamodel.pipeline_options import PipelineOptions
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.document_converter import (
@@ -30,16 +29,15 @@ from docling.document_converter import (
 )
 from docling.pipeline.base_pipeline import BasePipeline
 from docling.pipeline.simple_pipeline import SimplePipeline
-from docling_jobkit.convert.manager import DoclingConverterManager
 
 from docling_serve.conversion.guarded_backends import guarded
 from docling_serve.conversion.input_limits import InputLimits
 from docling_serve.conversion.model_sets import ConverterStats, ModelSet, ModelSets
 from docling_serve.internals.docling_pipelines import Blueprint, Key, Obtain
+from docling_serve.internals.jobkit_manager import ConverterManager
 
 _log = logging.getLogger(__name__)
 
-_STAGES_WITH_A_FLAWED_DEFAULT = ("layout", "ocr", "picture_classification", "chunking")
 # The formats that docling-jobkit gives the request's options for pictures.
 _ENRICHED = (
     InputFormat.DOCX,
@@ -59,36 +57,6 @@ def default_format_options() -> Mapping[InputFormat, FormatOption]:
     Starts no thread, looks for no device and builds no pipeline.
     """
     return MappingProxyType(DocumentConverter().format_to_options)
-
-
-class ConverterManager(DoclingConverterManager):
-    """docling-jobkit's reading of a request's options, with custom presets as defaults.
-
-    jobkit looks for a default preset of layout, OCR, picture classification and chunking among
-    docling's own only, so that a custom one works by its name, but not as the default
-    (upstream M101).
-    """
-
-    def _build_preset_registries(self) -> None:
-        super()._build_preset_registries()  # type: ignore[no-untyped-call]
-        for stage in _STAGES_WITH_A_FLAWED_DEFAULT:
-            default = getattr(self.config, f"default_{stage}_preset")
-            custom = getattr(self.config, f"custom_{stage}_presets")
-            if default in custom:
-                registry = getattr(self, f"{stage}_preset_registry")
-                registry["default"] = {"source": "custom", "options": custom[default]}
-
-    def parse_chunking_options(self, request: ConvertDocumentsOptions) -> Any:
-        """As jobkit, but validated: jobkit hands on a custom preset as the plain data it is."""
-        super().parse_chunking_options(request)
-        return request.chunking_options
-
-    def _parse_picture_classification_options(self, request: ConvertDocumentsOptions) -> Any:
-        """As jobkit, but validated: jobkit hands on a request's own config as plain data."""
-        options = super()._parse_picture_classification_options(request)
-        if isinstance(options, dict):
-            return DocumentPictureClassifierOptions.model_validate(options)
-        return options
 
 
 class Converters:

@@ -3,7 +3,8 @@
 docling asks torch, although RapidOCR runs on ONNX Runtime and needs nothing else of torch. All
 other stages go on asking docling.
 
-Source: ``docling.utils.accelerator_utils.decide_device`` 2.143; a test compares the answers.
+Read from docling-slim 2.143 (``docling.utils.accelerator_utils.decide_device``).
+Guarded by tests/unit/internals/test_docling_devices.py, which compares the answers.
 """
 
 from __future__ import annotations

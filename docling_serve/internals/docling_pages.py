@@ -4,8 +4,9 @@ A slice takes its pages to the point from which docling looks at the document as
 order, headings, enrichment) and leaves them as plain data. The merge takes the pages of all slices
 and goes on from there, so what spans a page border comes out as if nothing had been cut.
 
-Source: ``docling.pipeline.standard_pdf_pipeline`` 2.143; a test compares a document converted in
-slices with the same one converted whole.
+Read from docling-slim 2.143 (``docling.pipeline.standard_pdf_pipeline``).
+Guarded by tests/unit/internals/test_docling_pages.py, which compares a document converted in slices
+with the same one converted whole.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ the copy gets the request's options, what docling derives from these, and for ea
 switched on a model that depends on nothing but the stage's own options. What docling adds to its
 options one day selects models until it is listed here, so that it cannot leak between requests.
 
-Source: ``docling.pipeline`` 2.143 (``standard_pdf_pipeline``, ``vlm_pipeline``,
-``base_pipeline``); a test compares these pipelines with docling's own.
+Read from docling-slim 2.143 (``standard_pdf_pipeline``, ``vlm_pipeline`` and ``base_pipeline`` of
+``docling.pipeline``). Guarded by tests/unit/internals/test_docling_pipelines.py, which compares
+these pipelines with docling's own.
 """
 
 from __future__ import annotations

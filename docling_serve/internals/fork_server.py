@@ -2,6 +2,9 @@
 
 It looks for the end of this process only once its imports are done, some seconds after its start,
 and leaves a folder for its socket behind when this process is killed or ends by a signal.
+
+Read from Python 3.10 to 3.13 (``multiprocessing.forkserver``).
+Guarded by tests/integration/test_start_methods.py.
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ messages; others leave both alone.
 ``<eng_rq_sub_channel>``             channel of :class:`TaskUpdate` messages as JSON
 ``rq:...``                           jobs, queues and registries of RQ
 ===================================  =========================================================
+
+Read from docling-jobkit 3.9.1 (``docling_jobkit.orchestrators.rq``).
+Guarded by tests/unit/internals/test_jobkit_rq.py.
 """
 
 from __future__ import annotations

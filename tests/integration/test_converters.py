@@ -15,8 +15,9 @@ from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.pipeline.standard_pdf_pipeline import StandardPdfPipeline
 from docling_jobkit.convert.manager import DoclingConverterManager, DoclingConverterManagerConfig
 
-from docling_serve.conversion.converters import ConverterManager, Converters
+from docling_serve.conversion.converters import Converters
 from docling_serve.conversion.model_sets import ConverterStats
+from docling_serve.internals.jobkit_manager import ConverterManager
 from tests.helpers.documents import scanned_pdf
 from tests.helpers.pipelines import describe
 

@@ -37,6 +37,7 @@ from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
 from docling_serve.engines.task_end import log_ended_view
 from docling_serve.errors import DELETED, Failure, QueueFull
+from docling_serve.internals import jobkit_ray
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.settings.converter_config import converter_config
 
@@ -173,7 +174,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         """
         await self.redis_manager.connect()  # type: ignore[no-untyped-call]
         listener = UpdateListener(
-            self.redis_manager._build_pubsub_redis(),
+            jobkit_ray.updates_connection(self.redis_manager),
             self.config.sub_channel,
             self._watches,
             TaskUpdate.model_validate_json,

@@ -1,11 +1,4 @@
-"""Tasks of docling-jobkit's ``ray`` orchestrator as they stand in Redis.
-
-===================================  =========================================================
-``task:<id>``                        hash, a ``RedisTaskMetadata``
-``tenant:<tenant>:tasks``            list of the tasks that wait, as JSON
-``<prefix>:task:<id>:result``        msgpack of how the task ended
-===================================  =========================================================
-"""
+"""Tasks of docling-jobkit's ``ray`` orchestrator, read and ended in Redis."""
 
 from __future__ import annotations
 
@@ -20,23 +13,8 @@ from docling_jobkit.orchestrators.ray.redis_helper import RedisStateManager
 
 from docling_serve.engines.base import TaskView
 from docling_serve.errors import Failure
+from docling_serve.internals import jobkit_ray
 from docling_serve.jobs.rendering import public_failure
-
-_TASK = "task:"
-
-#: Looks through the queue where it is: its entries hold whole documents. Ids are random, so an
-#: entry that has one is that task's.
-_WITHDRAW = """
-for index = 0, redis.call('LLEN', KEYS[1]) - 1 do
-  local entry = redis.call('LINDEX', KEYS[1], index)
-  if entry and string.find(entry, ARGV[1], 1, true) then
-    redis.call('LREM', KEYS[1], 1, entry)
-    redis.call('HINCRBY', KEYS[2], 'queued_tasks', -1)
-    return 1
-  end
-end
-return 0
-"""
 
 
 class RayTaskStore:
@@ -69,9 +47,8 @@ class RayTaskStore:
 
     async def all(self) -> AsyncIterator[RedisTaskMetadata]:
         """Every task there is."""
-        async for key in self._state._ensure_redis().scan_iter(match=f"{_TASK}*", count=500):
-            task_id = key.decode().removeprefix(_TASK)
-            found = None if ":" in task_id else await self.read(task_id)
+        async for task_id in jobkit_ray.task_ids(self._state):
+            found = await self.read(task_id)
             if found is not None:
                 yield found
 
@@ -89,7 +66,8 @@ class RayTaskStore:
         ended = await self._state.finalize_task_failure_atomic(
             found.tenant_id, found.task_id, found.task_size, failure.message, public
         )
-        await self._withdraw(found)
+        if found.status is TaskStatus.PENDING:
+            await jobkit_ray.withdraw(self._state, found)
         if ended.status_changed:
             await self._state.publish_update(
                 TaskUpdate(
@@ -103,24 +81,11 @@ class RayTaskStore:
 
     async def expire(self, task_id: str, within_s: int) -> None:
         """Let a task go that a client has fetched."""
-        redis = self._state._ensure_redis()
-        for key in (f"{_TASK}{task_id}", self._result_key(task_id)):
-            await redis.expire(key, max(1, within_s), lt=True)
+        await jobkit_ray.expire(self._state, task_id, within_s)
 
     async def delete(self, task_id: str) -> None:
         """Forget a finished task."""
-        await self._state._ensure_redis().delete(f"{_TASK}{task_id}", self._result_key(task_id))
-
-    def _result_key(self, task_id: str) -> str:
-        return f"{self._state.results_prefix}:task:{task_id}:result"
-
-    async def _withdraw(self, found: RedisTaskMetadata) -> None:
-        """Take a task out of its tenant's queue, if it is there."""
-        if found.status is not TaskStatus.PENDING:
-            return
-        tenant = f"tenant:{found.tenant_id}"
-        withdraw = self._state._ensure_redis().register_script(_WITHDRAW)
-        await withdraw(keys=[f"{tenant}:tasks", f"{tenant}:limits"], args=[found.task_id])
+        await jobkit_ray.delete(self._state, task_id)
 
 
 def _failure(found: RedisTaskMetadata) -> Failure | None:

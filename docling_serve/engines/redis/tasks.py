@@ -13,7 +13,6 @@ from dataclasses import replace
 from docling.datamodel.service.callbacks import ProgressCallbackRequest
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
-from docling_jobkit.orchestrators._redis_gate import RedisCallerGate
 from docling_jobkit.orchestrators.base_orchestrator import (
     RedisBackpressureError,
     TaskNotFoundError,
@@ -24,6 +23,7 @@ from docling_serve.engines.base import DEFAULT_TENANT, Capacity, TaskView, Watch
 from docling_serve.engines.redis.updates import Look, Watches
 from docling_serve.engines.takes_submissions import TakesSubmissions
 from docling_serve.errors import DELETED, Failure, ShuttingDown
+from docling_serve.internals.jobkit_redis import RedisCallerGate
 
 _log = logging.getLogger(__name__)
 

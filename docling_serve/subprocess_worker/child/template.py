@@ -14,9 +14,8 @@ import socket
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from docling_serve.process.deferred_imports import is_loaded
+from docling_serve.internals.torch_fork import called_driver_before_fork
 from docling_serve.subprocess_worker.child.gpu_use import has_opened_gpu
 from docling_serve.subprocess_worker.child.importing import import_for_conversions
 
@@ -84,16 +83,8 @@ def examine() -> TemplateReport:
     """
     parent = Path(f"/proc/{os.getppid()}")
     threads = sum(1 for _ in (parent / "task").iterdir())
-    cuda = has_opened_gpu(str(parent / "fd")) or _torch_called_driver()
+    cuda = has_opened_gpu(str(parent / "fd")) or called_driver_before_fork()
     return TemplateReport(loaded=_EXPECTED in sys.modules, threads=threads, cuda=cuda)
-
-
-def _torch_called_driver() -> bool:
-    """Whether torch used CUDA before this process was forked. Imports nothing: in a template
-    without torch, ``torch.cuda`` is absent."""
-    cuda: Any = sys.modules.get("torch.cuda") if is_loaded("torch") else None
-    # After the fork is_initialized() is false, and the flag for a bad fork is up.
-    return cuda is not None and bool(cuda._initialized or cuda._is_in_bad_fork())
 
 
 def report(theirs: socket.socket) -> None:

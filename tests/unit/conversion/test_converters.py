@@ -14,9 +14,10 @@ from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling_jobkit.convert.manager import DoclingConverterManager, DoclingConverterManagerConfig
 
 from docling_serve.conversion.conversion import Conversion
-from docling_serve.conversion.converters import ConverterManager, Converters, default_format_options
+from docling_serve.conversion.converters import Converters, default_format_options
 from docling_serve.conversion.model_sets import ConverterStats
 from docling_serve.errors import TaskFailed
+from docling_serve.internals.jobkit_manager import ConverterManager
 from docling_serve.jobs.spec import JobSpec, StagedFile, TaskFolder
 from tests.helpers.documents import blank_pdf
 

@@ -10,10 +10,11 @@ from docling.datamodel.base_models import ConversionStatus, DocumentStream, Fail
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling_jobkit.convert.manager import DoclingConverterManagerConfig
 
-from docling_serve.conversion.converters import ConverterManager, Converters
+from docling_serve.conversion.converters import Converters
 from docling_serve.conversion.failures import document_failure, tidy
 from docling_serve.conversion.input_limits import InputLimits
 from docling_serve.errors import TOO_LARGE
+from docling_serve.internals.jobkit_manager import ConverterManager
 from tests.helpers import oversized
 
 DOCUMENTS = {

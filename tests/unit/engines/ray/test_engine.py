@@ -18,6 +18,7 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 )
 
 from docling_serve.errors import Failure, QueueFull, ShuttingDown
+from docling_serve.internals import jobkit_ray
 from docling_serve.settings import DoclingServeSettings
 from tests.helpers.loops import PATIENCE_S
 from tests.helpers.ray_engines import ray_settings, require_ray
@@ -58,7 +59,7 @@ async def gateway(url: str, **settings: Any) -> AsyncIterator[RayEngine]:
     engine = RayEngine(ray_settings(url, **settings))
     await engine.redis_manager.connect()
     listener = UpdateListener(
-        engine.redis_manager._build_pubsub_redis(),
+        jobkit_ray.updates_connection(engine.redis_manager),
         engine.config.sub_channel,
         engine._watches,
         TaskUpdate.model_validate_json,
