@@ -32,6 +32,7 @@ def pool_config(**limits: Any) -> WorkerPoolConfig:
         **{
             "start_method": "forkserver",
             "start_timeout_s": 20.0,
+            "start_backoff_s": 0.01,
             "stop_grace_s": 5.0,
             "term_grace_s": 0.2,
             "kill_wait_s": 5.0,

@@ -205,14 +205,15 @@ class Starter:
 class StartBackoff:
     """Counts starts that failed in a row, and says from when on another may be tried."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_s: float) -> None:
+        self._first_s = first_s
         self.failures = 0
         self.no_start_before = 0.0
 
     def failed(self) -> None:
         """A start failed: wait twice as long as the last time."""
+        delay = min(_MAX_BACKOFF_S, self._first_s * 2.0**self.failures)
         self.failures += 1
-        delay = min(_MAX_BACKOFF_S, 0.5 * 2.0**self.failures)
         self.no_start_before = time.monotonic() + delay
 
     def succeeded(self) -> None:

@@ -61,7 +61,7 @@ class Supervisor:
         self.tasks_in_parts = 0
         self._numbers = 0
         self._draining = self._closing = False
-        self._backoff = StartBackoff()
+        self._backoff = StartBackoff(config.start_backoff_s)
         self._memory = MemorySampler(self._busy, config.memory_limit_bytes, self._over_memory)
         self._step_due = False
         self._timer: asyncio.TimerHandle | None = None

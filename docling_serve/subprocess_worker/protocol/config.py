@@ -64,6 +64,8 @@ class WorkerPoolConfig:
     stall_timeout_s: float = 0.0
     #: How long a start may take, imports included (not those of the fork template).
     start_timeout_s: float = 120.0
+    #: How long after a failed start until the next; twice as long after each further failure.
+    start_backoff_s: float = 1.0
     #: How long a worker may take to end after being asked.
     stop_grace_s: float = 5.0
     #: How long after SIGTERM until SIGKILL.

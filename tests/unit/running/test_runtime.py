@@ -164,7 +164,14 @@ def test_nothing_of_the_pool_is_forgotten() -> None:
     default = WorkerPoolConfig()
     same = {name for name in vars(default) if getattr(ours, name) == getattr(default, name)}
 
-    assert same == {"term_grace_s", "kill_wait_s", "spare_timeout_s", "rest_after_s", "patience_s"}
+    assert same == {
+        "term_grace_s",
+        "kill_wait_s",
+        "spare_timeout_s",
+        "rest_after_s",
+        "patience_s",
+        "start_backoff_s",
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 BLOCK_PAGES = 8192
-ROUNDS = 20
+ROUNDS = 5
 
 # Blocks of the size of a page's image, taken and freed again, in the main thread and in another.
 PROCESS = f"""
@@ -40,6 +40,9 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 told = {{"said": allocator.keep_freed_memory(os.environ) if sys.argv[1] == "keep" else None}}
+if told["said"] not in ("on", None):
+    print(json.dumps(told))
+    sys.exit()
 before = faults()
 work()
 thread = threading.Thread(target=work)

@@ -57,7 +57,6 @@ async def test_ten_thousand_signs_of_progress_arrive(tmp_path: Path) -> None:
 
 
 async def test_jobs_fail_after_several_failed_starts(tmp_path: Path) -> None:
-    """Takes the 3 s that two back-offs last."""
     jobs = [ScriptedJob.make(tmp_path) for _ in range(2)]
     async with open_pool(main=scriptable_child.exits_at_start) as pool:
         failures = await asyncio.gather(*(job.failure(pool) for job in jobs))

@@ -11,8 +11,8 @@ import pytest
 from docling_serve.errors import ShuttingDown
 from docling_serve.process.guardian import Guardian
 from docling_serve.subprocess_worker.child.template import TemplateReport, preload_modules
-from docling_serve.subprocess_worker.pool.starter import Starter
-from docling_serve.subprocess_worker.protocol.config import StartMethod
+from docling_serve.subprocess_worker.pool.starter import StartBackoff, Starter
+from docling_serve.subprocess_worker.protocol.config import StartMethod, WorkerPoolConfig
 from tests.helpers import scriptable_child
 from tests.helpers.pools import ScriptedJob, open_pool, pool_config
 from tests.helpers.process_ends import has_ended
@@ -107,3 +107,19 @@ async def test_every_process_is_started_from_one_thread_that_stays() -> None:
         started.output.close()
     assert len(set(threading.enumerate()) - before) == 1
     starter.close()
+
+
+def test_a_start_waits_twice_as_long_after_each_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("docling_serve.subprocess_worker.pool.starter.time.monotonic", lambda: now)
+    backoff = StartBackoff(WorkerPoolConfig().start_backoff_s)
+    delays = []
+    for _ in range(7):
+        backoff.failed()
+        delays.append(backoff.no_start_before - now)
+    assert delays == [1, 2, 4, 8, 16, 30, 30]
+
+    backoff.succeeded()
+    assert backoff.failures == 0
+    backoff.failed()
+    assert backoff.no_start_before - now == 1
