@@ -90,6 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vram",
     },
     "cli": {"errors", "observability.versions", "orchestrator_factory", "settings", "storage"},
+    "doctor": {"process.imports", "settings", "subprocess_worker.child.containment", "vram"},
     "tools": {"settings"},
 }
 """What an area, or one module of it besides, may import when it is itself imported."""
@@ -97,7 +98,16 @@ MAY_IMPORT: dict[str, set[str]] = {
 WHEN_NEEDED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "app": {"api", "callbacks", "engines", "policy"},
-    "cli": {"app", "engines.local.journal", "engines.redis.reach", "policy", "process.imports"},
+    "cli": {
+        "app",
+        "doctor",
+        "engines.local.journal",
+        "engines.redis.reach",
+        "policy",
+        "process.imports",
+    },
+    "doctor.probes.engines": {"internals.jobkit_manager", "policy"},
+    "doctor.probes.workers": {"internals.fork_server", "running.runtime", "subprocess_worker"},
     "orchestrator_factory": {"engines"},
     "running.threads": {"conversion"},
     "storage": {"settings"},

@@ -217,6 +217,17 @@ def check(
     raise typer.Exit(check_config(_console, told, show_all=show_all))
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Look at the driver, cards, libraries, workers and settings of this machine, and say what is
+    wrong and what to do. Ends with 1 if there is a problem."""
+    from docling_serve.doctor.command import run_doctor  # noqa: PLC0415 - not needed for --help
+
+    raise typer.Exit(run_doctor(_console, as_json=as_json))
+
+
 app.command()(client.convert)
 app.command()(client.watch)
 

@@ -70,6 +70,8 @@ class Starter:
         self._config = config
         self._main = main
         self.start_method: StartMethod = config.start_method
+        #: Why the fork template was refused; None if it was not.
+        self.template_unfit: str | None = None
         self._prepared = False
         self._fork_server: fork_server.ForkServer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
@@ -130,10 +132,12 @@ class Starter:
             template.preload_modules(plugins, torch=worker.preload_torch)
         )
         self._entrust_fork_server()
-        unfit = self._examine_template()
+        self.template_unfit = self._examine_template()
         self._prepared = True
-        if unfit is not None:
-            _log.warning("the fork template is not used, workers are spawned: %s", unfit)
+        if self.template_unfit is not None:
+            _log.warning(
+                "the fork template is not used, workers are spawned: %s", self.template_unfit
+            )
             self.start_method = "spawn"
 
     def _entrust_fork_server(self) -> None:

@@ -1,0 +1,148 @@
+"""``docling-serve doctor`` as users run it, on machines that a fake NVIDIA driver plays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.fake_gpu import GIB, FakeCard, FakeDriver, FakeGpu, FakeProcess
+from tests.helpers.process_ends import ROOT, descendants, python
+
+LIMIT_S = 240.0
+#: Tests of the fake driver say what it plays; the card of a machine that has one is not for them.
+_FOREIGN = ("DOCLING_SERVE_", "UVICORN_", "CUDA_VISIBLE_DEVICES", "DOCLING_DEVICE")
+
+#: The modules that a process has imported, printed at its end.
+_SPY = """
+import atexit, sys
+heavy = ("torch", "transformers", "onnxruntime", "docling")
+def tell():
+    print("imported:", [name for name in heavy if sys.modules.get(name)], file=sys.stderr)
+atexit.register(tell)
+from docling_serve.cli.main import app
+app()
+"""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How the command ended, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What ``--json`` printed."""
+        parsed: dict[str, Any] = json.loads(self.out)
+        return parsed
+
+    def texts(self, level: str) -> list[str]:
+        """Findings of one level in that document."""
+        return [each["text"] for each in self.document["findings"] if each["level"] == level]
+
+
+def doctor(
+    folder: Path, *arguments: str, env: Mapping[str, str] | None = None, code: str | None = None
+) -> Told:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+    command = ["-c", code] if code else ["-m", "docling_serve"]
+    done = subprocess.run(
+        python(*command, "doctor", *arguments),
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(ROOT), **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def no_driver(fake_gpu: FakeGpu) -> FakeGpu:
+    """A machine whose driver knows no card, whatever this machine has."""
+    return fake_gpu
+
+
+def test_a_machine_without_a_gpu(tmp_path: Path, no_driver: FakeGpu) -> None:
+    before = descendants()
+
+    told = doctor(tmp_path, env=no_driver.environment(), code=_SPY)
+
+    assert told.status == 0, told.out + told.err
+    assert "note     No NVIDIA GPU: no GPU. Conversions run on the CPU." in told.out
+    assert "ok       OCR: auto runs on ONNX Runtime, cpu." in told.out
+    assert "its worker is gone within" in told.out
+    assert told.out.endswith("0 problem(s), 0 warning(s)\n")
+    assert told.err.endswith("imported: []\n")
+    assert descendants() <= before
+
+
+def test_two_cards_in_cudas_order_and_who_holds_their_memory(
+    tmp_path: Path, fake_gpu: FakeGpu
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as neighbour:
+        held = FakeProcess(neighbour.pid, 2 * GIB)
+        slow = FakeCard(1, total_bytes=8 * GIB, used_bytes=GIB, name="Slow one", processes=(held,))
+        fast = FakeCard(2, total_bytes=24 * GIB, name="Fast one")
+        fake_gpu.play(FakeDriver((slow, fast), cuda_order=(2, 1)))
+        env = {"DOCLING_SERVE_USE_SUBPROCESS": "auto"}
+
+        told = doctor(tmp_path, "--json", env=fake_gpu.environment(env))
+        neighbour.communicate(b"\n")
+
+    assert told.texts("ok")[:3] == [
+        "NVIDIA driver 580.95.05, supports CUDA up to 13.0.",
+        f"cuda:0: Fast one, {fast.uuid}, 0.0 GiB of 24.0 GiB in use.",
+        f"cuda:1: Slow one, {slow.uuid}, 3.0 GiB of 8.0 GiB in use.",
+    ]
+    assert f"pid {neighbour.pid} (" in "".join(told.texts("note"))
+    assert f"not docling-serve) holds 2.0 GiB on cuda:1 ({slow.uuid})." in str(told.texts("note"))
+    assert any("another order than nvidia-smi" in text for text in told.texts("note"))
+    assert "Subprocess mode is on (auto: Slow one has 8.0 GiB" in str(told.texts("ok"))
+    assert any(
+        text.startswith("OCR runs on the CPU: this package") for text in told.texts("warning")
+    )
+
+
+def test_a_card_that_torch_cannot_use_is_a_problem(tmp_path: Path, fake_gpu: FakeGpu) -> None:
+    fake_gpu.play(FakeDriver((FakeCard(1),), version="535.183.01", cuda_version=12020))
+
+    told = doctor(tmp_path, "--json", env=fake_gpu.environment())
+
+    assert told.status == 1
+    assert not told.document["ok"]
+    assert "The driver (535.183.01) is too old for torch" in str(told.texts("problem"))
+
+
+def test_a_driver_that_hangs_is_a_problem_and_not_a_hang(tmp_path: Path, fake_gpu: FakeGpu) -> None:
+    fake_gpu.play(FakeDriver((FakeCard(1),), held=("nvmlInit",)))
+    quick = (
+        "from docling_serve.doctor import examination\n"
+        "examination.LIMITS_S['gpu'] = examination.LIMITS_S['mode'] = 5.0\n"
+        "from docling_serve.cli.main import app\napp()\n"
+    )
+
+    told = doctor(tmp_path, env=fake_gpu.environment(), code=quick)
+
+    assert told.status == 1
+    assert "problem  The NVIDIA driver cannot be read: no answer within 5 s" in told.out
+
+
+def test_settings_that_a_server_refuses_are_a_problem(tmp_path: Path, no_driver: FakeGpu) -> None:
+    env = no_driver.environment({"DOCLING_SERVE_MAX_NUM_PAGES": "many"})
+
+    told = doctor(tmp_path, env=env)
+
+    assert told.status == 1
+    assert "DOCLING_SERVE_MAX_NUM_PAGES" in told.out
