@@ -22,6 +22,7 @@ from docling_serve.errors import ShuttingDown, TaskNotTransferable
 from docling_serve.jobs.needs import may_need_models
 from docling_serve.jobs.run_request import RunRequest
 from docling_serve.jobs.spec import TaskFolder
+from docling_serve.jobs.writing import finish_in_thread
 from docling_serve.observability.logging import configure_logging
 from docling_serve.orchestrator_factory import (
     EngineParts,
@@ -81,7 +82,7 @@ async def process_task_with_vram_management(orchestrator: Engine, task: Task) ->
     try:
         fields = {name: getattr(task, name) for name in TASK_FIELDS if hasattr(task, name)}
         config = converter_config(runtime.settings)
-        spec = await asyncio.to_thread(stage_task, fields, folder, converter_config=config)
+        spec = await finish_in_thread(stage_task, fields, folder, converter_config=config)
         light = not await asyncio.to_thread(may_need_models, spec, folder)
         waiting = await orchestrator.queue_size()
         result = await run_request(

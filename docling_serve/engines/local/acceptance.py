@@ -24,6 +24,7 @@ from docling_serve.engines.local.staging import Deployment, Staged, size_of, sta
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import KeyReused
 from docling_serve.jobs.spec import TaskFolder
+from docling_serve.jobs.writing import finish_in_thread
 
 
 class Acceptance:
@@ -88,7 +89,7 @@ class Acceptance:
         task_id = str(uuid.uuid4())
         folder = TaskFolder(self._folders / task_id)
         try:
-            staged = await asyncio.to_thread(self._stage, submission, folder)
+            staged = await finish_in_thread(self._stage, submission, folder)
             record = TaskRecord(_row(submission, staged, size), folder, staged.spec)
             await self._journal.accept(record.row)
         except BaseException:

@@ -29,6 +29,7 @@ from docling_serve.jobs.flat_task import stage_task
 from docling_serve.jobs.needs import may_need_models
 from docling_serve.jobs.run_request import Gate, Listeners, RunRequest
 from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.jobs.writing import finish_in_thread
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class TaskRunner:
         await _insist(lambda: self._publish(begun))
         folder = TaskFolder.create(self._setup.folders, task_id)
         try:
-            spec = await asyncio.to_thread(stage_job, task_data, folder, self._setup)
+            spec = await finish_in_thread(stage_job, task_data, folder, self._setup)
             light = not await asyncio.to_thread(may_need_models, spec, folder)
             latest = _Latest()
             voice = asyncio.create_task(self._tell_progress(task_id, latest))

@@ -31,6 +31,7 @@ from docling_serve.jobs.spec import (
     StagedFile,
     TaskFolder,
 )
+from docling_serve.jobs.writing import finish_in_thread
 from docling_serve.subprocess_worker.pool.job import stopped_at
 from docling_serve.subprocess_worker.protocol.config import WorkerPoolConfig
 
@@ -117,7 +118,7 @@ class PageFanOut:
 
     async def _page_counts(self) -> list[int | None]:
         # Not in the task's own folder: what lies there is the task, for the next server too.
-        folder, sources = await asyncio.to_thread(self._stage, "count", self.request.spec.sources)
+        folder, sources = await finish_in_thread(self._stage, "count", self.request.spec.sources)
         counting = {"part": CountPages(), "sources": sources, "callbacks": []}
         counted = self.request.spec.model_copy(update=counting)
         result = await self._run(folder, counted, NO_LISTENERS.on_progress)
@@ -142,7 +143,7 @@ class PageFanOut:
 
     async def _convert_slice(self, number: int, part: Slice) -> str:
         document = self.request.spec.sources[part.source]
-        folder, sources = await asyncio.to_thread(self._stage, str(number), [document])
+        folder, sources = await finish_in_thread(self._stage, str(number), [document])
         spec = self.request.spec.model_copy(
             update={
                 "task_id": f"{self.request.spec.task_id}.p{part.first}-{part.last}",
@@ -184,7 +185,7 @@ class PageFanOut:
         self, folder: TaskFolder, spec: JobSpec, on_progress: Callable[[JobProgress], None]
     ) -> JobResult:
         if spec is not self.request.spec:  # that one is in its folder already
-            await asyncio.to_thread(folder.write_job, spec)
+            await finish_in_thread(folder.write_job, spec)
         left = max(_SHORTEST_S, self.timeout_s - self._elapsed())
         try:
             return await self.run(

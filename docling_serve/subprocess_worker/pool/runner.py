@@ -14,6 +14,7 @@ from docling_serve.errors import TaskFailed, TaskTimedOut
 from docling_serve.jobs.needs import may_need_models, model_kind
 from docling_serve.jobs.run_request import NO_LISTENERS, Listeners, RunRequest
 from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.jobs.writing import finish_in_thread
 from docling_serve.subprocess_worker.pool.page_fanout import PageFanOut, may_fan_out
 from docling_serve.subprocess_worker.pool.pool import (
     DEFAULT_TIMEOUT_S,
@@ -120,7 +121,7 @@ async def process_in_subprocess(
     root = Path(tempfile.mkdtemp(prefix="docling-task-")) if folder is None else folder
     task_folder = TaskFolder(root)
     try:
-        spec = await asyncio.to_thread(_stage, task_dict, task_folder, pool)
+        spec = await finish_in_thread(_stage, task_dict, task_folder, pool)
         light = not await asyncio.to_thread(may_need_models, spec, task_folder)
         listeners = Listeners(on_started, on_progress, on_callback)
         request = RunRequest(spec, task_folder, light, listeners)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -35,6 +36,7 @@ from docling_serve.jobs.spec import (
     RemoteUrl,
     TaskFolder,
 )
+from tests.helpers.loops import PATIENCE_S
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import gateway, markdown, rq_settings, until
 from tests.unit.engines.rq.worker_bench import (
@@ -149,6 +151,32 @@ async def test_stopping_ends_the_task_with_the_cause(redis_url: str, tmp_path: P
         assert await at.failure() == CANCELLED
         at.runner.stop(SHUT_DOWN)
         assert await at.statuses(1) == ["failure"]
+
+
+async def test_a_task_that_is_stopped_while_it_is_written_leaves_no_document(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    folder_was_there = []
+
+    def stage_when_let(data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -> JobSpec:
+        begun.set()
+        go.wait(PATIENCE_S)
+        folder_was_there.append(folder.root.exists())
+        return stage_job(data, folder, setup)
+
+    monkeypatch.setattr("docling_serve.engines.rq.worker_tasks.stage_job", stage_when_let)
+    async with bench(redis_url, tmp_path, hangs) as at:
+        running = asyncio.ensure_future(at.runner.run("t", task_data()))
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
+        at.runner.stop(CANCELLED)
+        for _ in range(50):
+            await at.redis.ping()  # long enough for a folder to be removed
+        go.set()
+        with pytest.raises(TaskFailed):
+            await running
+        assert await at.failure() == CANCELLED
+    assert folder_was_there == [True]
 
 
 async def test_the_worker_lets_go_of_a_task_that_others_have_ended(
