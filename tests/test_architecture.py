@@ -23,6 +23,7 @@ MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 MAY_IMPORT: dict[str, set[str]] = {
+    "ocr_only.layout": {"internals.docling_devices"},
     "": set(),
     "__main__": set(),
     # ---- import nothing of ours
@@ -145,7 +146,7 @@ MAY_BE_HEAVY = (
     "internals.docling_pipelines",
     "internals.jobkit_manager",
     "internals.jobkit_ray",  # imported by engines.ray only
-    "ocr_only.stages",
+    "ocr_only",
     "process.shared_weights",
 )
 """A package stands for all that is in it."""

@@ -193,6 +193,10 @@ class Blueprint:
                 }
             ),
         )
+        # A layout of ours knows how its own regions become blocks.
+        pipeline.layout_postprocessing_model = getattr(
+            pipeline.layout_model, "layout_postprocessing", pipeline.layout_postprocessing_model
+        )
         pipeline.heading_hierarchy_model = HeadingHierarchyModel(
             options=options.heading_hierarchy_options
         )

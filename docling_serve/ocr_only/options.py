@@ -21,3 +21,15 @@ class NoTableStructureOptions(BaseTableStructureOptions):
     """
 
     kind: ClassVar[str] = "none"
+
+
+class EmbeddedLayoutOptions(BaseLayoutOptions):
+    """Options of the ``embedded`` layout; there is nothing to choose."""
+
+    kind: ClassVar[str] = "embedded"
+
+
+class EmbeddedTableStructureOptions(BaseTableStructureOptions):
+    """Options of the ``embedded`` table engine; takes and ignores what other engines know."""
+
+    kind: ClassVar[str] = "embedded"

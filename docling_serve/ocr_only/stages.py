@@ -66,7 +66,7 @@ class FullPageLayout(BaseLayoutModel):
         self, conv_res: ConversionResult, pages: Sequence[Page]
     ) -> list[LayoutPrediction]:
         del conv_res
-        return [LayoutPrediction(clusters=_regions_for_ocr(page)) for page in pages]
+        return [LayoutPrediction(clusters=regions_for_ocr(page)) for page in pages]
 
 
 class NoTableStructure(BaseTableStructureModel):
@@ -108,7 +108,7 @@ class NoTableStructure(BaseTableStructureModel):
             yield page
 
 
-def _regions_for_ocr(page: Page) -> list[Cluster]:
+def regions_for_ocr(page: Page) -> list[Cluster]:
     backend = page._backend
     if backend is None or not backend.is_valid() or page.size is None:
         return []

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median, median_low
+from typing import TypeVar
 
 # Multiples of the median line height.
 _COLUMN_GAP = 0.6  # a gutter; boxes of OCR are a little larger than their text
@@ -54,6 +55,9 @@ class Line:
         return (self.top + self.bottom) / 2
 
 
+AnyLine = TypeVar("AnyLine", bound=Line)
+
+
 @dataclass(frozen=True)
 class _Row:
     """Lines side by side, left to right."""
@@ -85,8 +89,14 @@ class _Spacing:
     paragraph_gap: float  # rows further apart than this belong to different blocks
 
 
-def group_into_blocks(lines: Iterable[Line]) -> list[list[Line]]:
+def group_into_blocks(lines: Iterable[AnyLine]) -> list[list[AnyLine]]:
     """Blocks in reading order, each with its lines in reading order; every line exactly once."""
+    given = list(lines)
+    by_index = {line.index: line for line in given}
+    return [[by_index[line.index] for line in block] for block in _blocks(given)]
+
+
+def _blocks(lines: Iterable[Line]) -> list[list[Line]]:
     rows = _rows(lines)
     if not rows:
         return []
@@ -102,8 +112,8 @@ def group_into_blocks(lines: Iterable[Line]) -> list[list[Line]]:
             blocks.extend(_paragraphs(plain, spacing))
             plain = []
             within = [line for row in rows[start:end] for line in row.lines]
-            blocks.extend(group_into_blocks(line for line in within if line.right <= gutter))
-            blocks.extend(group_into_blocks(line for line in within if line.right > gutter))
+            blocks.extend(_blocks(line for line in within if line.right <= gutter))
+            blocks.extend(_blocks(line for line in within if line.right > gutter))
             body = end
         start = body
     blocks.extend(_paragraphs(plain, spacing))

@@ -22,8 +22,9 @@ layout = factory.create_instance(
     options=factory.create_options("full_page"),
     artifacts_path=None, accelerator_options=None, enable_remote_services=False,
 )
-(tables,) = docling_serve.ocr_only.table_structure_engines()["table_structure_engines"]
-print(type(layout).__name__, tables.__name__, tables.get_options_type().kind)
+tables = docling_serve.ocr_only.table_structure_engines()["table_structure_engines"]
+print(type(layout).__name__, "embedded" in factory.registered_kind)
+print(*(table.get_options_type().kind for table in tables))
 """
 
 
@@ -49,18 +50,21 @@ def test_importing_the_package_imports_no_docling() -> None:
 
 
 def test_docling_offers_the_kinds_without_torch() -> None:
-    assert run(KINDS).split() == ["FullPageLayout", "NoTableStructure", "none"]
+    assert run(KINDS).split() == ["FullPageLayout", "True", "none", "embedded"]
 
 
-def test_the_profile_is_made_of_known_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("profile", "layout"), [("ocr-only.yaml", "full_page"), ("embedded.yaml", "embedded")]
+)
+def test_a_profile_is_made_of_known_settings(
+    profile: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DOCLING_SERVE_CONFIG_FILE", str(REPOSITORY / "examples" / "ocr-only.yaml"))
+    monkeypatch.setenv("DOCLING_SERVE_CONFIG_FILE", str(REPOSITORY / "examples" / profile))
     monkeypatch.chdir(tmp_path)
     settings = DoclingServeSettings()
     assert settings.model_extra == {}
     assert settings.allow_external_plugins
-    assert settings.default_layout_preset == "full_page"
+    assert settings.default_layout_preset == layout
     assert settings.default_table_structure_preset in settings.custom_table_structure_presets
     # A request without options asks for the OCR preset "auto".
     assert settings.custom_ocr_presets["auto"]["kind"] == "rapidocr"
