@@ -99,6 +99,12 @@ class Conversion:
         """How often the models of a job were there already."""
         return self._converters.stats
 
+    def may_use_gpu(self, spec: JobSpec) -> bool:
+        """Whether the job can use CUDA, if there is a GPU. Loads nothing; raises what is wrong
+        with the options."""
+        options = self._task(spec).convert_options or ConvertDocumentsOptions()
+        return self._converters.may_use_gpu(options)
+
     def warm_up(self) -> None:
         """Load the models of a conversion with default options.
 

@@ -30,6 +30,7 @@ from docling.document_converter import (
 from docling.pipeline.base_pipeline import BasePipeline
 from docling.pipeline.simple_pipeline import SimplePipeline
 
+from docling_serve.conversion.gpu_stages import may_use_gpu
 from docling_serve.conversion.guarded_backends import guarded
 from docling_serve.conversion.input_limits import InputLimits
 from docling_serve.conversion.model_sets import ConverterStats, ModelSet, ModelSets
@@ -97,6 +98,13 @@ class Converters:
         pdf = self._manager.get_pdf_pipeline_opts(options)
         options_by_format = _format_options(self._defaults, pdf)
         return _RequestConverter(options_by_format, self._sets, adapt, self._limits)
+
+    def may_use_gpu(self, options: ConvertDocumentsOptions) -> bool:
+        """Whether a model for PDFs, images or enrichment with ``options`` can use CUDA, if there
+        is a GPU. Raises as :meth:`converter` does."""
+        pdf = self._manager.get_pdf_pipeline_opts(options)
+        assert pdf.pipeline_options is not None
+        return may_use_gpu(pdf.pipeline_cls, pdf.pipeline_options)
 
     def warm_up(self) -> None:
         """Load what a PDF needs whose request names no options."""

@@ -22,7 +22,8 @@ from docling.models.factories import (
 
 import docling_serve.conversion.conversion  # noqa: F401 - imported for its imports
 from docling_serve.conversion.converters import default_format_options
-from docling_serve.internals.docling_devices import answer_for_rapidocr, torch_build
+from docling_serve.conversion.gpu_stages import onnx_can_use_cuda, torch_can_use_cuda
+from docling_serve.internals.docling_devices import answer_for_rapidocr
 from docling_serve.process.deferred_imports import TORCH, is_loaded, load
 
 _log = logging.getLogger(__name__)
@@ -83,13 +84,7 @@ def can_use_gpu() -> bool:
     that would touch the driver."""
     if os.environ.get("DOCLING_DEVICE", "").lower() == "cpu":
         return False
-    if torch_build().get("cuda"):
-        return True
-    try:
-        import onnxruntime  # noqa: PLC0415 - an OCR engine that may be left out
-    except ImportError:
-        return False
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return torch_can_use_cuda() or onnx_can_use_cuda()
 
 
 def _missing(

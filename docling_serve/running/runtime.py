@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -101,7 +102,7 @@ def _pool_runner(settings: DoclingServeSettings, probe: GpuProbe, guardian: Guar
         sampler=sampler,
         reserve_bytes=settings.subprocess_vram_reserve,
         patience=Patience(patience_s, patience_s + settings.subprocess_timeout),
-        devices=",".join(settings.subprocess_devices or ()),
+        devices=_devices(settings),
         unload=partial(unload_external_models, settings) if asks else None,
     )
     pool = SubprocessWorkerPool(
@@ -111,6 +112,14 @@ def _pool_runner(settings: DoclingServeSettings, probe: GpuProbe, guardian: Guar
         guardian=guardian,
     )
     return PoolRunner(pool, settings.subprocess_timeout, tells_log=settings.debug_error_details)
+
+
+def _devices(settings: DoclingServeSettings) -> str:
+    """The GPUs that workers may use; where that is not set, the one that docling is told to use."""
+    if settings.subprocess_devices:
+        return ",".join(settings.subprocess_devices)
+    chosen = os.environ.get("DOCLING_DEVICE", "")
+    return chosen if chosen.lower().startswith("cuda") else ""
 
 
 def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -30,7 +30,15 @@ from docling_serve.vram.admission_rules import (
     Wait,
     decide,
 )
-from docling_serve.vram.background import READ_LIMIT_S, Clock, Pause, Sleep, read_in_background
+from docling_serve.vram.background import (
+    READ_LIMIT_S,
+    Clock,
+    Pause,
+    Sleep,
+    in_background,
+    read_in_background,
+)
+from docling_serve.vram.cuda_order import CudaDevices, ask_cuda
 from docling_serve.vram.devices import parse_devices, resolve_devices
 from docling_serve.vram.eviction import Eviction, Unload
 from docling_serve.vram.ledger import Holding, Ledger
@@ -89,6 +97,7 @@ class VramAdmission:
         sleep: Sleep = asyncio.sleep,
         clock: Clock = time.monotonic,
         read_limit_s: float = READ_LIMIT_S,
+        ask_cuda: Callable[[], CudaDevices] = ask_cuda,
     ) -> None:
         """``devices`` as :func:`parse_devices` reads it (empty: the first visible GPU); ``unload``
         asks the neighbours, None without any; ``sampler`` may be shared with a ReleaseTracker.
@@ -109,15 +118,24 @@ class VramAdmission:
         )
         self._sampler.subscribe(self._note)
         self._clock = clock
+        self._ask_cuda = ask_cuda
         self._read_limit_s = read_limit_s
         self._pause = Pause(sleep)
         self._numbers = count(1)
         self._requests: list[_Request] = []
         self._pump: asyncio.Task[None] | None = None
+        self._beginning: asyncio.Task[None] | None = None
         self._known_at: float | None = None
         self._warned: set[str] = set()
 
+    #: See :attr:`Admission.shares_devices`.
+    shares_devices = True
+
     # ---- what the pool calls --------------------------------------------------------------
+
+    def begin(self) -> None:
+        """See :meth:`Admission.begin`."""
+        self._beginning = asyncio.get_running_loop().create_task(self._learn_cuda_order())
 
     async def admit(self, kind: str, on_wait: OnWait = _ignore) -> Grant:
         """See :meth:`Admission.admit`."""
@@ -216,8 +234,9 @@ class VramAdmission:
         """See :meth:`Admission.close`."""
         for request in self._requests:
             request.answer.cancel()
-        if self._pump is not None:
-            self._pump.cancel()
+        for task in (self._pump, self._beginning):
+            if task is not None:
+                task.cancel()
         self._eviction.close()
         if self._own_sampler:
             self._sampler.close()
@@ -225,6 +244,8 @@ class VramAdmission:
     # ---- deciding -------------------------------------------------------------------------
 
     async def _serve(self) -> None:
+        if self._beginning is not None:
+            await asyncio.wait({self._beginning})
         while self._requests:
             reading = await self._read()
             views = self._views(reading)
@@ -312,7 +333,6 @@ class VramAdmission:
         self._pause.cut()
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
-        """A fault of ours must not leave anybody waiting for ever."""
         error = None if pump.cancelled() else pump.exception()
         if pump is not self._pump or not (pump.cancelled() or error):
             return  # it had served all; who came since has a loop of their own
@@ -323,6 +343,19 @@ class VramAdmission:
                 request.answer.cancel()
             else:
                 request.answer.set_exception(error)
+
+    async def _learn_cuda_order(self) -> None:
+        """Have GPUs numbered as CUDA numbers them; of a single one there is nothing to ask."""
+        reading = await self._read()
+        if reading.listed_gpus < 2:
+            return
+        answer = await in_background(self._ask_cuda, "cuda-order")
+        if answer.devices:
+            self._probe.count_as_cuda([device.uuid for device in answer.devices])
+            names = ", ".join(device.name for device in answer.devices)
+            _log.info("CUDA shows these GPUs, cuda:0 first: %s", names)
+        else:
+            self._warn_once(f"GPUs are numbered as the driver lists them: {answer.error}")
 
     # ---- measuring ------------------------------------------------------------------------
 
@@ -345,14 +378,14 @@ class VramAdmission:
         return reading
 
     def _note(self, reading: GpuReading, began_at: float) -> None:
+        reading = self._sampler.with_our_processes(reading)
         if reading.state is GpuState.KNOWN:
             self._ledger.note(reading, began_at)
             for holding in self._ledger.holdings.values():
                 self._learn(holding)
 
     def _learn(self, holding: Holding) -> None:
-        """Take what a job's end taught. Only from a worker that never ran another kind: models
-        and caches of earlier jobs stay in its memory."""
+        """Take what a job's end taught, if its worker never ran another kind: models stay."""
         outcome, holding.outcome = holding.outcome, None
         if outcome is None or holding.shared or holding.kinds != {holding.kind}:
             return

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.readings import GpuReading, GpuState
@@ -13,6 +14,7 @@ from docling_serve.vram.readings import GpuReading, GpuState
 READ_LIMIT_S = 5.0
 """How long a single reading may take before the driver counts as not answering."""
 
+T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 Clock = Callable[[], float]
 
@@ -20,28 +22,34 @@ Clock = Callable[[], float]
 async def read_in_background(
     probe: GpuProbe, *, max_age_s: float = 0.0, limit_s: float = READ_LIMIT_S
 ) -> GpuReading:
-    """Read the driver in a thread; ``UNKNOWN`` when it takes longer than ``limit_s``. Never raises.
+    """Read the driver in a thread; ``UNKNOWN`` when it takes longer than ``limit_s``."""
+    reading = in_background(lambda: probe.read(max_age_s), "gpu-reading")
+    try:
+        return await asyncio.wait_for(reading, limit_s)
+    except asyncio.TimeoutError:
+        return GpuReading(GpuState.UNKNOWN, reason="the GPU driver does not answer")
+
+
+async def in_background(call: Callable[[], T], name: str) -> T:
+    """What ``call``, which does not raise, returns in a thread called ``name``.
 
     The thread is a daemon of its own, not one of the loop's pool: a call that hangs in the driver
     must neither use up that pool nor keep the server from ending.
     """
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[GpuReading] = loop.create_future()
+    answer: asyncio.Future[T] = loop.create_future()
 
-    def deliver(reading: GpuReading) -> None:
+    def deliver(value: T) -> None:
         if not answer.done():
-            answer.set_result(reading)
+            answer.set_result(value)
 
-    def read() -> None:
-        reading = probe.read(max_age_s)
+    def run() -> None:
+        value = call()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
-            loop.call_soon_threadsafe(deliver, reading)
+            loop.call_soon_threadsafe(deliver, value)
 
-    threading.Thread(target=read, name="gpu-reading", daemon=True).start()
-    try:
-        return await asyncio.wait_for(answer, limit_s)
-    except asyncio.TimeoutError:
-        return GpuReading(GpuState.UNKNOWN, reason="the GPU driver does not answer")
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await answer
 
 
 class Pause:

@@ -17,6 +17,9 @@ MAX_LOOKS = 240
 """Readings in which a worker's PID is looked for, two minutes' worth: by then its models are
 loaded, and a PID that was not listed never will be (inside a container, for example)."""
 
+LAST_LOOK_S = 1.0
+"""How long the end of a worker waits for a last reading; one usually takes some ms."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -68,10 +71,17 @@ class ReleaseTracker:
         if pid not in self._noting:  # it ended meanwhile
             return
         self._noting.discard(pid)
+        if reading.listed_pids({pid}):
+            self._sampler.pids_are_foreign()  # it holds nothing yet: that is another process
         if reading.state is not GpuState.NONE:
             tracked = _Tracked(MemoryBaseline.from_reading(reading, device_uuid))
             self._tracked[pid] = tracked
             self._sampler.follow((ReleaseTracker, pid))
+
+    async def look_before_end(self, pid: int) -> None:
+        """Worker ``pid`` is about to be asked to end: read what it took at the last."""
+        if pid in self._tracked:
+            await self._sampler.look(LAST_LOOK_S)
 
     async def wait_after(self, pid: int) -> None:
         """Worker ``pid`` has exited: wait until its device memory is back, within the bound."""
@@ -98,6 +108,7 @@ class ReleaseTracker:
         self._sampler.unfollow((ReleaseTracker, pid))
 
     def _look(self, reading: GpuReading, _began_at: float) -> None:
+        reading = self._sampler.with_our_processes(reading)
         listed = reading.listed_pids(self._tracked)
         for pid, tracked in self._tracked.items():
             tracked.looks += 1

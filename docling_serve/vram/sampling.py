@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 from docling_serve.vram.background import READ_LIMIT_S, Clock, Pause, Sleep, read_in_background
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.readings import GpuReading
+
+_log = logging.getLogger(__name__)
 
 SAMPLE_S = 0.5
 
@@ -46,7 +50,18 @@ class GpuSampler:
         self._pause: Pause | None = None
         self._loop: asyncio.Task[None] | None = None
         self._look = False
+        self._foreign = False
         self._letting_go: asyncio.TimerHandle | None = None
+
+    def pids_are_foreign(self) -> None:
+        """The driver's processes have numbers of another PID namespace, as in most containers."""
+        if not self._foreign:
+            _log.info("the GPU driver numbers processes otherwise than this machine: not used")
+        self._foreign = True
+
+    def with_our_processes(self, reading: GpuReading) -> GpuReading:
+        """``reading`` without lists of processes where their numbers are not ours."""
+        return replace(reading, processes={}) if self._foreign else reading
 
     @property
     def running(self) -> bool:
@@ -75,6 +90,13 @@ class GpuSampler:
             self._pause.cut()
         if not self.running:
             self._loop = asyncio.get_running_loop().create_task(self._read_on())
+
+    async def look(self, limit_s: float) -> None:
+        """Take one reading, and return when its listeners had it; ``limit_s`` bounds the wait."""
+        began_at = self._clock()
+        reading = await read_in_background(self._probe, limit_s=limit_s)
+        for listener in self._listeners:
+            listener(reading, began_at)
 
     def let_go_later(self) -> None:
         """Nobody needs a reading now: let go of the driver unless there is another one soon."""

@@ -47,6 +47,8 @@ from docling_serve.subprocess_worker.protocol.messages import (
     CallbackDue,
     Done,
     Failed,
+    Inspect,
+    Inspected,
     Progressed,
     Ready,
     Run,
@@ -109,8 +111,11 @@ def main(arguments: ChildArguments) -> None:
     contained = contain(parent_pid=arguments.parent_pid)
     channel = WorkerChannel(arguments.channel)
     channel.send(Ready(pid=os.getpid(), import_s=0.0, contained=contained))
-    while isinstance(message := channel.receive(), Run):
-        _Job(channel, arguments, message).run()
+    while isinstance(message := channel.receive(), Run | Inspect):
+        if isinstance(message, Inspect):
+            channel.send(Inspected(job=message.job, uses_gpu=True))
+        else:
+            _Job(channel, arguments, message).run()
     os._exit(0)
 
 

@@ -37,7 +37,11 @@ from docling_serve.subprocess_worker.child.containment import (
     scrub_environment,
     use_temporary_folder,
 )
-from docling_serve.subprocess_worker.child.gpu_use import has_opened_gpu
+from docling_serve.subprocess_worker.child.gpu_use import (
+    has_opened_gpu,
+    show_one_gpu,
+    take_device_number,
+)
 from docling_serve.subprocess_worker.child.importing import import_for_conversions
 from docling_serve.subprocess_worker.protocol.channel import WorkerChannel
 from docling_serve.subprocess_worker.protocol.config import WorkerConfig
@@ -48,6 +52,8 @@ from docling_serve.subprocess_worker.protocol.messages import (
     ConverterCounts,
     Done,
     Failed,
+    Inspect,
+    Inspected,
     Progressed,
     Ready,
     Rest,
@@ -85,6 +91,7 @@ def main(arguments: ChildArguments) -> None:
     contained["freed_memory_kept"] = kept
     scrub_environment(os.environ, arguments.config.pass_env)
     contained["initial_environment_blank"] = forget_initial_environment(os.environ)
+    gpu_number = take_device_number(os.environ)
     limit_threads(os.environ, arguments.config.threads)
     contained["threads_limited"] = "on" if arguments.config.threads > 0 else NOT_ASKED_FOR
     configure_logging(arguments.config.log_level, arguments.config.log_format)
@@ -100,7 +107,7 @@ def main(arguments: ChildArguments) -> None:
             ),
             preload_torch=arguments.config.preload_torch,
         )
-        worker = _Worker(channel, arguments.config)
+        worker = _Worker(channel, arguments.config, gpu_number)
         channel.send(
             Ready(
                 pid=os.getpid(),
@@ -118,7 +125,9 @@ def main(arguments: ChildArguments) -> None:
 
 
 class _Worker:
-    def __init__(self, channel: WorkerChannel, config: WorkerConfig) -> None:
+    def __init__(
+        self, channel: WorkerChannel, config: WorkerConfig, gpu_number: int | None
+    ) -> None:
         from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - heavy
         from docling_serve.conversion.imports import (  # noqa: PLC0415
             can_use_gpu,
@@ -128,6 +137,7 @@ class _Worker:
         if config.threads > 0:
             limit_torch_threads(config.threads)
         self.uses_gpu = can_use_gpu()
+        self._gpu_number = gpu_number
         self._channel = channel
         self._converter_config = config.converter_config
         self._conversion: Conversion = Conversion(config.converter_config)
@@ -145,6 +155,8 @@ class _Worker:
             worked = isinstance(message, Run)
             if isinstance(message, Run):
                 self._run(message)
+            elif isinstance(message, Inspect):
+                self._inspect(message)
             elif isinstance(message, Rest):
                 self._rest()
 
@@ -153,10 +165,19 @@ class _Worker:
         _give_back_memory()
         self._channel.send(Rested())
 
+    def _inspect(self, inspect: Inspect) -> None:
+        uses_gpu = True
+        try:
+            spec = TaskFolder(Path(inspect.folder)).read_job()
+            self._configure(spec.converter_config)
+            uses_gpu = self._conversion.may_use_gpu(spec)
+        except Exception:  # noqa: BLE001 - the job itself will fail, and say why
+            _log.debug("job %d cannot be judged before it runs", inspect.job, exc_info=True)
+        self._channel.send(Inspected(job=inspect.job, uses_gpu=uses_gpu))
+
     def _run(self, run: Run) -> None:
-        if run.device is not None:
-            # CUDA reads it when it is first used, which is in a job.
-            os.environ["CUDA_VISIBLE_DEVICES"] = run.device
+        show_one_gpu(os.environ, run.device, self._gpu_number)
+        self._gpu_number = None
         self._channel.send(Started(job=run.job))
         folder = TaskFolder(Path(run.folder))
         try:

@@ -84,6 +84,15 @@ class Admission(Protocol):
         """For metrics."""
         ...
 
+    @property
+    def shares_devices(self) -> bool:
+        """Whether it matters if a job can use a device; one that cannot is not asked for."""
+        ...
+
+    def begin(self) -> None:
+        """The server has started: find out, off its way, what takes a while."""
+        ...
+
     async def admit(self, kind: str, on_wait: OnWait = _ignore) -> Grant:
         """Wait until a worker without models may start a job of ``kind``.
 
@@ -134,9 +143,14 @@ class Admission(Protocol):
 class AdmitAll:
     """Where there is no device memory to share out, every job may start at once."""
 
+    shares_devices = False
+
     def __init__(self) -> None:
         self.counters = AdmissionCounters()
         self._numbers = count(1)
+
+    def begin(self) -> None:
+        """Nothing to find out."""
 
     async def admit(self, kind: str, on_wait: OnWait = _ignore) -> Grant:  # noqa: ARG002
         """Grant without a device."""

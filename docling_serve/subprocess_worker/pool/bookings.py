@@ -10,8 +10,12 @@ from docling_serve.subprocess_worker.pool.admission import Admission, DeviceUse,
 from docling_serve.subprocess_worker.pool.job import Job
 from docling_serve.subprocess_worker.pool.states import ENDING, StopReason, WorkerState
 from docling_serve.subprocess_worker.pool.worker import Worker
+from docling_serve.subprocess_worker.protocol.messages import Inspect
 
 _log = logging.getLogger(__name__)
+
+_INSPECTION_LIMIT_S = 30.0
+_MAX_KINDS = 256
 
 OnGranted = Callable[[Worker, Job, str | None], None]
 OnRefused = Callable[[Worker, Job], None]
@@ -34,6 +38,8 @@ class Bookings:
         self._waits = waits
         self._grants: dict[int, Grant] = {}
         self._asking: dict[int, asyncio.Task[None]] = {}
+        self._uses_gpu: dict[str, bool] = {}
+        self._inspecting: dict[int, asyncio.Future[bool]] = {}
 
     def ask(self, worker: Worker, job: Job) -> None:
         """Ask for the memory that ``job`` needs in ``worker``; one of the callbacks answers."""
@@ -46,6 +52,12 @@ class Bookings:
         task = self._asking.pop(worker.number, None)
         if task is not None:
             task.cancel()
+
+    def inspected(self, job: Job, *, uses_gpu: bool) -> None:
+        """The worker has looked at what ``job`` is."""
+        answer = self._inspecting.get(job.number)
+        if answer is not None and not answer.done():
+            answer.set_result(uses_gpu)
 
     def loaded(self, worker: Worker) -> None:
         """Its models are loaded."""
@@ -78,6 +90,9 @@ class Bookings:
             self.admission.release(grant)
 
     async def _ask(self, worker: Worker, job: Job) -> None:
+        if self.admission.shares_devices and not await self._may_use_gpu(worker, job):
+            self._granted(worker, job, None)
+            return
         grant = self._grants.get(worker.number)
         if grant is None:
             grant = await self.admission.admit(job.kind, lambda waiting: self._waits(job, waiting))
@@ -88,6 +103,25 @@ class Bookings:
         if worker.pid is not None:
             self.admission.running(grant, job.kind, worker.pid)
         self._granted(worker, job, grant.device_uuid)
+
+    async def _may_use_gpu(self, worker: Worker, job: Job) -> bool:
+        """Whether the engines that the job chooses can use a GPU; the worker knows them. Jobs of
+        one kind choose the same ones."""
+        if job.kind in self._uses_gpu:
+            return self._uses_gpu[job.kind]
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._inspecting[job.number] = answer
+        worker.say(Inspect(job=job.number, folder=str(job.folder.root)))
+        try:
+            uses_gpu = await asyncio.wait_for(answer, _INSPECTION_LIMIT_S)
+        except asyncio.TimeoutError:  # it will be stopped by the limits of the job
+            return True
+        finally:
+            del self._inspecting[job.number]
+        if len(self._uses_gpu) >= _MAX_KINDS:
+            self._uses_gpu.clear()
+        self._uses_gpu[job.kind] = uses_gpu
+        return uses_gpu
 
     def _asked(self, number: int, task: asyncio.Task[None]) -> None:
         if self._asking.get(number) is task:

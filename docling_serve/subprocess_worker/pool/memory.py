@@ -21,6 +21,9 @@ class DeviceMemory(Protocol):
         """Worker ``pid`` holds no device memory now and is about to be given a job, on the device
         with this UUID if one was chosen for it."""
 
+    async def look_before_end(self, pid: int) -> None:
+        """Worker ``pid`` holds device memory and is about to be asked to end; measure it now."""
+
     async def wait_after(self, pid: int) -> None:
         """Worker ``pid`` has exited; return when its device memory is back, or after a bound."""
 
@@ -33,6 +36,9 @@ class NoDevice:
 
     async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
         """Nothing to note."""
+
+    async def look_before_end(self, pid: int) -> None:
+        """Nothing to measure."""
 
     async def wait_after(self, pid: int) -> None:
         """Nothing to wait for."""

@@ -59,6 +59,7 @@ class SubprocessWorkerPool:
 
     async def start(self) -> None:
         """Get ready, and start the configured number of standby processes."""
+        self._admission.begin()
         await self._starter.prepare()
         self._live().wake()
 

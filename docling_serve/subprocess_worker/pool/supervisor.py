@@ -172,6 +172,8 @@ class Supervisor:
             return
         if isinstance(message, messages.Started):
             job.listeners.on_started()
+        elif isinstance(message, messages.Inspected):
+            self._bookings.inspected(job, uses_gpu=message.uses_gpu)
         elif isinstance(message, messages.Progressed):
             self._progressed(worker, job, message)
         elif isinstance(message, messages.CallbackDue):

@@ -168,7 +168,7 @@ class Worker:
             self._noting = asyncio.create_task(noting)
         self._task = task_id
         self._move(WorkerState.BUSY)
-        self._say(run)
+        self.say(run)
 
     def loading(self, *, holds_models: bool, lean: bool = False) -> None:
         """The job builds a pipeline."""
@@ -196,7 +196,7 @@ class Worker:
     def rest(self) -> None:
         """Have an idle worker drop its models; it is on standby once it has."""
         self._move(WorkerState.RESTING)
-        self._say(messages.Rest())
+        self.say(messages.Rest())
         loop = asyncio.get_running_loop()
         self._rest_limit = loop.call_later(_REST_LIMIT_S, self._stop_if_resting)
 
@@ -357,7 +357,9 @@ class Worker:
 
     async def _climb(self, ladder: Ladder) -> None:
         assert self.pid is not None
-        rung = await stop(self.pid, self._exited, ladder, ask=lambda: self._say(messages.Stop()))
+        if ladder.ask_s > 0 and self.holds_models:
+            await self._device.look_before_end(self.pid)
+        rung = await stop(self.pid, self._exited, ladder, ask=lambda: self.say(messages.Stop()))
         _log.debug("worker %d (pid %s) ended: %s", self.number, self.pid, rung.value)
         if not self._exited.is_set():
             _log.error(
@@ -375,7 +377,7 @@ class Worker:
         self._channel.close()
         self.exit_code = await self._starter.reap(self._process)
 
-    def _say(self, message: messages.ToWorker) -> None:
+    def say(self, message: messages.ToWorker) -> None:
         if self._channel is not None:
             self._channel.send(message)
 

@@ -31,6 +31,14 @@ class Run(_Message):
     device: str | None = None
 
 
+class Inspect(_Message):
+    """Server to worker: can the job described in ``folder`` use a GPU? It may come next."""
+
+    kind: Literal["inspect"] = "inspect"
+    job: int
+    folder: str
+
+
 class Stop(_Message):
     """Server to worker: end now, politely."""
 
@@ -51,6 +59,15 @@ class Ready(_Message):
     import_s: float
     uses_gpu: bool = True
     contained: dict[str, str] = Field(default_factory=dict)
+
+
+class Inspected(_Message):
+    """Worker to server: whether ``job`` can use a GPU, by the engines and devices that its options
+    choose."""
+
+    kind: Literal["inspected"] = "inspected"
+    job: int
+    uses_gpu: bool
 
 
 class Rested(_Message):
@@ -125,8 +142,8 @@ class Failed(_Message):
         return Failure(self.category, self.message, self.retryable, self.phase, self.details)
 
 
-ToWorker = Run | Rest | Stop
-FromWorker = Ready | Rested | Started | Progressed | CallbackDue | Done | Failed
+ToWorker = Run | Inspect | Rest | Stop
+FromWorker = Ready | Inspected | Rested | Started | Progressed | CallbackDue | Done | Failed
 Message = ToWorker | FromWorker
 
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from docling_serve.internals.docling_devices import torch_build
 from tests.helpers.eventually import eventually
 from tests.helpers.fake_gpu import (
     GIB,
@@ -149,3 +150,34 @@ def test_torch_finds_no_device_and_the_log_says_who_asked(fake_gpu: FakeGpu) -> 
     [first, *_] = fake_gpu.calls("cuInit")
     assert first.visible == FAST.uuid
     assert "cuda" in first.caller
+
+
+MAKE = """
+import os
+from docling_serve.conversion.imports import import_all, import_torch
+from docling_serve.subprocess_worker.child.gpu_use import show_one_gpu, take_device_number
+number = take_device_number(os.environ)
+import_all(False)
+import_torch()
+from docling_serve.conversion.conversion import Conversion
+conversion = Conversion({})
+from docling.datamodel.accelerator_options import AcceleratorOptions
+print(AcceleratorOptions().device)
+"""
+USE = f"""
+show_one_gpu(os.environ, "{FAST.uuid}", number)
+import torch
+torch.cuda.is_available()
+"""
+
+
+def test_a_worker_first_calls_cuda_in_its_job_and_sees_the_granted_gpu(fake_gpu: FakeGpu) -> None:
+    if not torch_build().get("cuda"):
+        pytest.skip("torch of this environment is a build without CUDA")
+    fake_gpu.play(FakeDriver((FAST, SLOW), cuda_order=(2, 1)))
+    log = f"print(open({str(fake_gpu.folder / 'calls')!r}).read().count('cuInit'))"
+
+    told = fake_gpu.python(f"{MAKE}\n{log}\n{USE}", {"DOCLING_DEVICE": "cuda:1"})
+
+    assert told.splitlines()[-2:] == ["cuda", "0"]
+    assert {call.visible for call in fake_gpu.calls("cuInit")} == {FAST.uuid}

@@ -28,7 +28,7 @@ class Bench:
     def __init__(self, *gpus: StandInGpu) -> None:
         self.time = SteppedTime()
         self.nvml = StandInNvml(gpus)
-        probe = GpuProbe(self.nvml, environ={})
+        probe = self.probe = GpuProbe(self.nvml, environ={}, cache_s=0)
         self.sampler = GpuSampler(probe, sleep=self.time.sleep, clock=self.time)
         self.tracker = ReleaseTracker(
             probe,
@@ -147,3 +147,32 @@ async def test_memory_that_stays_is_a_warning(caplog: pytest.LogCaptureFixture) 
         gpu.used_bytes = GIB
         await bench.waited_after()
     assert "worker pid 41: GPU memory is not back" in caplog.text
+
+
+async def test_a_process_listed_before_its_job_is_another_one_with_the_same_number() -> None:
+    gpu = StandInGpu("GPU-a", used_bytes=GIB, processes=((WORKER, GIB),))
+    bench = Bench(gpu)
+    await bench.before()
+    gpu.used_bytes = 3 * GIB
+    await bench.sampled(2)
+    assert bench.sampler.with_our_processes(bench.probe.read()).processes == {}
+
+    gpu.used_bytes = GIB  # the worker gave its memory back; the other one goes on
+    assert await bench.waited_after() == 0
+
+
+async def test_what_a_worker_took_at_the_last_is_read_before_it_is_asked_to_end() -> None:
+    gpu = StandInGpu("GPU-a")
+    bench = Bench(gpu)
+    seen: list[int] = []
+    bench.sampler.subscribe(lambda reading, _: seen.append(reading.devices[0].used_bytes))
+    await bench.before()
+    await bench.sampled(1)
+
+    gpu.used_bytes = 7 * GIB
+    await bench.time.drive(bench.tracker.look_before_end(WORKER))
+    assert seen[-1] == 7 * GIB
+
+    readings = bench.nvml.readings
+    await bench.tracker.look_before_end(OTHER)
+    assert bench.nvml.readings == readings, "one that is not watched holds nothing"

@@ -149,6 +149,9 @@ class SlowDevice:
         """Nothing to note."""
         del pid, device_uuid
 
+    async def look_before_end(self, pid: int) -> None:
+        pass
+
     async def wait_after(self, pid: int) -> None:
         del pid
         self.waiting.set()

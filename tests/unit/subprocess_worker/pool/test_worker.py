@@ -76,6 +76,9 @@ class WatchedDevice:
         del device_uuid
         self.before.append(pid)
 
+    async def look_before_end(self, pid: int) -> None:
+        pass
+
     async def wait_after(self, pid: int) -> None:
         self.after.append(pid)
         await self.back.wait()

@@ -14,6 +14,8 @@ from docling_serve.subprocess_worker.protocol.messages import (
     CallbackDue,
     Done,
     Failed,
+    Inspect,
+    Inspected,
     Message,
     Progressed,
     Ready,
@@ -39,6 +41,8 @@ RESULT = JobResult(
 )
 EVERY: list[Message] = [
     Run(job=7, folder="/scratch/ünïcode/task"),
+    Inspect(job=3, folder="/tmp/task"),
+    Inspected(job=3, uses_gpu=True),
     Rest(),
     Stop(),
     Rested(),
