@@ -43,7 +43,7 @@ class IsolationSettings(BaseModel):
     subprocess_devices: NameList = Field(
         default=None,
         description="GPUs that workers may use, for example cuda:0,cuda:1; each worker gets one."
-        " Unset: the one that docling chooses.",
+        " Unset: the one in DOCLING_DEVICE, or cuda:0.",
     )
     subprocess_retries: int = Field(
         default=1,
