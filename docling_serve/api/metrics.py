@@ -78,6 +78,7 @@ def _isolation(pool: dict[str, Any]) -> Isolation:
         retries=sums["retries"],
         overhead_s=sums["overhead_by_part"],
         lookups={"hit": sums["converter_hits"], "miss": sums["converter_misses"]},
+        onnx_fallbacks=sums["onnx_fallbacks"],
         evictions=admission["evictions"],
         admission_wait_s=admission["wait_seconds"],
     )

@@ -52,6 +52,7 @@ from docling_serve.conversion.reports import (
 from docling_serve.errors import TaskFailed
 from docling_serve.internals.docling_pages import dump_slice
 from docling_serve.internals.jobkit_manager import ConverterManager
+from docling_serve.internals.onnx_sessions import onnx_use
 from docling_serve.jobs.rendering import JSON, Rendered, pack, render
 from docling_serve.jobs.spec import (
     CountPages,
@@ -289,6 +290,7 @@ def _left(
         media_type=JSON,
         processing_time=time.monotonic() - started,
         ocr_ran=ocr_ran,
+        onnx=onnx_use(),
     )
 
 
@@ -308,6 +310,7 @@ def _written(
         num_partially_succeeded=outcome.num_partially_succeeded,
         num_failed=outcome.num_failed,
         ocr_ran=ocr_ran,
+        onnx=onnx_use(),
     )
 
 

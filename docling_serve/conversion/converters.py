@@ -36,6 +36,7 @@ from docling_serve.conversion.input_limits import InputLimits
 from docling_serve.conversion.model_sets import ConverterStats, ModelSet, ModelSets
 from docling_serve.internals.docling_pipelines import Blueprint, Key, Obtain
 from docling_serve.internals.jobkit_manager import ConverterManager
+from docling_serve.internals.onnx_sessions import watch_rapidocr, watch_sessions
 
 _log = logging.getLogger(__name__)
 
@@ -173,8 +174,10 @@ class _RequestConverter(DocumentConverter):
     def _obtain(self, model_set: ModelSet) -> Obtain:
         def obtain(key: Key, load: Any, /) -> Any:
             def load_and_tell() -> Any:
+                watch_sessions()  # a worker has done it
                 started = time.monotonic()
                 model = load()
+                watch_rapidocr()
                 _log.debug("%s loaded in %.2f s", key[0], time.monotonic() - started)
                 return model
 

@@ -6,21 +6,13 @@ document's fault, and the process it happened in is not to be trusted with anoth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from docling.datamodel.base_models import DoclingComponentType, ErrorItem
 
 from docling_serve.errors import CUDA_OUT_OF_MEMORY, DISK_FULL, OUT_OF_MEMORY, Failure, disk_is_full
-
-#: What torch, cuBLAS and ONNX Runtime say when the GPU is full.
-_GPU_FULL = re.compile(r"(?:CUDA|HIP|XPU).*out of memory|CUBLAS_STATUS_ALLOC_FAILED", re.I | re.S)
-#: What Python, C++, numpy, torch and ONNX Runtime say when the host is.
-_HOST_FULL = re.compile(
-    r"MemoryError|std::bad_alloc|Unable to allocate .* for an array|Cannot allocate memory"
-    r"|DefaultCPUAllocator: |Failed to allocate memory for requested buffer",
-    re.S,
-)
+from docling_serve.internals.memory_texts import gpu_memory_ran_out, host_memory_ran_out
+from docling_serve.internals.onnx_sessions import asked_for_cuda
 
 
 class MemoryRanOut(Exception):
@@ -59,9 +51,9 @@ def exhausted(chain: Iterable[BaseException]) -> Failure | None:
 
 def out_of_memory(text: str) -> Failure | None:
     """What an error with this ``text`` means if it is for want of memory."""
-    if _GPU_FULL.search(text):
+    if gpu_memory_ran_out(text, on_gpu=asked_for_cuda()):
         return _failure("The GPU ran out of memory.", CUDA_OUT_OF_MEMORY)
-    if _HOST_FULL.search(text):
+    if host_memory_ran_out(text):
         return _failure("The conversion ran out of memory.", OUT_OF_MEMORY)
     return None
 

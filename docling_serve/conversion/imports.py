@@ -24,6 +24,7 @@ import docling_serve.conversion.conversion  # noqa: F401 - imported for its impo
 from docling_serve.conversion.converters import default_format_options
 from docling_serve.conversion.gpu_stages import onnx_can_use_cuda, torch_can_use_cuda
 from docling_serve.internals.docling_devices import answer_for_rapidocr
+from docling_serve.internals.onnx_sessions import watch_rapidocr, watch_sessions
 from docling_serve.process.deferred_imports import TORCH, is_loaded, load
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,9 @@ def import_all(allow_external_plugins: bool) -> list[str]:
     default_format_options()
     # Formats that get none of a request's options ask with docling's defaults: no plugins.
     get_picture_description_factory(allow_external_plugins=False)
+    watch_sessions()  # before anything takes the class of sessions from ONNX Runtime
     missing = _missing(_ON_DEMAND)
+    watch_rapidocr()
     answer_for_rapidocr()
     return missing
 

@@ -155,12 +155,37 @@ def _require_plain(value: object, path: str) -> None:
     )
 
 
+class OnnxUse(_Plain):
+    """What sessions of ONNX Runtime were asked to run on, and what they run on, in the names of
+    its providers (``CUDAExecutionProvider``).
+
+    ``why`` says what kept them from it. ``offered``: the installed build has the provider asked
+    for, so that another task may get it.
+    """
+
+    asked: str
+    used: str
+    why: str = ""
+    offered: bool = True
+
+    @property
+    def differs(self) -> bool:
+        """Whether they run on something else than they were asked to."""
+        return self.asked != self.used
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether what they took is not what such a job takes when all is well."""
+        return self.differs and self.offered
+
+
 class JobResult(_Plain):
     """What a finished job left in the task's folder.
 
     ``body`` is the name of the file with the exact HTTP body, ``media_type`` its type, and
     ``download_name`` the file name for ``Content-Disposition`` when it is an attachment.
-    ``processing_time`` is in seconds. ``ocr_ran`` says that text was recognised in a document.
+    ``processing_time`` is in seconds. ``ocr_ran`` says that text was recognised in a document,
+    ``onnx`` what ONNX Runtime ran on, None without it.
     """
 
     body: str
@@ -172,6 +197,12 @@ class JobResult(_Plain):
     num_partially_succeeded: int = 0
     num_failed: int = 0
     ocr_ran: bool = False
+    onnx: OnnxUse | None = None
+
+    @property
+    def typical(self) -> bool:
+        """Whether what the job took is what such a job takes when all is well."""
+        return self.onnx is None or not self.onnx.fell_back
 
 
 class JobProgress(_Plain):

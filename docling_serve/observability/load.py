@@ -30,6 +30,7 @@ class Isolation:
     retries: int = 0
     overhead_s: _Numbers = field(default_factory=dict)
     lookups: _Numbers = field(default_factory=dict)
+    onnx_fallbacks: int = 0
     evictions: int = 0
     admission_wait_s: float = 0.0
 
@@ -104,6 +105,11 @@ _COUNTERS: dict[str, tuple[str, str, Callable[[Isolation], list[Observation]]]] 
         "",
         "Tasks that needed models, by whether their worker had them loaded (hit, miss).",
         lambda now: _by("result", now.lookups),
+    ),
+    "docling_serve.onnx.fallbacks": (
+        "",
+        "Tasks that ONNX Runtime ran on another provider than it was asked to.",
+        lambda now: _one(now.onnx_fallbacks),
     ),
     "docling_serve.neighbours.evictions": (
         "",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from docling_serve.errors import TaskFailed
@@ -35,11 +36,20 @@ async def run_request(request: RunRequest, runtime: Runtime) -> JobResult:
     heard = replace(request, listeners=replace(request.listeners, on_progress=on_progress))
     try:
         if runtime.subprocess_mode:
-            return await runtime.runner.run(heard)
-        return await _run_here(heard, runtime)
+            result = await runtime.runner.run(heard)
+        else:
+            result = await _run_here(heard, runtime)
     except TaskFailed as exc:
         exc.failure = with_place(exc.failure, request.spec, latest)
         raise
+    if result.onnx is not None and result.onnx.differs:
+        _warn_once(result.onnx.asked, result.onnx.used, result.onnx.why)
+    return result
+
+
+@cache
+def _warn_once(asked: str, used: str, why: str) -> None:
+    _log.warning("ONNX Runtime was asked to run on %s and runs on %s: %s", asked, used, why)
 
 
 async def _run_here(request: RunRequest, runtime: Runtime) -> JobResult:

@@ -16,6 +16,7 @@ fraction of a second. ``options`` of a job, all of them optional:
 ``wait_for``       a named pipe to read to its end before ``do``
 ``stale``          talk about a job of another number first
 ``progress``       how many progress messages to send
+``onnx``           the fields of ``OnnxUse`` in the result
 ``body``           the name the result is reported under
 ``link``           make the result a symbolic link to this path
 =================  =================================================================================
@@ -36,7 +37,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from docling_serve.jobs.spec import JobProgress, JobResult, TaskFolder
+from docling_serve.jobs.spec import JobProgress, JobResult, OnnxUse, TaskFolder
 from docling_serve.subprocess_worker.child.containment import contain
 from docling_serve.subprocess_worker.child.main import ChildArguments
 from docling_serve.subprocess_worker.protocol.channel import WorkerChannel
@@ -228,7 +229,14 @@ class _Job:
 
     def _job_result(self) -> JobResult:
         name = self.options.get("body", self.folder.body.name)
-        return JobResult(body=name, media_type="text/plain", processing_time=0.001, num_succeeded=1)
+        onnx = self.options.get("onnx")
+        return JobResult(
+            body=name,
+            media_type="text/plain",
+            processing_time=0.001,
+            num_succeeded=1,
+            onnx=OnnxUse(**onnx) if onnx else None,
+        )
 
     def _failure(self, job: int) -> Failed:
         return Failed(

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from docling_serve.jobs.spec import OnnxUse
 from docling_serve.subprocess_worker.protocol.messages import ConverterCounts
 
 
@@ -37,6 +38,8 @@ class SubprocessMetrics:
     #: How often a task found the models it needed loaded in its worker, and how often not.
     converter_hits: int = 0
     converter_misses: int = 0
+    #: How many tasks ONNX Runtime ran on another provider than it was asked to.
+    onnx_fallbacks: int = 0
 
     @property
     def avg_overhead_pct(self) -> float:
@@ -80,6 +83,10 @@ class SubprocessMetrics:
         self.converter_hits += counts.hits
         self.converter_misses += counts.misses
 
+    def count_onnx(self, use: OnnxUse | None) -> None:
+        """A task has ended in which ONNX Runtime ran as ``use`` says; None: it did not."""
+        self.onnx_fallbacks += use is not None and use.differs
+
     def count_stop(self, reason: str) -> None:
         """A worker has ended for ``reason``."""
         self.stops[reason] += 1
@@ -104,4 +111,5 @@ class SubprocessMetrics:
             "converter_hits": self.converter_hits,
             "converter_misses": self.converter_misses,
             "converter_hit_rate": self.converter_hit_rate,
+            "onnx_fallbacks": self.onnx_fallbacks,
         }

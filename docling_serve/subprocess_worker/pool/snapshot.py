@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docling_serve.subprocess_worker.pool.admission import DeviceUse
 from docling_serve.subprocess_worker.pool.memory import tree_rss
@@ -44,6 +44,8 @@ class WorkerSnapshot:
     #: What it did to itself: ``on``, ``not asked for``, ``left to`` a variable of the operator, or
     #: ``off`` and why.
     measures: dict[str, str]
+    #: What ONNX Runtime was asked to run on in it and what it runs on; None before its first use.
+    onnx: dict[str, Any] | None
     #: What it printed last, once it has ended.
     last_output: list[str]
 
@@ -75,6 +77,7 @@ class WorkerSnapshot:
             exit_code=worker.exit_code,
             model_sets=worker.model_sets,
             measures=worker.measures,
+            onnx=worker.onnx.model_dump() if worker.onnx else None,
             last_output=worker.output.tail(_LINES_SHOWN).splitlines() if ended else [],
         )
 

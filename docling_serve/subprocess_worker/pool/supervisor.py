@@ -302,8 +302,11 @@ class Supervisor:
             worker.stop(StopReason.PROTOCOL, ask=False)
             return
         self.metrics.record_task(message.result.processing_time, job.overhead_s(message.result))
+        self.metrics.count_onnx(message.result.onnx)
+        worker.onnx = message.result.onnx or worker.onnx
         self._settle(job, message.result)
-        self._bookings.finished(worker, completed=True, ocr_ran=message.result.ocr_ran)
+        learned = {"completed": message.result.typical, "ocr_ran": message.result.ocr_ran}
+        self._bookings.finished(worker, **learned)
         self._freed(worker, message)
 
     def _failed(self, worker: Worker, job: Job, message: messages.Failed) -> None:

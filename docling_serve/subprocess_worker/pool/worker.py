@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from docling_serve.errors import ChannelBroken, ShuttingDown
+from docling_serve.jobs.spec import OnnxUse
 from docling_serve.subprocess_worker.pool.exits import exit_text, set_at_exit
 from docling_serve.subprocess_worker.pool.limits import limit_reached
 from docling_serve.subprocess_worker.pool.memory import DeviceMemory, MemoryRecord, tree_rss
@@ -82,6 +83,7 @@ class Worker:
         self.light = False
         self.import_s = 0.0
         self.model_sets = 0
+        self.onnx: OnnxUse | None = None  #: What ONNX Runtime runs on, None before a session.
         #: What it reported of its own containment.
         self.measures: dict[str, str] = {}
         #: Whether its libraries could use a GPU if there is one.

@@ -44,6 +44,7 @@ SUMS = {
     "overhead_by_part": {"spawn": 0.5, "import": 6.0, "load": 2.0, "release": 0.0},
     "converter_hits": 8,
     "converter_misses": 2,
+    "onnx_fallbacks": 3,
 }
 
 
@@ -173,6 +174,7 @@ async def test_load_is_read_at_the_scrape(tmp_path: Path) -> None:
         'result="hit"': 8,
         'result="miss"': 2,
     }
+    assert samples(text, "docling_serve_onnx_fallbacks_total") == {"": 3}
     assert samples(text, "docling_serve_neighbours_evictions_total") == {"": 2}
     assert samples(text, "docling_serve_admission_wait_seconds_total") == {"": 7.5}
 

@@ -13,7 +13,15 @@ import pytest
 from docling_serve.app import create_app
 from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
 from docling_serve.jobs.run_request import Listeners, RunRequest
-from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, StagedFile, TaskFolder
+from docling_serve.jobs.spec import (
+    JobProgress,
+    JobResult,
+    JobSpec,
+    OnnxUse,
+    StagedFile,
+    TaskFolder,
+)
+from docling_serve.running import gate as gate_module
 from docling_serve.running.gate import (
     clear_models,
     load_models,
@@ -64,6 +72,7 @@ class HandConverters(InProcessConverters):
     def __init__(self, error: Exception | None = None) -> None:
         super().__init__({}, 1, share_models=False)
         self.calls: list[str] = []
+        self.result = RESULT
         self._error = error
 
     async def run(self, request: RunRequest) -> JobResult:
@@ -73,7 +82,7 @@ class HandConverters(InProcessConverters):
         request.listeners.on_callback({"kind": "set_num_docs"})
         if self._error is not None:
             raise self._error
-        return RESULT
+        return self.result
 
     async def warm_up(self) -> None:
         self.calls.append("warm up")
@@ -163,6 +172,24 @@ async def test_with_the_mode_off_the_task_runs_here(tmp_path: Path) -> None:
     assert await gate(task, runtime_of(converters)) == RESULT
     assert converters.calls == ["run"]
     assert task.told == ["started", JobProgress(phase="build"), {"kind": "set_num_docs"}]
+
+
+async def test_onnx_runtime_on_another_provider_than_asked_for_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate_module._warn_once.cache_clear()
+    converters = HandConverters()
+    use = OnnxUse(asked="CUDA", used="CPU", why="libcurand.so.10: cannot open")
+    converters.result = RESULT.model_copy(update={"onnx": use})
+
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        await gate(Heard(tmp_path / str(number)), runtime_of(converters))
+
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warnings == [
+        "ONNX Runtime was asked to run on CUDA and runs on CPU: libcurand.so.10: cannot open"
+    ]
 
 
 @pytest.mark.parametrize(

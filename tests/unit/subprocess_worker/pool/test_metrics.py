@@ -54,6 +54,7 @@ def test_all_figures_by_name() -> None:
         "converter_hits": 0,
         "converter_misses": 0,
         "converter_hit_rate": None,
+        "onnx_fallbacks": 0,
     }
 
 
