@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,7 @@ import psutil
 from typing_extensions import Self
 
 from benchmarks.peer import ROOT, VERSION
+from examples.demo.server import end, free_port
 
 OURS = "this build"
 UPSTREAM = f"docling-serve {VERSION}"
@@ -130,12 +129,7 @@ class Server:
         below: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             below = psutil.Process(self._process.pid).children(recursive=True)
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, STOP_WITHIN_S)
         _, left = psutil.wait_procs(below, STOP_WITHIN_S)
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -144,14 +138,6 @@ class Server:
 
     def _log_tail(self) -> str:
         return "\n".join(self.log.splitlines()[-_LOG_LINES:])
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _answers(port: int) -> bool:

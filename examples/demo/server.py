@@ -35,7 +35,7 @@ class DemoServer:
     def __init__(self, mode: Mode, log_file: Path) -> None:
         self._log_file = log_file
         self._folder = tempfile.TemporaryDirectory(prefix="docling-serve-demo-")
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "docling_serve", "run"]
         with log_file.open("wb") as log:
@@ -80,12 +80,7 @@ class DemoServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, STOP_WITHIN_S)
         self._folder.cleanup()
 
     def _log_tail(self) -> str:
@@ -108,7 +103,18 @@ def _environment(mode: Mode) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def end(process: subprocess.Popen[bytes], within_s: float) -> None:
+    """SIGTERM, then SIGKILL for one that still runs after ``within_s``; returns at its end."""
+    process.terminate()
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

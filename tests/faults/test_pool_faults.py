@@ -20,7 +20,7 @@ from docling_serve.subprocess_worker import StartMethod, SubprocessWorkerPool
 from docling_serve.subprocess_worker.pool.losses import REFUSED
 from tests.helpers import scriptable_child
 from tests.helpers.loops import ON_BOTH_LOOPS, ON_UVLOOP, until
-from tests.helpers.pools import ScriptedJob, open_pool
+from tests.helpers.pools import REACHED_S, ScriptedJob, open_pool
 from tests.helpers.process_ends import ROOT, has_ended, python
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -292,7 +292,7 @@ async def test_a_request_that_took_two_workers_down_is_refused(tmp_path: Path) -
 async def test_what_was_no_loss_is_not_tried_again(tmp_path: Path, do: str) -> None:
     job = ScriptedJob.make(tmp_path, do=do)
     async with open_pool() as pool:
-        await job.failure(pool, timeout_s=0.2)
+        await job.failure(pool, timeout_s=REACHED_S)
 
         assert (job.folder.root / "attempts").read_text() == "."
 
@@ -308,7 +308,7 @@ async def test_what_a_document_started_does_not_outlive_its_job(
 ) -> None:
     job = ScriptedJob.make(tmp_path, do=do, grandchild=True)
     async with open_pool(start_method=start_method, retries=0) as pool:
-        await job.failure(pool, timeout_s=0.2)
+        await job.failure(pool, timeout_s=REACHED_S)
 
         assert has_ended(job.pid)
         assert has_ended(job.facts["grandchild"])

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 from typing_extensions import Self
 
+from tests.helpers.loops import PATIENCE_S
+
 
 class AsgiWebsocket:
     """``async with AsgiWebsocket(app, "/path?query") as socket``."""
@@ -48,14 +50,14 @@ class AsgiWebsocket:
 
     async def __aexit__(self, *_: object) -> None:
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": 1001})
-        await asyncio.wait({self._app}, timeout=10)
+        await asyncio.wait({self._app}, timeout=PATIENCE_S)
         with suppress(asyncio.CancelledError):
             self._app.result()
 
     async def next(self) -> Any:
         """The next message as JSON; ``{"closed": code}`` or ``{"refused": status, ...}``."""
         while True:
-            event = await asyncio.wait_for(self._from_app.get(), timeout=10)
+            event = await asyncio.wait_for(self._from_app.get(), timeout=PATIENCE_S)
             kind = event["type"]
             if kind == "websocket.send":
                 return json.loads(event["text"])

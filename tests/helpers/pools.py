@@ -19,7 +19,7 @@ from docling_serve.subprocess_worker.pool.memory import DeviceMemory
 from docling_serve.subprocess_worker.pool.starter import ChildMain, Starter
 from docling_serve.subprocess_worker.pool.stopping import Rung
 from tests.helpers import scriptable_child
-from tests.helpers.loops import until
+from tests.helpers.loops import PATIENCE_S, until
 from tests.helpers.process_ends import has_ended
 
 _numbers = itertools.count(1)
@@ -55,7 +55,7 @@ async def open_pool(
         yield pool
     finally:
         try:
-            await asyncio.wait_for(pool.close(), 10)
+            await asyncio.wait_for(pool.close(), PATIENCE_S)
         finally:
             pool.kill_all()
 
@@ -127,6 +127,8 @@ async def climbed_in_vain(*_: object, **__: object) -> Rung:
 
 
 KEPT: dict[str, Any] = {"idle_timeout_s": 60.0}
+#: A time limit that a job reaches, and before that a worker on a busy machine has it at work.
+REACHED_S = 2.0
 
 
 class Gate:

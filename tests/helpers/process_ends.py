@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psutil
 
 ROOT = Path(__file__).parents[2]
+
+P = TypeVar("P", bound="subprocess.Popen[Any]")
+
+
+@contextmanager
+def killed_at_end(process: P) -> Iterator[P]:
+    """Kill a child at the end of the block, if it still runs, reap it and close its pipes."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def has_ended(pid: int, within_s: float = 30.0) -> bool:

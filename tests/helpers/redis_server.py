@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ import pytest
 import redis
 
 from tests.helpers.eventually import eventually
+from tests.helpers.ports import HeldPort
 
 _WITHIN_S = 20.0
 
@@ -22,7 +22,8 @@ class RedisServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port = _free_port()
+        self._held_port = HeldPort()
+        self._port = self._held_port.number
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self._port}/"
 
@@ -65,6 +66,7 @@ class RedisServer:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        self._held_port.release()
 
     def _answers(self) -> bool:
         with self.client() as client:
@@ -83,9 +85,3 @@ def _binary() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -21,6 +21,7 @@ import psutil
 from tests.helpers import server_processes as processes
 from tests.helpers.api import Api
 from tests.helpers.eventually import eventually
+from tests.helpers.ports import HeldPort
 
 REPOSITORY = Path(__file__).parents[2]
 OCR_ONLY = REPOSITORY / "examples" / "ocr-only.yaml"
@@ -89,7 +90,8 @@ class RunningServer:
         self.temp = folder / "temp"
         self.scratch = self.temp
         self.log_file = folder / "server.log"
-        self.port = _free_port()
+        self._held_port = HeldPort()
+        self.port = self._held_port.number
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.tls = tls or ssl.create_default_context()
         self.api = Api(self.url, headers, self.tls)
@@ -156,6 +158,7 @@ class RunningServer:
     def sweep(self) -> None:
         """Kill whatever is left of it, for the sake of the tests that follow."""
         self.api.http.close()
+        self._held_port.release()
         for process in self._processes():
             process.kill()
         if self._popen is not None:
@@ -340,10 +343,3 @@ def new_folder(parent: Path) -> Path:
     folder = parent / uuid.uuid4().hex[:8]
     folder.mkdir()
     return folder
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -13,7 +13,7 @@ import pytest
 
 from docling_serve.process.guardian import Guardian
 from docling_serve.storage import FolderInUse, KeptScratch, Scratch, require_free
-from tests.helpers.process_ends import ROOT, has_ended, python
+from tests.helpers.process_ends import ROOT, has_ended, killed_at_end, python
 
 OWNER = """
 import sys, signal
@@ -30,14 +30,12 @@ signal.pause()
 @contextmanager
 def another_server(parent: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A process that holds a scratch folder with a document in it."""
-    with subprocess.Popen(
-        python("-c", OWNER, str(parent)), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    command = python("-c", OWNER, str(parent))
+    with killed_at_end(
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     ) as server:
         assert server.stdout is not None
-        try:
-            yield server, Path(server.stdout.readline().strip())
-        finally:
-            server.kill()
+        yield server, Path(server.stdout.readline().strip())
 
 
 def open_descriptors() -> int:
@@ -228,13 +226,12 @@ signal.pause()
 def keeper(folder: Path, *watched: int) -> Iterator[subprocess.Popen[str]]:
     """A server that keeps ``folder``, with a guardian that kills the group ``watched``."""
     command = python("-c", KEEPER, str(folder), *map(str, watched))
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+    with killed_at_end(
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    ) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
-        try:
-            yield server
-        finally:
-            server.kill()
+        yield server
 
 
 def kept(folder: Path) -> KeptScratch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from docling_serve.errors import Failure
+from tests.helpers.ports import HeldPort
 from tests.helpers.rest_server import RestServer, rest_server
 
 UPLOAD = [("files", ("a.md", b"# T"))]
@@ -226,15 +228,14 @@ async def test_no_key_is_asked(tmp_path: Path) -> None:
         assert REQUESTS - names(await page(server)) == REQUESTS
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@pytest.fixture
+def port() -> Iterator[int]:
+    held = HeldPort()
+    yield held.number
+    held.release()
 
 
-async def test_additional_port(tmp_path: Path) -> None:
-    port = free_port()
+async def test_additional_port(tmp_path: Path, port: int) -> None:
     async with rest_server(tmp_path, metrics_port=port) as server:
         await server.client.post("/v1/convert/file", files=UPLOAD)
         async with httpx.AsyncClient(trust_env=False) as client:

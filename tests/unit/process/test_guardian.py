@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from docling_serve.process.guardian import Guardian
-from tests.helpers.process_ends import ROOT, has_ended, python
+from tests.helpers.process_ends import ROOT, has_ended, killed_at_end, python
 
 GROUP = ["sh", "-c", "trap '' TERM INT HUP; sleep 600 & echo $!; wait"]
 
@@ -34,12 +34,12 @@ signal.pause()
 @contextmanager
 def group() -> Iterator[tuple[int, int]]:
     """A process that leads a group and ignores what it can, and a child of its."""
-    with subprocess.Popen(GROUP, stdout=subprocess.PIPE, start_new_session=True) as leader:
+    leader = subprocess.Popen(GROUP, stdout=subprocess.PIPE, start_new_session=True)
+    with killed_at_end(leader):
         assert leader.stdout is not None
         try:
             yield leader.pid, int(leader.stdout.readline())
         finally:
-            leader.kill()
             with suppress(ProcessLookupError):
                 os.killpg(leader.pid, signal.SIGKILL)
 

@@ -10,7 +10,7 @@ from typing import IO
 
 import pytest
 
-from tests.helpers.process_ends import ROOT, python
+from tests.helpers.process_ends import ROOT, killed_at_end, python
 
 SERVER = """
 import asyncio, os, signal, sys, threading
@@ -72,20 +72,18 @@ class Server:
 
 @contextmanager
 def serving(*words: str) -> Iterator[Server]:
-    with subprocess.Popen(
+    process = subprocess.Popen(
         python("-c", SERVER, *words),
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         bufsize=0,
-    ) as process:
+    )
+    with killed_at_end(process):
         server = Server(process)
         assert server.says() == "listening"
-        try:
-            yield server
-        finally:
-            process.kill()
+        yield server
 
 
 @pytest.mark.parametrize("number", [SIGINT, SIGTERM])

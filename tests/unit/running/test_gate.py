@@ -122,20 +122,20 @@ async def test_with_the_mode_on_a_worker_runs_the_task(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_is_left")
 @pytest.mark.parametrize(
-    ("options", "kind", "category"),
+    ("do", "limit_s", "kind", "category"),
     [
-        ({"do": "fail"}, TaskFailed, "policy"),
-        ({"do": "segfault"}, TaskFailed, "backend_failure"),
-        ({"do": "hang"}, TaskTimedOut, "timeout"),
+        ("fail", 60, TaskFailed, "policy"),
+        ("segfault", 60, TaskFailed, "backend_failure"),
+        ("hang", 0.5, TaskTimedOut, "timeout"),
     ],
 )
 async def test_with_the_mode_on_a_failure_is_raised(
-    tmp_path: Path, options: dict[str, Any], kind: type[TaskFailed], category: str
+    tmp_path: Path, do: str, limit_s: float, kind: type[TaskFailed], category: str
 ) -> None:
     async with open_pool(retries=0) as pool:
-        runtime = runtime_of(pool, subprocess_timeout=0.5)
+        runtime = runtime_of(pool, subprocess_timeout=limit_s)
         with pytest.raises(kind) as failed:
-            await gate(Heard(tmp_path, **options), runtime)
+            await gate(Heard(tmp_path, do=do), runtime)
 
         assert failed.value.failure.category == category
 

@@ -217,7 +217,7 @@ async def test_a_pool_that_was_never_used_closes() -> None:
 async def _ends(waiting: Awaitable[Any]) -> None:
     """It is refused instead of waiting for ever."""
     try:
-        await asyncio.wait_for(asyncio.shield(waiting), 2)
+        await asyncio.wait_for(asyncio.shield(waiting), PATIENCE_S)
     except DoclingServeError:
         return
     except asyncio.TimeoutError:

@@ -14,7 +14,7 @@ import pytest
 
 from docling_serve.subprocess_worker.pool.stopping import Ladder, Rung, kill_group, stop
 from tests.helpers.loops import ON_BOTH_LOOPS
-from tests.helpers.process_ends import has_ended
+from tests.helpers.process_ends import has_ended, killed_at_end
 
 NOBODY = 2**22 + 1  # beyond pid_max: signals to it reach no process
 
@@ -74,14 +74,8 @@ def _process(script: str, *, own_group: bool = True) -> Iterator[tuple[subproces
         start_new_session=own_group,
     )
     assert process.stdout is not None
-    try:
+    with killed_at_end(process):
         yield process, process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
 
 
 async def _stop(process: subprocess.Popen[str], ladder: Ladder, ask: Callable[[], None]) -> Rung:
