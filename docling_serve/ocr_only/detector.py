@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from PIL import Image, ImageFilter
 
 WEIGHTS = Path(__file__).parent / "weights" / "layout_cdla.onnx"
@@ -74,6 +73,8 @@ class LayoutDetector:
 
     def __init__(self, threads: int, *, cuda: bool = False) -> None:
         """``threads`` are those of one run; with ``cuda`` it runs on the first visible GPU."""
+        import onnxruntime  # noqa: PLC0415 - the server reads this module for its kinds
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
