@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 HOST   ?= 127.0.0.1
 PORT   ?= 5001
-CONFIG ?= examples/ocr-only.yaml
+CONFIG ?= examples/embedded.yaml
 
 # pytest keeps the test modules that it has rewritten: half of what it takes to collect them.
 unexport PYTHONDONTWRITEBYTECODE

@@ -32,15 +32,22 @@ BODY_PX, TITLE_PX = 27, 44
 
 @dataclass(frozen=True)
 class ScanPage:
-    """One page: a title, paragraphs across the page, then columns, then rows of cells."""
+    """One page: a title, paragraphs across the page, columns, rows of cells, items, a picture.
+
+    ``picture`` is its caption. ``structure`` is what the page's Markdown must contain when its
+    layout is recognised, spaces aside.
+    """
 
     title: str
     paragraphs: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     table: tuple[tuple[str, ...], ...] = ()
+    items: tuple[str, ...] = ()
+    picture: str = ""
     closing: str = ""
     turn_degrees: float = 0.0
     phrases: tuple[str, ...] = field(default=())
+    structure: tuple[str, ...] = field(default=())
 
 
 SCAN_PAGES = (
@@ -55,8 +62,19 @@ SCAN_PAGES = (
             "On clear evenings the keeper lights a single lamp and reads aloud until the ferry "
             "has passed the island.",
         ),
+        items=(
+            "Return books before the first frost.",
+            "Keep the lantern door closed.",
+            "Dogs may wait on the stairs.",
+        ),
+        picture="Figure 1: The lighthouse and the moon.",
         turn_degrees=0.3,
         phrases=("Lighthouse Library", "harbour wall", "reading room", "cabinets", "ferry"),
+        structure=(
+            "## The Lighthouse Library",
+            "- Keep the lantern door closed. - Dogs may wait on the stairs.",
+            "The lighthouse and the moon. <!-- image -->",
+        ),
     ),
     ScanPage(
         title="Notes on Weather",
@@ -95,6 +113,12 @@ SCAN_PAGES = (
         closing="Nothing was missing, and one umbrella was found.",
         turn_degrees=0.2,
         phrases=("Inventory", "Brass telescope", "Nautical charts", "318", "umbrella"),
+        structure=(
+            "## Inventory of the Tower",
+            "| Item | Floor | Quantity |",
+            "| Brass telescope | Lantern | 1 |",
+            "| Oil lamps | Staircase | 12 |",
+        ),
     ),
 )
 
@@ -108,6 +132,7 @@ PNG_PAGE = ScanPage(
     ),
     turn_degrees=-0.3,
     phrases=("Ferry Timetable", "morning ferry", "Bicycles", "Lost property", "waiting room"),
+    structure=("## Ferry Timetable Notice",),
 )
 
 LETTER = (
@@ -173,10 +198,34 @@ def scan(page: ScanPage, seed: int) -> Image.Image:
         y = max(ends) + BODY_PX
     for row in page.table:
         for number, cell in enumerate(row):
-            draw.text((MARGIN + number * width // len(row), y), cell, INK, font=body)
+            left = MARGIN + number * width // len(row)
+            box = (left, y, left + width // len(row), y + 2 * BODY_PX)
+            draw.rectangle(box, outline=INK, width=2)
+            draw.text((left + 12, y + 12), cell, INK, font=body)
         y += 2 * BODY_PX
+    for item in page.items:
+        draw.ellipse((MARGIN + 6, y + 14, MARGIN + 15, y + 23), fill=INK)
+        y = _write(draw, body, item, (MARGIN + 40, y), width - 40) + 8
+    if page.picture:
+        y = _picture(image, y + BODY_PX)
+        y = _write(draw, body, page.picture, (MARGIN, y + 18), width)
     _write(draw, body, page.closing, (MARGIN, y + BODY_PX), width)
     return _worn(image, page.turn_degrees, seed)
+
+
+def _picture(image: Image.Image, top: int) -> int:
+    """Draw a lighthouse at night, as wide as the text; returns the y below it."""
+    right, bottom = A4[0] - MARGIN, top + 420
+    draw = ImageDraw.Draw(image)
+    for row in range(top, bottom):
+        draw.line((MARGIN, row, right, row), fill=60 + (row - top) // 5)
+    draw.ellipse((MARGIN + 620, top + 50, MARGIN + 720, top + 150), fill=225)
+    draw.polygon(
+        [(260, bottom - 60), (300, top + 120), (360, top + 120), (400, bottom - 60)], fill=205
+    )
+    draw.rectangle((290, top + 70, 370, top + 120), fill=150)
+    draw.rectangle((MARGIN, bottom - 60, right, bottom), fill=25)
+    return bottom
 
 
 def _write(
@@ -262,11 +311,19 @@ def docx_of(paragraphs: tuple[str, ...]) -> bytes:
 
 
 def expected() -> dict[str, dict[str, object]]:
-    """Per file: its pages (0 where the format has none) and phrases that must come back."""
+    """Per file: its pages (0 where the format has none) and phrases that must come back.
+
+    Of scans also the Markdown that must come back where layout and tables are recognised.
+    """
     scanned = [phrase for page in SCAN_PAGES for phrase in page.phrases]
+    structure = [part for page in SCAN_PAGES for part in page.structure]
     return {
-        "scan.pdf": {"pages": len(SCAN_PAGES), "phrases": scanned},
-        "scan.png": {"pages": 1, "phrases": list(PNG_PAGE.phrases)},
+        "scan.pdf": {"pages": len(SCAN_PAGES), "phrases": scanned, "structure": structure},
+        "scan.png": {
+            "pages": 1,
+            "phrases": list(PNG_PAGE.phrases),
+            "structure": list(PNG_PAGE.structure),
+        },
         "letter.docx": {
             "pages": 0,
             "phrases": ["Invitation", "first Thursday of October", "peppermint tea"],

@@ -53,7 +53,7 @@ NOTHING_EXPORTED = "No documents were exported."
 MODEL_HELP = (
     "Download the models once with 'docling-tools models download' and point "
     "DOCLING_SERVE_ARTIFACTS_PATH at them, or start the server with "
-    "DOCLING_SERVE_CONFIG_FILE=examples/ocr-only.yaml, which needs no model hub."
+    "DOCLING_SERVE_CONFIG_FILE=examples/embedded.yaml, which needs no model hub."
 )
 
 

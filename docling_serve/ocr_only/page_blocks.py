@@ -174,6 +174,8 @@ class _PageText:
 
     def _is_header(self, line: TextLine) -> bool:
         band = self._page.top + _FURNITURE_BAND * self._page.height
+        if self._is_larger(line):  # the title of a page without a header
+            return False
         return line.bottom < band and (
             self._kind(line) == "header" or (self._is_lonely(line) and not self._is_title(line))
         )
@@ -252,10 +254,11 @@ class _PageText:
     def _is_title(self, line: TextLine) -> bool:
         if self._kind(line) == "title":
             return True
-        much_larger = _MUCH_LARGER_EXACT if line.is_exact else _MUCH_LARGER_READ
-        if line.height > much_larger * self._height:
-            return True
-        return self._is_heavy(line) and self._begins_a_part(line)
+        return self._is_much_larger(line) or (self._is_heavy(line) and self._begins_a_part(line))
+
+    def _is_much_larger(self, line: TextLine) -> bool:
+        ratio = _MUCH_LARGER_EXACT if line.is_exact else _MUCH_LARGER_READ
+        return line.height > ratio * self._height
 
     def _is_heavy(self, line: TextLine) -> bool:
         return line.weight > _HEAVIER * self._weight > 0
@@ -269,9 +272,12 @@ class _PageText:
         return min((gap for gap in above), default=float("inf")) > _SPACE_ABOVE * line.height
 
     def _is_prominent(self, line: TextLine) -> bool:
-        larger = _LARGER_EXACT if line.is_exact else _LARGER_READ
         other_font = line.font != self._font if line.is_exact else self._is_heavy(line)
-        return line.height > larger * self._height or other_font
+        return self._is_larger(line) or other_font
+
+    def _is_larger(self, line: TextLine) -> bool:
+        ratio = _LARGER_EXACT if line.is_exact else _LARGER_READ
+        return line.height > ratio * self._height
 
     def _continues_heading(self, line: TextLine, group: Sequence[TextLine]) -> bool:
         last = group[-1]

@@ -9,7 +9,7 @@ from typing import Literal
 
 EXAMPLES = Path(__file__).resolve().parents[1]
 DOCUMENTS = EXAMPLES / "documents"
-CONFIG_FILE = EXAMPLES / "ocr-only.yaml"
+CONFIG_FILE = EXAMPLES / "embedded.yaml"
 
 Mode = Literal["on", "off"]
 
@@ -46,9 +46,11 @@ STEPS = (
 
 
 def expected_phrases() -> dict[str, list[str]]:
-    """Per document, what its text must contain."""
+    """Per document, what its Markdown must contain: phrases, and of scans the structure."""
     expected = json.loads((DOCUMENTS / "expected.json").read_text())
-    return {name: entry["phrases"] for name, entry in expected.items()}
+    return {
+        name: [*entry["phrases"], *entry.get("structure", [])] for name, entry in expected.items()
+    }
 
 
 def missing_phrases(text: str, phrases: list[str]) -> list[str]:

@@ -25,6 +25,7 @@ from tests.helpers.ports import HeldPort
 
 REPOSITORY = Path(__file__).parents[2]
 OCR_ONLY = REPOSITORY / "examples" / "ocr-only.yaml"
+EMBEDDED = REPOSITORY / "examples" / "embedded.yaml"
 PLUGINS = REPOSITORY / "tests" / "plugins"
 
 START_LIMIT_S = 120.0

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.helpers import server_processes as processes
 from tests.helpers.api import upload
-from tests.helpers.server import NOTHING_KEPT, REPOSITORY, SUBPROCESS_MODE, RunningServer
+from tests.helpers.server import EMBEDDED, NOTHING_KEPT, REPOSITORY, SUBPROCESS_MODE, RunningServer
 
 DOCUMENTS = ("notes.md", "letter.docx", "page.html", "scan.png", "scan.pdf")
 
@@ -167,6 +167,27 @@ def test_no_document_of_the_profile_needs_torch(default: RunningServer, document
     mapped = processes.maps(before)
     assert "libtorch" not in mapped
     assert ("onnxruntime" in mapped) or document not in ("scan.png", "scan.pdf")
+
+
+@pytest.fixture(scope="module")
+def embedded(serve: StartServer) -> Iterator[RunningServer]:
+    """The profile with layout and tables."""
+    with serve(SUBPROCESS_MODE, config=EMBEDDED) as server:
+        yield server
+
+
+@pytest.mark.parametrize("document", ["scan.pdf", "scan.png"])
+def test_layout_and_tables_of_a_scan_need_no_torch(embedded: RunningServer, document: str) -> None:
+    before = embedded.standby()
+
+    result = embedded.api.succeed(embedded.api.submit(upload(document)))
+
+    expected = json.loads((REPOSITORY / "examples/documents/expected.json").read_text())
+    markdown = " ".join(result["document"]["md_content"].split())
+    assert [part for part in expected[document]["structure"] if part not in markdown] == []
+    assert embedded.standby() == before, "the process lives on"
+    assert "libtorch" not in processes.maps(before)
+    assert "onnxruntime" in processes.maps(before)
 
 
 def test_a_rested_worker_gives_its_memory_back(default: RunningServer) -> None:

@@ -81,7 +81,7 @@ def says_how_to_get_models(text: str) -> bool:
     return (
         "docling-project/" in text
         and "docling-tools models download" in text
-        and "examples/ocr-only.yaml" in text
+        and "examples/embedded.yaml" in text
     )
 
 
@@ -121,4 +121,4 @@ def test_readiness_says_which_model_is_missing(start_server: StartServer) -> Non
 
     assert reply.json()["status"] == "success"
     eventually(lambda: "Models could not be loaded" in readiness(), within_s=60)
-    assert "examples/ocr-only.yaml" in readiness()
+    assert "examples/embedded.yaml" in readiness()

@@ -254,7 +254,7 @@ def test_a_missing_model_is_named_with_what_to_do() -> None:
     assert failure.phase == "orchestration"
     assert "docling-project/docling-layout-heron" in failure.message
     assert failure.message.endswith(MODEL_HELP)
-    assert "ocr-only" in failure.message
+    assert "examples/embedded.yaml" in failure.message
 
 
 def test_nothing_else_is_taken_for_a_model() -> None:

@@ -63,6 +63,12 @@ def test_headers_and_footers_are_told_from_prose() -> None:
     assert [block.label for block in blocks_of(lines, seen)] == ["header", "text", "footer"]
 
 
+def test_a_large_title_at_the_top_is_no_page_header() -> None:
+    lines = [line(0, "Inventory", 60, 40, high=18), *prose(1, 100)]
+    blocks = blocks_of(lines, [SeenText("header", 0.8, 58, 38, 110, 60)])
+    assert labels(blocks)[0] == ("heading", "Inventory")
+
+
 def test_a_caption_is_cut_out_of_its_picture() -> None:
     picture = PageObject("picture", 0.9, Box(60, 100, 300, 262))
     blocks = blocks_of([line(0, "Figure 1: The pump.", 60, 250), *prose(1, 300)], (), [picture])
