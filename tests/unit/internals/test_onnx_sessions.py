@@ -286,3 +286,35 @@ def test_the_library_that_is_missing_is_named(build: StandInBuild, tmp_path: Pat
     assert use is not None
     assert use.why.startswith("libstand_in_curand.so.10: cannot open shared object file")
     del session
+
+
+def test_options_of_a_preset_reach_a_session_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RapidOCR's engine is given what a session on CUDA would get; the session itself is on the
+    CPU, since this build has nothing else."""
+    given: list[Any] = []
+    real = onnxruntime_inference_collection.InferenceSession
+
+    def stand_in_session(path: str, sess_options: Any, providers: list[Any]) -> Any:
+        given.extend(providers)
+        return real(path, sess_options, [CPU])
+
+    monkeypatch.setattr(provider_config, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(provider_config, "get_device", lambda: "GPU")
+    monkeypatch.setattr(main, "InferenceSession", stand_in_session)
+    asked = {
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "gpu_mem_limit": 2 * 1024**3,
+    }
+    prefix = "EngineConfig.onnxruntime.cuda_ep_cfg."
+    params = {
+        "Global.log_level": "critical",
+        "EngineConfig.onnxruntime.use_cuda": True,
+        **{f"{prefix}{name}": value for name, value in asked.items()},
+    }
+
+    rapidocr.RapidOCR(params=params)(SCAN, use_cls=False, use_rec=False)
+
+    provider, options = given[0]
+    assert provider == CUDA
+    assert {name: options[name] for name in asked} == asked
