@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,20 +116,23 @@ print(json.dumps(made, default=str, sort_keys=True))
 
 
 def output_of(script: str, when: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-c", script, when],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        cwd=REPOSITORY,
-        env=os.environ
-        | {
-            "DOCLING_SERVE_CONFIG_FILE": "examples/ocr-only.yaml",
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "2",
-        },
-    )
+    with tempfile.TemporaryDirectory() as temp:
+        done = subprocess.run(
+            [sys.executable, "-c", script, when],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            cwd=REPOSITORY,
+            env=os.environ
+            | {
+                "DOCLING_SERVE_CONFIG_FILE": "examples/ocr-only.yaml",
+                "HF_HUB_OFFLINE": "1",
+                "OMP_NUM_THREADS": "2",
+                "TMPDIR": temp,
+                "TORCHINDUCTOR_CACHE_DIR": temp,
+            },
+        )
     assert done.returncode == 0, done.stderr[-2000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
