@@ -7,6 +7,7 @@ own rules, which import docling.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 from pydantic import ValidationError
@@ -109,3 +110,16 @@ def _warnings(
     uvicorn = made.get(UvicornSettings)
     if uvicorn is not None and bool(uvicorn.ssl_certfile) != bool(uvicorn.ssl_keyfile):
         yield "TLS needs both UVICORN_SSL_CERTFILE and UVICORN_SSL_KEYFILE; it is off"
+    if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
+        yield (
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files:"
+            " uninstall both, then install docling-serve[cuda]"
+        )
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

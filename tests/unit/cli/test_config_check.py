@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from docling_serve.cli import config_check
 from docling_serve.cli.config_check import check_config
 from tests.helpers.process_ends import ROOT, python
 
@@ -145,3 +146,15 @@ def test_the_command_ends_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert ended.returncode == 1
     assert "DOCLING_SERVE_MAX_NUM_PAGES" in ended.stderr
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_two_builds_of_onnx_runtime_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    monkeypatch.setattr(config_check, "_is_installed", lambda name: both or name == "onnxruntime")
+
+    told = check()
+
+    assert told.code == 0
+    assert any("onnxruntime-gpu are both installed" in line for line in told.said) is both
