@@ -100,6 +100,7 @@ def _pool_runner(settings: DoclingServeSettings, probe: GpuProbe, guardian: Guar
     admission = VramAdmission(
         probe,
         sampler=sampler,
+        releases=ReleaseTracker(probe, RELEASE_WAIT_S, sampler=sampler),
         reserve_bytes=settings.subprocess_vram_reserve,
         patience=Patience(patience_s, patience_s + settings.subprocess_timeout),
         devices=_devices(settings),
@@ -107,7 +108,6 @@ def _pool_runner(settings: DoclingServeSettings, probe: GpuProbe, guardian: Guar
     )
     pool = SubprocessWorkerPool(
         config=pool_config(settings),
-        device=ReleaseTracker(probe, RELEASE_WAIT_S, sampler=sampler),
         admission=admission,
         guardian=guardian,
     )

@@ -1,9 +1,9 @@
 """Starting workers only into GPU memory that is really free.
 
 :class:`VramAdmission` implements the pool's ``Admission`` protocol on NVIDIA GPUs. While jobs wait,
-one loop reads the driver, lets ``admission_rules`` decide, and
-acts: books memory, or asks neighbours to unload. While workers run, the sampler's readings say
-what they really take, and the next of their kind is judged by that.
+one loop reads the driver, lets ``admission_rules`` decide, and acts: it books memory, or asks
+neighbours to unload. While workers run, the sampler's readings say what they really take, and the
+next of their kind is judged by that.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from itertools import count
 
 from docling_serve.subprocess_worker.pool.admission import (
     AdmissionCounters,
-    DeviceUse,
-    Grant,
     OnWait,
     Waiting,
 )
@@ -41,11 +39,13 @@ from docling_serve.vram.background import (
 from docling_serve.vram.cuda_order import CudaDevices, ask_cuda
 from docling_serve.vram.devices import parse_devices, resolve_devices
 from docling_serve.vram.eviction import Eviction, Unload
+from docling_serve.vram.grants import Books, VramGrant
 from docling_serve.vram.ledger import Holding, Ledger
 from docling_serve.vram.needs import NeedBook
 from docling_serve.vram.neighbours import UnloadOutcome, UnloadReport
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.readings import GpuReading, GpuState
+from docling_serve.vram.release import ReleaseTracker
 from docling_serve.vram.sampling import GpuSampler
 
 DEFAULT_RESERVE_BYTES = 3 * 1024**3
@@ -72,7 +72,7 @@ class _Request:
     kind: str
     on_wait: OnWait
     since: float
-    answer: asyncio.Future[Grant]
+    answer: asyncio.Future[VramGrant]
     waiting: Waiting | None = None
     cause: str = ""
     neighbours_asked: bool = False
@@ -94,13 +94,15 @@ class VramAdmission:
         devices: str = "",
         unload: Unload | None = None,
         sampler: GpuSampler | None = None,
+        releases: ReleaseTracker | None = None,
         sleep: Sleep = asyncio.sleep,
         clock: Clock = time.monotonic,
         read_limit_s: float = READ_LIMIT_S,
         ask_cuda: Callable[[], CudaDevices] = ask_cuda,
     ) -> None:
         """``devices`` as :func:`parse_devices` reads it (empty: the first visible GPU); ``unload``
-        asks the neighbours, None without any; ``sampler`` may be shared with a ReleaseTracker.
+        asks the neighbours, None without any; ``sampler`` may be shared with ``releases``,
+        which waits for the memory of a worker that exited; None waits for nothing.
 
         Raises:
             ValueError: ``devices`` names something that is no device.
@@ -123,6 +125,16 @@ class VramAdmission:
         self._pause = Pause(sleep)
         self._numbers = count(1)
         self._requests: list[_Request] = []
+        self._books = Books(
+            self._ledger,
+            self._needs,
+            self._sampler,
+            releases,
+            clock,
+            read=self._read,
+            others_wait=lambda: bool(self._requests),
+            changed=self._pause.cut,
+        )
         self._pump: asyncio.Task[None] | None = None
         self._beginning: asyncio.Task[None] | None = None
         self._known_at: float | None = None
@@ -137,9 +149,9 @@ class VramAdmission:
         """See :meth:`Admission.begin`."""
         self._beginning = asyncio.get_running_loop().create_task(self._learn_cuda_order())
 
-    async def admit(self, kind: str, on_wait: OnWait = _ignore) -> Grant:
+    async def admit(self, kind: str, on_wait: OnWait = _ignore) -> VramGrant:
         """See :meth:`Admission.admit`."""
-        answer: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[VramGrant] = asyncio.get_running_loop().create_future()
         request = _Request(next(self._numbers), kind, on_wait, self._clock(), answer)
         self._requests.append(request)
         self._pause.cut()
@@ -150,7 +162,7 @@ class VramAdmission:
             return await answer
         except asyncio.CancelledError:
             if answer.done() and not answer.cancelled() and answer.exception() is None:
-                self.release(answer.result())
+                answer.result().give_back()
             raise
         finally:
             if request in self._requests:
@@ -158,77 +170,6 @@ class VramAdmission:
                 self._pause.cut()
             if request.waiting is not None:
                 self.counters.wait_seconds += self._clock() - request.since
-
-    async def extend(self, grant: Grant, kind: str) -> bool:
-        """See :meth:`Admission.extend`."""
-        holding = self._ledger.holdings.get(grant.number)
-        if holding is None or kind in holding.kinds:
-            return True
-        need = self._needs.need(kind)
-        if need.total_bytes > 0:
-            reading = await self._read()
-            if self._requests:
-                return False  # memory that is or comes free is theirs
-            for view in self._ledger.views(reading, [holding.device_uuid]):
-                if view.starting or view.available_bytes < need.total_bytes:
-                    return False
-            holding.booked_bytes += need.total_bytes
-            holding.starting = True
-        holding.kinds.add(kind)
-        return True
-
-    def running(self, grant: Grant, kind: str, pid: int) -> None:
-        """See :meth:`Admission.running`."""
-        holding = self._ledger.holdings.get(grant.number)
-        if holding is not None:
-            self._learn(holding)
-            holding.kind, holding.pid, holding.running = kind, pid, True
-            holding.kinds.add(kind)
-            self._sampler.follow(holding)
-
-    def loaded(self, grant: Grant) -> None:
-        """See :meth:`Admission.loaded`."""
-        holding = self._ledger.holdings.get(grant.number)
-        if holding is not None:
-            holding.loaded(self._clock())
-            self._sampler.look_now()
-            self._pause.cut()
-
-    def finished(self, grant: Grant, *, completed: bool, ocr_ran: bool = False) -> None:
-        """See :meth:`Admission.finished`."""
-        holding = self._ledger.holdings.get(grant.number)
-        if holding is not None:
-            holding.ocr_ran = holding.ocr_ran or ocr_ran
-            holding.loaded(self._clock())
-            holding.running, holding.outcome = False, completed
-            self._sampler.look_now()
-            self._sampler.unfollow(holding)
-            self._pause.cut()
-
-    def out_of_memory(self, grant: Grant) -> None:
-        """See :meth:`Admission.out_of_memory`."""
-        holding = self._ledger.holdings.get(grant.number)
-        if holding is None:
-            self._needs.out_of_memory(grant.kind)
-        else:
-            alone = holding.kinds == {holding.kind} and not holding.shared
-            self._needs.out_of_memory(holding.kind, holding.peak_bytes if alone else 0)
-            self._ledger.out_of_memory(holding.device_uuid)
-
-    def use(self, grant: Grant) -> DeviceUse:
-        """See :meth:`Admission.use`."""
-        holding = self._ledger.holdings.get(grant.number)
-        return DeviceUse() if holding is None else holding.use
-
-    def release(self, grant: Grant) -> None:
-        """See :meth:`Admission.release`."""
-        holding = self._ledger.remove(grant.number)
-        if holding is not None:
-            if holding.running:
-                holding.outcome = False
-            self._learn(holding)
-            self._sampler.unfollow(holding)
-            self._pause.cut()
 
     def close(self) -> None:
         """See :meth:`Admission.close`."""
@@ -301,18 +242,23 @@ class VramAdmission:
         self._requests.remove(request)
         if request.answer.done():  # cancelled in this very moment
             return
-        uuid = None if admit is None else admit.device_uuid
-        booked = 0 if admit is None else admit.booked_bytes
-        grant = Grant(request.number, request.kind, uuid, booked)
+        holding: Holding | None = None
         if admit is not None:
-            self._ledger.add(grant, admit.device_uuid)
+            holding = self._ledger.add(request.kind, admit.device_uuid, admit.booked_bytes)
             if admit.warning:
                 self.counters.overcommitted += 1
                 _log.warning("task kind %s: %s", request.kind, admit.warning)
+        grant = VramGrant(self._books, request.kind, holding)
         self.counters.grants += 1
         waited_s = self._clock() - request.since
         level = logging.INFO if request.waiting else logging.DEBUG
-        _log.log(level, "task kind %s may start on %s after %.1f s", request.kind, uuid, waited_s)
+        _log.log(
+            level,
+            "task kind %s may start on %s after %.1f s",
+            request.kind,
+            grant.device_uuid,
+            waited_s,
+        )
         request.answer.set_result(grant)
 
     def _let_wait(self, request: _Request, cause: str, waiting: Waiting) -> None:
@@ -381,18 +327,8 @@ class VramAdmission:
         reading = self._sampler.with_our_processes(reading)
         if reading.state is GpuState.KNOWN:
             self._ledger.note(reading, began_at)
-            for holding in self._ledger.holdings.values():
-                self._learn(holding)
-
-    def _learn(self, holding: Holding) -> None:
-        """Take what a job's end taught, if its worker never ran another kind: models stay."""
-        outcome, holding.outcome = holding.outcome, None
-        if outcome is None or holding.shared or holding.kinds != {holding.kind}:
-            return
-        completed = outcome and holding.seen_loaded
-        proven = holding.listed or holding.ocr_ran
-        peak = holding.peak_bytes
-        self._needs.observe(holding.kind, peak, completed=completed, proven=proven)
+            for holding in self._ledger.holdings:
+                self._books.learn(holding)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

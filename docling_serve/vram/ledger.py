@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from docling_serve.subprocess_worker.pool.admission import DeviceUse, Grant
+from docling_serve.subprocess_worker.pool.admission import DeviceUse
 from docling_serve.vram.admission_rules import TOLERANCE_BYTES, DeviceView
 from docling_serve.vram.readings import GpuDevice, GpuReading
 
@@ -26,7 +26,6 @@ class Holding:
     ``shared``: its figure was at times an estimate among several workers.
     """
 
-    grant: Grant
     device_uuid: str
     booked_bytes: int
     kinds: set[str]
@@ -79,7 +78,7 @@ class Holding:
 class Ledger:
     """All holdings. ``best_free_bytes`` is the most that was ever seen free on a GPU."""
 
-    holdings: dict[int, Holding] = field(default_factory=dict)
+    holdings: list[Holding] = field(default_factory=list)
     best_free_bytes: dict[str, int] = field(default_factory=dict)
     #: Bytes free without our workers when a job had waited in vain for more.
     _in_vain: dict[str, int] = field(default_factory=dict)
@@ -87,28 +86,21 @@ class Ledger:
     _used: dict[str, int] = field(default_factory=dict)
     _level: dict[str, int] = field(default_factory=dict)
 
-    def add(self, grant: Grant, uuid: str) -> Holding:
-        """Book ``grant`` on a GPU that was read before."""
-        holding = Holding(
-            grant,
-            uuid,
-            grant.booked_bytes,
-            {grant.kind},
-            starting=grant.booked_bytes > 0,
-            kind=grant.kind,
-        )
+    def add(self, kind: str, uuid: str, booked_bytes: int) -> Holding:
+        """Book for a job of ``kind`` on a GPU that was read before."""
+        holding = Holding(uuid, booked_bytes, {kind}, starting=booked_bytes > 0, kind=kind)
         if not self.on(uuid):
             self._level[uuid] = self._used[uuid]
-        self.holdings[grant.number] = holding
+        self.holdings.append(holding)
         return holding
 
-    def remove(self, number: int) -> Holding | None:
+    def remove(self, holding: Holding) -> None:
         """Give a booking back."""
-        return self.holdings.pop(number, None)
+        self.holdings.remove(holding)
 
     def on(self, uuid: str) -> list[Holding]:
         """The holdings on one GPU, oldest first."""
-        return [each for each in self.holdings.values() if each.device_uuid == uuid]
+        return [each for each in self.holdings if each.device_uuid == uuid]
 
     def waited_in_vain(self, view: DeviceView) -> None:
         """A job starts on this GPU after its patience was over."""

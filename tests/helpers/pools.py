@@ -15,7 +15,12 @@ from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs.run_request import Listeners
 from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
 from docling_serve.subprocess_worker import SubprocessWorkerPool, WorkerPoolConfig
-from docling_serve.subprocess_worker.pool.memory import DeviceMemory
+from docling_serve.subprocess_worker.pool.admission import (
+    Admission,
+    AdmissionCounters,
+    NoDevice,
+    OnWait,
+)
 from docling_serve.subprocess_worker.pool.starter import ChildMain, Starter
 from docling_serve.subprocess_worker.pool.stopping import Rung
 from tests.helpers import scriptable_child
@@ -23,6 +28,45 @@ from tests.helpers.loops import PATIENCE_S, until
 from tests.helpers.process_ends import has_ended
 
 _numbers = itertools.count(1)
+
+
+class HeldGrant(NoDevice):
+    """A stand-in for a grant on a GPU, whose memory is free again once ``back`` is set."""
+
+    def __init__(self) -> None:
+        self.back = asyncio.Event()
+        self.waited_for = asyncio.Event()
+        self.given_back = False
+
+    async def released(self) -> None:
+        """Wait for ``back``."""
+        self.waited_for.set()
+        await self.back.wait()
+
+    def give_back(self) -> None:
+        """Nothing waits."""
+        self.given_back = True
+
+
+class GrantsOf:
+    """Admits every job with one and the same grant; ``kinds`` are those that asked."""
+
+    def __init__(self, grant: HeldGrant) -> None:
+        self.counters = AdmissionCounters()
+        self.shares_devices = False
+        self.grant = grant
+        self.kinds: list[str] = []
+
+    def begin(self) -> None:
+        """Nothing to find out."""
+
+    async def admit(self, kind: str, on_wait: OnWait = lambda _: None) -> HeldGrant:  # noqa: ARG002
+        """At once."""
+        self.kinds.append(kind)
+        return self.grant
+
+    def close(self) -> None:
+        """Nothing to stop."""
 
 
 def pool_config(**limits: Any) -> WorkerPoolConfig:
@@ -45,12 +89,12 @@ def pool_config(**limits: Any) -> WorkerPoolConfig:
 async def open_pool(
     *,
     main: ChildMain = scriptable_child.main,
-    device: DeviceMemory | None = None,
+    admission: Admission | None = None,
     **limits: Any,
 ) -> AsyncIterator[SubprocessWorkerPool]:
     """A pool of scripted workers, closed at the end."""
     config = pool_config(**limits)
-    pool = SubprocessWorkerPool(config=config, starter=Starter(config, main), device=device)
+    pool = SubprocessWorkerPool(config=config, starter=Starter(config, main), admission=admission)
     try:
         yield pool
     finally:

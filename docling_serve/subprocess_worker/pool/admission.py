@@ -3,12 +3,12 @@
 The pool's side, in the order of a worker's life::
 
     grant = await admission.admit(kind, on_wait)   # a worker without models is to get a job
-    admission.running(grant, kind, pid)            # the job is handed to it
-    admission.loaded(grant)                        # its models are loaded
-    admission.finished(grant, completed=...)       # the job ended
-    await admission.extend(grant, kind)            # may it, still warm, run a job of this kind?
-    ...                                            # running, loaded, finished as before
-    admission.release(grant)                       # exit seen, memory back: the very last call
+    grant.started(kind, pid)                       # the job is handed to it
+    grant.loaded()                                 # its models are loaded
+    grant.finished(completed=...)                  # the job ended
+    await grant.extend(kind)                       # may it, still warm, run a job of this kind?
+    ...                                            # started, loaded, finished as before
+    await grant.released()                         # exit seen: the memory is free when it returns
 
 ``kind`` is any text that is the same for jobs that need the same models. All calls are made on
 the event loop; none of them raises for what a driver or another program does.
@@ -18,22 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from typing import Protocol
-
-
-@dataclass(frozen=True)
-class Grant:
-    """Leave to take device memory, for one worker until :meth:`Admission.release`.
-
-    ``device_uuid`` is for the worker's ``CUDA_VISIBLE_DEVICES``; None leaves its environment as it
-    is. ``number`` tells grants apart.
-    """
-
-    number: int
-    kind: str
-    device_uuid: str | None = None
-    booked_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +61,58 @@ def _ignore(_: Waiting) -> None:
     return None
 
 
+class Grant(Protocol):
+    """Permission for one worker to take device memory, until it is given back."""
+
+    @property
+    def device_uuid(self) -> str | None:
+        """For the worker's ``CUDA_VISIBLE_DEVICES``; None leaves its environment as it is."""
+        ...
+
+    @property
+    def use(self) -> DeviceUse:
+        """What the worker holds, as last measured."""
+        ...
+
+    async def extend(self, kind: str) -> bool:
+        """Whether the worker, still warm, may also run a job of ``kind``; never waits for memory.
+        False: end the worker, and admit the job anew."""
+        ...
+
+    def started(self, kind: str, pid: int) -> None:
+        """A job of ``kind`` was handed to process ``pid``; its memory is measured from now on."""
+        ...
+
+    def loaded(self) -> None:
+        """The worker's models are loaded: the next one may start on this device."""
+        ...
+
+    def finished(self, *, completed: bool, ocr_ran: bool = False) -> None:
+        """The job ended; ``completed`` if what it took is what such a job takes, False for one
+        that failed, was cancelled or killed; ``ocr_ran`` if it recognised text, so that the models
+        for that, which are loaded at the first use, were in memory."""
+        ...
+
+    def out_of_memory(self) -> None:
+        """The job ran out of device memory: jobs of its kind wait for more from now on. Call it
+        before :meth:`finished`."""
+        ...
+
+    async def ending(self) -> None:
+        """The worker is about to be asked to end; measure it now, while it holds its memory."""
+        ...
+
+    async def released(self) -> None:
+        """The process exited: return when its memory is free, or after a bound. Gives the grant
+        back, also when it is cancelled."""
+        ...
+
+    def give_back(self) -> None:
+        """Give the grant back without waiting: the worker holds no device memory. A second call
+        does nothing."""
+        ...
+
+
 class Admission(Protocol):
     """Decides when a worker may take device memory, and on which device."""
 
@@ -97,47 +134,51 @@ class Admission(Protocol):
         """Wait until a worker without models may start a job of ``kind``.
 
         Call it right before the job is handed over: the memory is free now, not for ever.
-        ``on_wait`` is called at each change of the reason to wait, and again and again while that
-        is ``for_own_workers``. Cancelling the call leaves
-        nothing booked; a grant that was returned is the caller's to release.
+        ``on_wait`` is called at each change of the reason to wait, and repeatedly while that is
+        ``for_own_workers``. Cancelling the call leaves nothing booked; a grant that was returned
+        is the caller's to give back.
         """
-        ...
-
-    async def extend(self, grant: Grant, kind: str) -> bool:
-        """Whether the warm worker of ``grant`` may also run a job of ``kind``; never waits for
-        memory. False: end the worker, and admit the job anew."""
-        ...
-
-    def running(self, grant: Grant, kind: str, pid: int) -> None:
-        """A job of ``kind`` was handed to process ``pid``; its memory is measured from now on."""
-        ...
-
-    def loaded(self, grant: Grant) -> None:
-        """The worker's models are loaded: the next one may start on this device."""
-        ...
-
-    def finished(self, grant: Grant, *, completed: bool, ocr_ran: bool = False) -> None:
-        """The job ended; ``completed`` if what it took is what such a job takes, False for one
-        that failed, was cancelled or killed; ``ocr_ran`` if it recognised text, so that the models
-        for that, which are loaded at the first use, were in memory."""
-        ...
-
-    def out_of_memory(self, grant: Grant) -> None:
-        """The job ran out of device memory: jobs of its kind wait for more from now on. Call it
-        before :meth:`finished`."""
-        ...
-
-    def use(self, grant: Grant) -> DeviceUse:
-        """What the worker holds, as last measured."""
-        ...
-
-    def release(self, grant: Grant) -> None:
-        """The worker's exit was seen and its memory is back; a second call does nothing."""
         ...
 
     def close(self) -> None:
         """Stop measuring. Calls of :meth:`admit` that still wait are cancelled."""
         ...
+
+
+class NoDevice:
+    """The grant of a worker that takes no device memory."""
+
+    device_uuid: str | None = None
+    use = DeviceUse()
+
+    async def extend(self, kind: str) -> bool:  # noqa: ARG002
+        """Always."""
+        return True
+
+    def started(self, kind: str, pid: int) -> None:
+        """Nothing to measure."""
+
+    def loaded(self) -> None:
+        """Nothing waits for it."""
+
+    def finished(self, *, completed: bool, ocr_ran: bool = False) -> None:
+        """Nothing to learn."""
+
+    def out_of_memory(self) -> None:
+        """Nothing to learn."""
+
+    async def ending(self) -> None:
+        """Nothing to measure."""
+
+    async def released(self) -> None:
+        """Nothing to wait for."""
+
+    def give_back(self) -> None:
+        """Nothing was booked."""
+
+
+NO_DEVICE = NoDevice()
+"""What a worker has before its first grant."""
 
 
 class AdmitAll:
@@ -147,7 +188,6 @@ class AdmitAll:
 
     def __init__(self) -> None:
         self.counters = AdmissionCounters()
-        self._numbers = count(1)
 
     def begin(self) -> None:
         """Nothing to find out."""
@@ -155,30 +195,7 @@ class AdmitAll:
     async def admit(self, kind: str, on_wait: OnWait = _ignore) -> Grant:  # noqa: ARG002
         """Grant without a device."""
         self.counters.grants += 1
-        return Grant(next(self._numbers), kind)
-
-    async def extend(self, grant: Grant, kind: str) -> bool:  # noqa: ARG002
-        """Always."""
-        return True
-
-    def running(self, grant: Grant, kind: str, pid: int) -> None:
-        """Nothing to measure."""
-
-    def loaded(self, grant: Grant) -> None:
-        """Nothing waits for it."""
-
-    def finished(self, grant: Grant, *, completed: bool, ocr_ran: bool = False) -> None:
-        """Nothing to learn."""
-
-    def out_of_memory(self, grant: Grant) -> None:
-        """Nothing to learn."""
-
-    def use(self, grant: Grant) -> DeviceUse:  # noqa: ARG002
-        """Not known."""
-        return DeviceUse()
-
-    def release(self, grant: Grant) -> None:
-        """Nothing was booked."""
+        return NoDevice()
 
     def close(self) -> None:
         """Nothing to stop."""

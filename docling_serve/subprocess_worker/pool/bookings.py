@@ -1,4 +1,4 @@
-"""Device memory of workers: asked for before a job is handed over, given back after the exit."""
+"""Device memory of workers: asked for before a job is handed over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from docling_serve.subprocess_worker.pool.admission import Admission, DeviceUse, Grant, Waiting
+from docling_serve.subprocess_worker.pool.admission import NO_DEVICE, Admission, Waiting
 from docling_serve.subprocess_worker.pool.job import Job
 from docling_serve.subprocess_worker.pool.states import ENDING, StopReason, WorkerState
 from docling_serve.subprocess_worker.pool.worker import Worker
@@ -17,32 +17,28 @@ _log = logging.getLogger(__name__)
 _INSPECTION_LIMIT_S = 30.0
 _MAX_KINDS = 256
 
-OnGranted = Callable[[Worker, Job, str | None], None]
-OnRefused = Callable[[Worker, Job], None]
+OnAnswer = Callable[[Worker, Job, bool], None]
 OnJobWaits = Callable[[Job, Waiting], None]
 
 
 class Bookings:
-    """One grant per worker that may hold models. Event loop only.
+    """Asks for memory, for one job per worker at a time. Event loop only.
 
-    ``granted`` is told the worker, the job and the device; ``refused`` that a warm worker may not
-    run this job beside what it already holds; ``waits`` why a job is not started yet.
+    ``answered`` is called with the worker, the job, and whether the worker may run it: False if a
+    warm one may not, beside what it already holds. ``waits`` is called with the reason why a job
+    is not started yet.
     """
 
-    def __init__(
-        self, admission: Admission, granted: OnGranted, refused: OnRefused, waits: OnJobWaits
-    ) -> None:
-        self.admission = admission
-        self._granted = granted
-        self._refused = refused
+    def __init__(self, admission: Admission, answered: OnAnswer, waits: OnJobWaits) -> None:
+        self._admission = admission
+        self._answered = answered
         self._waits = waits
-        self._grants: dict[int, Grant] = {}
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._uses_gpu: dict[str, bool] = {}
         self._inspecting: dict[int, asyncio.Future[bool]] = {}
 
     def ask(self, worker: Worker, job: Job) -> None:
-        """Ask for the memory that ``job`` needs in ``worker``; one of the callbacks answers."""
+        """Ask for the memory that ``job`` needs in ``worker``."""
         task = asyncio.create_task(self._ask(worker, job))
         self._asking[worker.number] = task
         task.add_done_callback(lambda done: self._asked(worker.number, done))
@@ -59,50 +55,20 @@ class Bookings:
         if answer is not None and not answer.done():
             answer.set_result(uses_gpu)
 
-    def loaded(self, worker: Worker) -> None:
-        """Its models are loaded."""
-        if (grant := self._grants.get(worker.number)) is not None:
-            self.admission.loaded(grant)
-
-    def finished(
-        self,
-        worker: Worker,
-        *,
-        completed: bool,
-        ocr_ran: bool = False,
-        out_of_memory: bool = False,
-    ) -> None:
-        """Its job ended."""
-        if (grant := self._grants.get(worker.number)) is not None:
-            if out_of_memory:
-                self.admission.out_of_memory(grant)
-            self.admission.finished(grant, completed=completed, ocr_ran=ocr_ran)
-
-    def use(self, worker: Worker) -> DeviceUse:
-        """What it holds on its device, as last measured."""
-        grant = self._grants.get(worker.number)
-        return DeviceUse() if grant is None else self.admission.use(grant)
-
-    def release(self, worker: Worker) -> None:
-        """It is gone, and its memory is back."""
-        self.forget(worker)
-        if (grant := self._grants.pop(worker.number, None)) is not None:
-            self.admission.release(grant)
-
     async def _ask(self, worker: Worker, job: Job) -> None:
-        if self.admission.shares_devices and not await self._may_use_gpu(worker, job):
-            self._granted(worker, job, None)
+        if self._admission.shares_devices and not await self._may_use_gpu(worker, job):
+            self._answered(worker, job, True)
             return
-        grant = self._grants.get(worker.number)
-        if grant is None:
-            grant = await self.admission.admit(job.kind, lambda waiting: self._waits(job, waiting))
-            self._grants[worker.number] = grant
-        elif not await self.admission.extend(grant, job.kind):
-            self._refused(worker, job)
-            return
-        if worker.pid is not None:
-            self.admission.running(grant, job.kind, worker.pid)
-        self._granted(worker, job, grant.device_uuid)
+        may_run = True
+        if worker.grant is NO_DEVICE:
+            worker.grant = await self._admission.admit(
+                job.kind, lambda waiting: self._waits(job, waiting)
+            )
+        else:
+            may_run = await worker.grant.extend(job.kind)
+        if may_run and worker.pid is not None:
+            worker.grant.started(job.kind, worker.pid)
+        self._answered(worker, job, may_run)
 
     async def _may_use_gpu(self, worker: Worker, job: Job) -> bool:
         """Whether the engines that the job chooses can use a GPU; the worker knows them. Jobs of

@@ -1,4 +1,4 @@
-"""How much memory a worker takes: its host memory, and who says when the device's is back."""
+"""How much host memory a worker takes."""
 
 from __future__ import annotations
 
@@ -7,44 +7,10 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-
-class DeviceMemory(Protocol):
-    """Says when the memory of a worker that ended is back. Called on the event loop."""
-
-    async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
-        """Worker ``pid`` holds no device memory now and is about to be given a job, on the device
-        with this UUID if one was chosen for it."""
-
-    async def look_before_end(self, pid: int) -> None:
-        """Worker ``pid`` holds device memory and is about to be asked to end; measure it now."""
-
-    async def wait_after(self, pid: int) -> None:
-        """Worker ``pid`` has exited; return when its device memory is back, or after a bound."""
-
-    def forget(self, pid: int) -> None:
-        """Worker ``pid`` is gone, and nobody waits for its memory."""
-
-
-class NoDevice:
-    """Where there is no device to watch, a worker's exit is all there is to wait for."""
-
-    async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
-        """Nothing to note."""
-
-    async def look_before_end(self, pid: int) -> None:
-        """Nothing to measure."""
-
-    async def wait_after(self, pid: int) -> None:
-        """Nothing to wait for."""
-
-    def forget(self, pid: int) -> None:
-        """Nothing was noted."""
 
 
 def tree_rss(pid: int) -> int:

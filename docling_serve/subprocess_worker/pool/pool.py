@@ -16,7 +16,6 @@ from docling_serve.process.guardian import Guardian
 from docling_serve.subprocess_worker.pool.admission import Admission, AdmitAll
 from docling_serve.subprocess_worker.pool.job import Job
 from docling_serve.subprocess_worker.pool.losses import REFUSED
-from docling_serve.subprocess_worker.pool.memory import DeviceMemory, NoDevice
 from docling_serve.subprocess_worker.pool.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.pool.snapshot import PoolSnapshot, WorkerSnapshot
 from docling_serve.subprocess_worker.pool.starter import Starter
@@ -31,7 +30,7 @@ class SubprocessWorkerPool:
     """Worker processes that run jobs, at most ``max_workers`` at a time.
 
     Make it anywhere; use it from one event loop. Without ``config`` a pool has the defaults of
-    :class:`WorkerPoolConfig`. ``device`` says when a dead worker's device memory is back.
+    :class:`WorkerPoolConfig`.
     """
 
     def __init__(
@@ -40,14 +39,12 @@ class SubprocessWorkerPool:
         *,
         config: WorkerPoolConfig | None = None,
         starter: Starter | None = None,
-        device: DeviceMemory | None = None,
         admission: Admission | None = None,
         guardian: Guardian | None = None,
     ) -> None:
         self.config = config or WorkerPoolConfig(max_workers=max_workers)
         self.metrics = SubprocessMetrics()
         self._starter = starter or Starter(self.config, guardian=guardian)
-        self._device = device or NoDevice()
         self._admission = admission or AdmitAll()
         self._supervisor: Supervisor | None = None
         self._closed = False
@@ -185,9 +182,7 @@ class SubprocessWorkerPool:
         if self._closed and not goes_on:
             raise ShuttingDown("the server is shutting down")
         if self._supervisor is None:
-            self._supervisor = Supervisor(
-                self.config, self._starter, self._device, self.metrics, self._admission
-            )
+            self._supervisor = Supervisor(self.config, self._starter, self.metrics, self._admission)
         return self._supervisor
 
 

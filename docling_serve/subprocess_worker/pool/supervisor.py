@@ -15,12 +15,11 @@ from collections.abc import Callable
 from docling_serve.errors import CUDA_OUT_OF_MEMORY, SHUT_DOWN, ShuttingDown, TaskFailed
 from docling_serve.jobs.spec import JobResult
 from docling_serve.subprocess_worker.pool import scheduling
-from docling_serve.subprocess_worker.pool.admission import Admission, Waiting
+from docling_serve.subprocess_worker.pool.admission import NO_DEVICE, Admission, Waiting
 from docling_serve.subprocess_worker.pool.bookings import Bookings, make_room
 from docling_serve.subprocess_worker.pool.exits import Ending
 from docling_serve.subprocess_worker.pool.job import Job, WaitingJobs
 from docling_serve.subprocess_worker.pool.losses import Losses, ran_out_of_memory
-from docling_serve.subprocess_worker.pool.memory import DeviceMemory
 from docling_serve.subprocess_worker.pool.memory_sampler import MemorySampler
 from docling_serve.subprocess_worker.pool.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.pool.snapshot import PoolSnapshot, WorkerSnapshot
@@ -44,7 +43,6 @@ class Supervisor:
         self,
         config: WorkerPoolConfig,
         starter: Starter,
-        device: DeviceMemory,
         metrics: SubprocessMetrics,
         admission: Admission,
     ) -> None:
@@ -53,8 +51,7 @@ class Supervisor:
         self.workers: dict[int, Worker] = {}
         self.losses = Losses(metrics, config.retries)
         self._starter = starter
-        self._device = device
-        self._bookings = Bookings(admission, self._granted, self._refused, self._waits)
+        self._bookings = Bookings(admission, self._answered, self._waits)
         self._waiting = WaitingJobs()
         self._running: dict[int, Job] = {}
         self._lives: dict[asyncio.Task[None], Worker] = {}
@@ -137,7 +134,7 @@ class Supervisor:
             start_method=start_method,
             **self._waiting.counts(),
             workers=[
-                WorkerSnapshot.of(worker, jobs.get(worker.number), self._bookings.use(worker))
+                WorkerSnapshot.of(worker, jobs.get(worker.number), worker.grant.use)
                 for worker in self.workers.values()
             ],
             ended=list(self._ended),
@@ -151,7 +148,8 @@ class Supervisor:
         if worker.state is WorkerState.STANDBY:
             self._backoff.succeeded()
         if worker.previous is WorkerState.RESTING:
-            self._bookings.release(worker)  # with its models it gave up what was booked for them
+            worker.grant.give_back()  # with its models it gave up what was booked for them
+            worker.grant = NO_DEVICE
         if worker.state in (WorkerState.RELEASING, WorkerState.LOST):
             self._lost_its_job(worker)
         if worker.state is WorkerState.RELEASING:
@@ -159,7 +157,7 @@ class Supervisor:
         if worker.previous is WorkerState.STARTING and worker.reason is StopReason.START_FAILED:
             self._start_failed()
         if worker.state is WorkerState.STOPPED:
-            self._bookings.release(worker)
+            self._bookings.forget(worker)
             self.workers.pop(worker.number, None)
             self._ended.append(WorkerSnapshot.of(worker))
         self.wake()
@@ -219,7 +217,7 @@ class Supervisor:
             now=now,
             **self._waiting.view(),
             workers=[
-                worker.view(worker.number in busy, self._bookings.use(worker).now_bytes)
+                worker.view(worker.number in busy, worker.grant.use.now_bytes)
                 for worker in self.workers.values()
             ],
             draining=self._closing or (self._draining and self.tasks_in_parts == 0),
@@ -228,7 +226,7 @@ class Supervisor:
         )
 
     def _start_worker(self) -> None:
-        worker = Worker(self.next_number(), self.config, self._starter, self, self._device)
+        worker = Worker(self.next_number(), self.config, self._starter, self)
         self.workers[worker.number] = worker
         self.metrics.workers_started += 1
         self.metrics.count_move(worker.state.value)
@@ -246,13 +244,16 @@ class Supervisor:
         self._running[job.number] = job
         job.worker = worker.number
         if job.light or not worker.uses_gpu:
-            self._granted(worker, job, None)
+            self._hand_over(worker, job, None)
         else:
             worker.book(job.task_id)
             self._bookings.ask(worker, job)
 
-    def _refused(self, worker: Worker, job: Job) -> None:
-        """The warm worker has no room for what this job needs besides."""
+    def _answered(self, worker: Worker, job: Job, may_run: bool) -> None:
+        """Device memory was asked for; a warm worker may have no room for what this job needs."""
+        if may_run:
+            self._hand_over(worker, job, worker.grant.device_uuid)
+            return
         if self._takes(job):
             self._back_in_line(job)
         else:
@@ -267,15 +268,10 @@ class Supervisor:
         if waiting.for_own_workers:
             make_room(self.workers.values(), overdue=waiting.overdue)
 
-    def _granted(self, worker: Worker, job: Job, device: str | None) -> None:
+    def _hand_over(self, worker: Worker, job: Job, device: str | None) -> None:
         job.begin(worker.number, self._stop_job)
-        _log.debug(
-            "task %s: given to worker %d (pid %s), attempt %d",
-            job.task_id,
-            worker.number,
-            worker.pid,
-            job.attempts,
-        )
+        given = (job.task_id, worker.number, worker.pid, job.attempts)
+        _log.debug("task %s: given to worker %d (pid %s), attempt %d", *given)
         run = messages.Run(job=job.number, folder=str(job.folder.root), device=device)
         worker.run(run, job.task_id, light=job.light)
         self._memory.run()
@@ -290,7 +286,7 @@ class Supervisor:
         else:
             worker.converting(holds_models=message.holds_models, lean=message.lean)
             if message.holds_models:
-                self._bookings.loaded(worker)
+                worker.grant.loaded()
         job.listeners.on_progress(message.progress)
 
     def _done(self, worker: Worker, job: Job, message: messages.Done) -> None:
@@ -306,14 +302,16 @@ class Supervisor:
         worker.onnx = message.result.onnx or worker.onnx
         self._settle(job, message.result)
         learned = {"completed": message.result.typical, "ocr_ran": message.result.ocr_ran}
-        self._bookings.finished(worker, **learned)
+        worker.grant.finished(**learned)
         self._freed(worker, message)
 
     def _failed(self, worker: Worker, job: Job, message: messages.Failed) -> None:
         failure = message.failure()
         no_memory = ran_out_of_memory(failure)
         no_gpu_memory = failure.details.get("reason") == CUDA_OUT_OF_MEMORY
-        self._bookings.finished(worker, completed=False, out_of_memory=no_gpu_memory)
+        if no_gpu_memory:
+            worker.grant.out_of_memory()
+        worker.grant.finished(completed=False)
         if no_memory:
             worker.give_up = StopReason.OUT_OF_MEMORY
         stays = job.verdict is None and self._takes(job)
@@ -353,7 +351,7 @@ class Supervisor:
             return
         ending = self.losses.ending(worker)
         self._bookings.forget(worker)
-        self._bookings.finished(worker, completed=False)
+        worker.grant.finished(completed=False)
         if job.verdict is not None or not ending.worth_another_try:
             self._settle(job, job.verdict or TaskFailed(ending.failure()))
             return

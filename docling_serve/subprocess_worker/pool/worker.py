@@ -16,9 +16,10 @@ from typing import Protocol
 
 from docling_serve.errors import ChannelBroken, ShuttingDown
 from docling_serve.jobs.spec import OnnxUse
+from docling_serve.subprocess_worker.pool.admission import NO_DEVICE, Grant
 from docling_serve.subprocess_worker.pool.exits import exit_text, set_at_exit
 from docling_serve.subprocess_worker.pool.limits import limit_reached
-from docling_serve.subprocess_worker.pool.memory import DeviceMemory, MemoryRecord, tree_rss
+from docling_serve.subprocess_worker.pool.memory import MemoryRecord, tree_rss
 from docling_serve.subprocess_worker.pool.scheduling import WorkerView
 from docling_serve.subprocess_worker.pool.starter import StartedProcess, Starter
 from docling_serve.subprocess_worker.pool.states import (
@@ -63,7 +64,6 @@ class Worker:
         config: WorkerPoolConfig,
         starter: Starter,
         observer: WorkerObserver,
-        device: DeviceMemory,
     ) -> None:
         self.number = number
         self.state = WorkerState.STARTING
@@ -71,6 +71,8 @@ class Worker:
         self.previous = self.state
         self.previous_s = 0.0
         self.born = self.since = time.monotonic()
+        #: Its permission to take device memory.
+        self.grant: Grant = NO_DEVICE
         #: The GPU it was given, by UUID; None before its first job, or without a choice.
         self.device_id: str | None = None
         self.reason: StopReason | None = None
@@ -95,14 +97,12 @@ class Worker:
         self._config = config
         self._starter = starter
         self._observer = observer
-        self._device = device
         self._channel: ServerChannel | None = None
         self._process: BaseProcess | None = None
         self._exited = asyncio.Event()
         self._ready = asyncio.Event()
         self._ladder: Ladder | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._noting: asyncio.Task[None] | None = None
         self._rest_limit: asyncio.TimerHandle | None = None
         self._task: str | None = None
 
@@ -140,11 +140,10 @@ class Worker:
             self.reason = StopReason.CRASHED
         self._count_half_loaded_models()
         self._move(WorkerState.RELEASING)
-        if self.pid is not None:
-            if self.holds_models:
-                await self._device.wait_after(self.pid)
-            else:
-                self._device.forget(self.pid)
+        if self.holds_models:
+            await self.grant.released()
+        else:
+            self.grant.give_back()
         self._move(WorkerState.STOPPED)
 
     def book(self, task_id: str) -> None:
@@ -164,10 +163,6 @@ class Worker:
         the worker's first job, since CUDA looks only once."""
         self.light = light
         self.device_id = self.device_id or run.device
-        if not (light or self.holds_models) and self.pid is not None:
-            # Read within milliseconds, long before the job can have loaded a model.
-            noting = self._device.note_before(self.pid, run.device)
-            self._noting = asyncio.create_task(noting)
         self._task = task_id
         self._move(WorkerState.BUSY)
         self.say(run)
@@ -254,8 +249,7 @@ class Worker:
         self.holds_models = self.holds_models or self.state is WorkerState.LOADING
 
     def _abandon(self, reason: StopReason) -> None:
-        if self.pid is not None:
-            self._device.forget(self.pid)
+        self.grant.give_back()
         if self._channel is not None:
             self._channel.close()
         self.kill_now()
@@ -360,7 +354,7 @@ class Worker:
     async def _climb(self, ladder: Ladder) -> None:
         assert self.pid is not None
         if ladder.ask_s > 0 and self.holds_models:
-            await self._device.look_before_end(self.pid)
+            await self.grant.ending()
         rung = await stop(self.pid, self._exited, ladder, ask=lambda: self.say(messages.Stop()))
         _log.debug("worker %d (pid %s) ended: %s", self.number, self.pid, rung.value)
         if not self._exited.is_set():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from docling_serve.subprocess_worker.pool.admission import Grant, Waiting
+from docling_serve.subprocess_worker.pool.admission import Waiting
 from docling_serve.vram.admission import DEFAULT_RESERVE_BYTES, VramAdmission
+from docling_serve.vram.grants import VramGrant
 from docling_serve.vram.neighbours import UnloadReport, unload_external_models
 from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.sampling import GpuSampler
@@ -49,7 +50,7 @@ class Pool:
             clock=self.time,
         )
         self.heard: list[Waiting] = []
-        self.waits: list[asyncio.Task[Grant]] = []
+        self.waits: list[asyncio.Task[VramGrant]] = []
         self._before: set[asyncio.Task[Any]] = set()
 
     async def _unload(self) -> list[UnloadReport]:
@@ -66,11 +67,11 @@ class Pool:
         self.time.outside -= 1
         return reports
 
-    async def admit(self, kind: str = "ocr", within_s: float = 1000.0) -> Grant:
+    async def admit(self, kind: str = "ocr", within_s: float = 1000.0) -> VramGrant:
         """A grant; time passes until there is one."""
         return await self.time.drive(self.vram.admit(kind, self.heard.append), within_s)
 
-    async def wait_for_it(self, kind: str = "ocr", for_s: float = 1.0) -> asyncio.Task[Grant]:
+    async def wait_for_it(self, kind: str = "ocr", for_s: float = 1.0) -> asyncio.Task[VramGrant]:
         """Begin an admit that is still waiting after ``for_s`` seconds."""
         task = asyncio.create_task(self.vram.admit(kind, self.heard.append))
         self.waits.append(task)
@@ -86,23 +87,25 @@ class Pool:
             await self.time.until(lambda before=before: self.nvml.readings > before)  # type: ignore[misc]
             await turns(10)
 
-    async def loads(self, grant: Grant, kind: str = "ocr", pid: int = PID) -> None:
-        self.vram.running(grant, kind, pid)
-        self.vram.loaded(grant)
+    async def loads(self, grant: VramGrant, kind: str = "ocr", pid: int = PID) -> None:
+        grant.started(kind, pid)
+        grant.loaded()
         await self.sampled(2)
 
-    async def finishes(self, grant: Grant, *, completed: bool = True) -> None:
-        self.vram.finished(grant, completed=completed)
+    async def finishes(self, grant: VramGrant, *, completed: bool = True) -> None:
+        grant.finished(completed=completed)
         await self.sampled()
 
-    async def one_job(self, gpu: StandInGpu, peak: int, kind: str = "ocr", pid: int = PID) -> Grant:
+    async def one_job(
+        self, gpu: StandInGpu, peak: int, kind: str = "ocr", pid: int = PID
+    ) -> VramGrant:
         """A job of a fresh worker that takes ``peak`` bytes of an empty GPU and ends."""
         grant = await self.admit(kind)
         gpu.used_bytes, gpu.processes = peak, ((pid, peak),)
         await self.loads(grant, kind, pid)
         await self.finishes(grant)
         gpu.used_bytes, gpu.processes = 0, ()
-        self.vram.release(grant)
+        grant.give_back()
         return grant
 
     async def __aenter__(self) -> Pool:

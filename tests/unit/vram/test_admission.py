@@ -50,15 +50,15 @@ async def test_without_a_gpu_every_job_starts_at_once_and_nothing_is_measured() 
     async with Pool() as pool:
         pool.nvml.init = StandInNvmlError(LIBRARY_NOT_FOUND)
         grant = await pool.admit(within_s=0)
-        pool.vram.running(grant, "ocr", PID)
-        assert await pool.vram.extend(grant, "vlm")
-        pool.vram.out_of_memory(grant)
-        pool.vram.finished(grant, completed=False)
-        pool.vram.release(grant)
+        grant.started("ocr", PID)
+        assert await grant.extend("vlm")
+        grant.out_of_memory()
+        grant.finished(completed=False)
+        grant.give_back()
         await pool.time.pass_by(10)
 
         assert (grant.device_uuid, grant.booked_bytes) == (None, 0)
-        assert pool.vram.use(grant).now_bytes is None
+        assert grant.use.now_bytes is None
         assert pool.nvml.readings == 1
 
 
@@ -140,7 +140,7 @@ async def test_what_was_booked_and_not_taken_is_not_given_twice() -> None:
         waiting = await pool.wait_for_it("other")  # 7 GiB are free, 4.5 of them promised
         assert pool.heard[-1].for_own_workers
         await pool.finishes(first)
-        pool.vram.release(first)
+        first.give_back()
         gpu.used_bytes, gpu.processes = 0, ()
         await pool.time.until(waiting.done)
 
@@ -155,7 +155,7 @@ async def test_a_worker_that_took_less_than_booked_leaves_the_rest_after_its_end
         second = await pool.admit("other")  # 6 free, 2 promised
 
         assert second.device_uuid == "GPU-a"
-        assert pool.vram.use(first).now_bytes == GIB
+        assert first.use.now_bytes == GIB
 
 
 async def test_cancelling_books_nothing() -> None:
@@ -166,7 +166,7 @@ async def test_cancelling_books_nothing() -> None:
         cancelled = await pool.wait_for_it()
         behind = await pool.wait_for_it()
         cancelled.cancel()
-        pool.vram.release(first)
+        first.give_back()
         await pool.time.until(behind.done)
 
         assert behind.result().device_uuid == "GPU-a"
@@ -213,12 +213,12 @@ async def test_a_worker_killed_while_it_loads_frees_the_way() -> None:
 
     async with Pool(gpu) as pool:
         first = await pool.admit()
-        pool.vram.running(first, "ocr", PID)
+        first.started("ocr", PID)
         waiting = await pool.wait_for_it()
-        pool.vram.release(first)
-        pool.vram.release(first)
+        first.give_back()
+        first.give_back()
         await pool.time.until(waiting.done)
-        pool.vram.release(waiting.result())
+        waiting.result().give_back()
         await pool.time.until(lambda: not pool.sampler.running)
 
 
@@ -228,7 +228,7 @@ async def test_closing_ends_the_measuring_it_began_itself() -> None:
         vram = VramAdmission(probe, sleep=pool.time.sleep, clock=pool.time)
         vram.close()
         grant = await pool.time.drive(vram.admit("ocr"))
-        vram.running(grant, "ocr", PID)
+        grant.started("ocr", PID)
         await pool.time.pass_by(2)
         readings = pool.nvml.readings
         assert readings > 2

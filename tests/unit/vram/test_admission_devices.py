@@ -46,7 +46,7 @@ async def test_a_device_that_is_not_there_is_said_and_the_others_used(
     async with Pool(StandInGpu("GPU-a"), devices="cuda:0,cuda:7") as pool:
         with caplog.at_level(logging.WARNING, logger="docling_serve"):
             grants = [await pool.admit(within_s=0)]
-            pool.vram.release(grants[0])
+            grants[0].give_back()
             grants.append(await pool.admit(within_s=0))
         assert [grant.device_uuid for grant in grants] == ["GPU-a"] * 2
         assert [record.getMessage() for record in caplog.records] == [

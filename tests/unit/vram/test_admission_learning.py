@@ -34,9 +34,9 @@ async def test_the_peak_counts_and_not_the_last_reading() -> None:
         for used in (2 * GIB, 6 * GIB, GIB):
             gpu.used_bytes, gpu.processes = used, ((PID, used),)
             await pool.sampled()
-        use = pool.vram.use(grant)
+        use = grant.use
         await pool.finishes(grant)
-        pool.vram.release(grant)
+        grant.give_back()
 
         assert (use.now_bytes, use.peak_bytes) == (GIB, 6 * GIB)
         assert (await pool.admit()).booked_bytes == pytest.approx(6.6 * GIB, abs=GIB / 100)
@@ -45,7 +45,7 @@ async def test_the_peak_counts_and_not_the_last_reading() -> None:
 async def test_readings_are_taken_while_a_job_runs_and_not_afterwards() -> None:
     async with Pool(StandInGpu("GPU-a")) as pool:
         grant = await pool.admit()
-        pool.vram.running(grant, "ocr", PID)
+        grant.started("ocr", PID)
         before = pool.nvml.readings
         await pool.time.pass_by(10)
         assert pool.nvml.readings - before == pytest.approx(20, abs=2)
@@ -66,9 +66,9 @@ async def test_that_no_gpu_is_needed_must_be_proven(
     async with Pool(gpu) as pool:
         grant = await pool.admit()
         await pool.loads(grant)
-        pool.vram.finished(grant, completed=True, ocr_ran=ocr_ran)
+        grant.finished(completed=True, ocr_ran=ocr_ran)
         await pool.sampled()
-        pool.vram.release(grant)
+        grant.give_back()
         assert (await pool.admit()).booked_bytes == booked
 
 
@@ -89,7 +89,7 @@ async def test_a_job_that_failed_early_teaches_nothing() -> None:
         gpu.used_bytes, gpu.processes = GIB, ((PID, GIB),)
         await pool.loads(grant)
         await pool.finishes(grant, completed=False)
-        pool.vram.release(grant)
+        grant.give_back()
         assert (await pool.admit()).booked_bytes == RESERVE
 
 
@@ -102,10 +102,10 @@ async def test_a_worker_killed_in_its_job_can_only_raise_the_figure() -> None:
             gpu.used_bytes, gpu.processes = used, ((PID, used),)
             await pool.loads(grant)
             gpu.used_bytes, gpu.processes = 0, ()
-            pool.vram.release(grant)
+            grant.give_back()
             again = await pool.admit()
             assert again.booked_bytes == expected
-            pool.vram.release(again)
+            again.give_back()
 
 
 async def test_workers_whose_shares_are_a_guess_teach_nothing() -> None:
@@ -119,8 +119,8 @@ async def test_workers_whose_shares_are_a_guess_teach_nothing() -> None:
         await pool.loads(second, "vlm", PID + 1)
         await pool.finishes(first)
         await pool.finishes(second)
-        pool.vram.release(first)
-        pool.vram.release(second)
+        first.give_back()
+        second.give_back()
         gpu.used_bytes = 0
         assert (await pool.admit("vlm")).booked_bytes == RESERVE
 
@@ -128,9 +128,9 @@ async def test_workers_whose_shares_are_a_guess_teach_nothing() -> None:
 async def test_a_job_that_was_never_measured_with_its_models_teaches_nothing() -> None:
     async with Pool(StandInGpu("GPU-a")) as pool:
         grant = await pool.admit()
-        pool.vram.running(grant, "ocr", PID)
-        pool.vram.finished(grant, completed=True)
-        pool.vram.release(grant)
+        grant.started("ocr", PID)
+        grant.finished(completed=True)
+        grant.give_back()
         assert (await pool.admit()).booked_bytes == RESERVE
 
 
@@ -142,9 +142,9 @@ async def test_after_out_of_memory_the_retry_waits_for_more() -> None:
         grant = await pool.admit()
         gpu.used_bytes, gpu.processes = 9 * GIB, ((PID, 9 * GIB),)
         await pool.loads(grant)
-        pool.vram.out_of_memory(grant)
+        grant.out_of_memory()
         await pool.finishes(grant, completed=False)
-        pool.vram.release(grant)
+        grant.give_back()
         gpu.used_bytes, gpu.processes = 12 * GIB, ()  # 12 would have done before
         await pool.wait_for_it()
         gpu.used_bytes = 0
@@ -159,13 +159,13 @@ async def test_a_worker_that_ran_two_kinds_teaches_about_neither() -> None:
     async with Pool(gpu) as pool:
         grant = await pool.admit("ocr")
         await pool.loads(grant, "ocr")
-        assert await pool.time.drive(pool.vram.extend(grant, "vlm"))
+        assert await pool.time.drive(grant.extend("vlm"))
         gpu.used_bytes, gpu.processes = 9 * GIB, ((PID, 9 * GIB),)
         await pool.loads(grant, "vlm")
         await pool.finishes(grant)
-        pool.vram.release(grant)
+        grant.give_back()
         gpu.used_bytes, gpu.processes = 0, ()
         for kind in ("ocr", "vlm"):
             again = await pool.admit(kind)
             assert again.booked_bytes == RESERVE
-            pool.vram.release(again)
+            again.give_back()

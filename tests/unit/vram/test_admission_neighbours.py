@@ -103,7 +103,7 @@ async def test_each_wait_asks_anew() -> None:
             for rounds in (1, 2):
                 grant = await pool.admit()
                 await pool.time.until(lambda: pool.vram.counters.evictions == rounds)  # noqa: B023
-                pool.vram.release(grant)
+                grant.give_back()
                 gpu.used_bytes, ollama.models = 22 * GIB, ["llama3:latest"]
             assert pool.time.now < SETTLE_S, "though neighbours are not asked twice in a wait"
 

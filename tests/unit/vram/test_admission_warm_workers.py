@@ -32,7 +32,7 @@ async def test_a_warm_worker_may_run_its_own_kind_without_a_question() -> None:
         grant = await warm(pool, gpu, 3 * GIB)
         gpu.used_bytes = 24 * GIB
         readings = pool.nvml.readings
-        assert await pool.vram.extend(grant, "ocr")
+        assert await grant.extend("ocr")
         assert pool.nvml.readings == readings
 
 
@@ -42,11 +42,11 @@ async def test_a_warm_worker_takes_another_kind_only_into_free_memory() -> None:
     async with Pool(gpu) as pool:
         grant = await warm(pool, gpu, 3 * GIB)
         gpu.used_bytes = 6 * GIB  # a neighbour came
-        assert not await pool.time.drive(pool.vram.extend(grant, "vlm"))
+        assert not await pool.time.drive(grant.extend("vlm"))
         gpu.used_bytes = 3 * GIB
-        assert await pool.time.drive(pool.vram.extend(grant, "vlm"))
-        pool.vram.loaded(grant)
-        assert not await pool.time.drive(pool.vram.extend(grant, "third")), "5 free, 3 promised"
+        assert await pool.time.drive(grant.extend("vlm"))
+        grant.loaded()
+        assert not await pool.time.drive(grant.extend("third")), "5 free, 3 promised"
 
 
 async def test_a_warm_worker_loads_another_kind_in_its_turn() -> None:
@@ -55,9 +55,9 @@ async def test_a_warm_worker_loads_another_kind_in_its_turn() -> None:
     async with Pool(gpu) as pool:
         grant = await warm(pool, gpu, 3 * GIB)
         starting = await pool.admit("ocr")
-        assert not await pool.time.drive(pool.vram.extend(grant, "vlm"))
-        pool.vram.loaded(starting)
-        assert await pool.time.drive(pool.vram.extend(grant, "vlm"))
+        assert not await pool.time.drive(grant.extend("vlm"))
+        starting.loaded()
+        assert await pool.time.drive(grant.extend("vlm"))
         await pool.wait_for_it("ocr")
         assert "another worker is loading" in pool.heard[-1].reason
 
@@ -69,7 +69,7 @@ async def test_a_warm_worker_leaves_the_memory_to_those_who_wait() -> None:
         await pool.one_job(gpu, 7 * GIB, "large")
         grant = await warm(pool, gpu, 3 * GIB)
         await pool.wait_for_it("large")
-        assert not await pool.time.drive(pool.vram.extend(grant, "vlm")), "though 5 are free"
+        assert not await pool.time.drive(grant.extend("vlm")), "though 5 are free"
 
 
 async def test_a_warm_worker_takes_a_kind_that_was_seen_to_need_no_gpu_on_a_fuller_one() -> None:
@@ -78,8 +78,8 @@ async def test_a_warm_worker_takes_a_kind_that_was_seen_to_need_no_gpu_on_a_full
     async with Pool(gpu) as pool:
         await pool.one_job(gpu, 0, "text")
         grant = await warm(pool, gpu, 7 * GIB)
-        assert not await pool.time.drive(pool.vram.extend(grant, "vlm"))
-        assert await pool.time.drive(pool.vram.extend(grant, "text"))
+        assert not await pool.time.drive(grant.extend("vlm"))
+        assert await pool.time.drive(grant.extend("text"))
 
 
 async def test_a_warm_worker_goes_on_when_the_driver_falls_silent() -> None:
@@ -88,7 +88,7 @@ async def test_a_warm_worker_goes_on_when_the_driver_falls_silent() -> None:
     async with Pool(gpu) as pool:
         grant = await warm(pool, gpu, 3 * GIB)
         pool.nvml.init = StandInNvmlError(UNKNOWN)
-        assert await pool.time.drive(pool.vram.extend(grant, "vlm"))
+        assert await pool.time.drive(grant.extend("vlm"))
 
 
 async def test_an_idle_worker_of_ours_is_to_go_for_one_that_waits() -> None:
@@ -100,7 +100,7 @@ async def test_an_idle_worker_of_ours_is_to_go_for_one_that_waits() -> None:
             assert pool.heard[-1].for_own_workers
             assert "workers of this server hold the rest" in pool.heard[-1].reason
             assert ollama.calls == [], "ours goes before a neighbour"
-            assert not await pool.time.drive(pool.vram.extend(idle, "third"))
+            assert not await pool.time.drive(idle.extend("third"))
             gpu.used_bytes, gpu.processes = 0, ()
-            pool.vram.release(idle)
+            idle.give_back()
             await pool.time.until(waiting.done)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from docling_serve.subprocess_worker.pool.admission import DeviceUse, Grant
+from docling_serve.subprocess_worker.pool.admission import DeviceUse
 from docling_serve.vram.ledger import Holding, Ledger
 from docling_serve.vram.readings import GpuDevice, GpuProcess, GpuReading, GpuState
 
@@ -25,12 +25,9 @@ class Books:
     def __init__(self, used_before: float = 2) -> None:
         self.ledger = Ledger()
         self.ledger.note(reading(used_before), 0.0)
-        self.grants = 0
 
     def worker(self, booked: float, pid: int, *, loaded: bool = True) -> Holding:
-        self.grants += 1
-        grant = Grant(self.grants, "ocr", "GPU-a", int(booked * GIB))
-        holding = self.ledger.add(grant, "GPU-a")
+        holding = self.ledger.add("ocr", "GPU-a", int(booked * GIB))
         holding.pid, holding.running = pid, True
         if loaded:
             holding.loaded(0.0)
@@ -61,7 +58,7 @@ def test_a_booking_is_promised_until_it_is_taken() -> None:
     assert books.view(8, {7: 6}) == [0, 6, 0]
     worker.running = False
     assert books.view(8, {7: 6}) == [0, 6, 6]
-    assert books.ledger.remove(1) is worker
+    books.ledger.remove(worker)
     assert books.view(2, {}) == [0, 0, 0]
 
 
@@ -136,8 +133,8 @@ def test_a_listed_worker_that_is_no_longer_listed_is_gone() -> None:
 
 def test_the_level_is_taken_anew_when_all_workers_were_released() -> None:
     books = Books(used_before=2)
-    books.worker(5, pid=7)
-    books.ledger.remove(1)
+    first = books.worker(5, pid=7)
+    books.ledger.remove(first)
     books.note(10)
     worker = books.worker(5, pid=8)
     books.note(11)

@@ -7,15 +7,15 @@ async def test_without_device_memory_to_share_out_every_job_starts_at_once() -> 
     admission: Admission = AdmitAll()
     first, second = await admission.admit("ocr"), await admission.admit("ocr")
     for grant in (first, second):
-        admission.running(grant, "ocr", 41)
-        admission.loaded(grant)
-        admission.out_of_memory(grant)
-        admission.finished(grant, completed=False)
-        assert admission.use(grant) == DeviceUse(None, None)
-        assert await admission.extend(grant, "vlm")
-        admission.release(grant)
+        grant.started("ocr", 41)
+        grant.loaded()
+        grant.out_of_memory()
+        grant.finished(completed=False)
+        assert grant.use == DeviceUse(None, None)
+        assert await grant.extend("vlm")
+        await grant.released()
     admission.close()
 
-    assert first != second
-    assert (first.device_uuid, first.booked_bytes) == (None, 0)
+    assert first is not second
+    assert first.device_uuid is None
     assert (admission.counters.grants, admission.counters.waits) == (2, 0)

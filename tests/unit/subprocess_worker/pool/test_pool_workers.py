@@ -11,6 +11,8 @@ from tests.helpers.loops import ON_BOTH_LOOPS, turns, until
 from tests.helpers.pools import (
     KEPT,
     Gate,
+    GrantsOf,
+    HeldGrant,
     ScriptedJob,
     gone,
     no_worker_left,
@@ -138,42 +140,28 @@ async def test_memory_is_bounded_between_jobs_and_in_them(
         assert pool.metrics.stops == {reason: 1}
 
 
-class SlowDevice:
-    """A stand-in for a device that gives memory back when it is told to."""
-
-    def __init__(self) -> None:
-        self.back = asyncio.Event()
-        self.waiting = asyncio.Event()
-
-    async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
-        """Nothing to note."""
-        del pid, device_uuid
-
-    async def look_before_end(self, pid: int) -> None:
-        pass
-
-    async def wait_after(self, pid: int) -> None:
-        del pid
-        self.waiting.set()
-        await self.back.wait()
-
-    def forget(self, pid: int) -> None:
-        """Nothing was noted."""
-
-
 async def test_a_slot_is_free_when_the_device_memory_is_back(tmp_path: Path) -> None:
-    device = SlowDevice()
+    grant = HeldGrant()
     first = ScriptedJob.make(tmp_path, holds_models=True)
     second = ScriptedJob.make(tmp_path)
-    async with open_pool(device=device) as pool:
+    async with open_pool(admission=GrantsOf(grant)) as pool:
         await first.run(pool)
-        await device.waiting.wait()
+        await grant.waited_for.wait()
         waiting = second.begin(pool)
         await turns(20)
         assert states(pool) == ["releasing"]
         assert not second.started.is_set()
-        device.back.set()
+        grant.back.set()
         await waiting
+
+
+async def test_a_job_without_models_asks_for_no_device_memory(tmp_path: Path) -> None:
+    admission = GrantsOf(HeldGrant())
+    async with open_pool(admission=admission) as pool:
+        job = ScriptedJob.make(tmp_path)
+        await pool.run(job.folder, job.folder.root.name, light=True)
+
+        assert admission.kinds == []
 
 
 # ---- spares --------------------------------------------------------------------------------------

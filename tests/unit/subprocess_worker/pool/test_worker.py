@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from docling_serve.subprocess_worker.pool import worker as worker_module
-from docling_serve.subprocess_worker.pool.memory import DeviceMemory, NoDevice
+from docling_serve.subprocess_worker.pool.admission import NO_DEVICE, Grant
 from docling_serve.subprocess_worker.pool.starter import ChildMain, StartedProcess, Starter
 from docling_serve.subprocess_worker.pool.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.pool.worker import Worker
 from docling_serve.subprocess_worker.protocol.messages import Done, FromWorker, Run
 from tests.helpers import scriptable_child
 from tests.helpers.loops import ON_BOTH_LOOPS, PATIENCE_S
-from tests.helpers.pools import ScriptedJob, climbed_in_vain, pool_config
+from tests.helpers.pools import HeldGrant, ScriptedJob, climbed_in_vain, pool_config
 from tests.helpers.process_ends import has_ended
 
 pytestmark = [
@@ -63,30 +63,6 @@ class Recorder:
         return any(isinstance(message, Done) for message in self.messages)
 
 
-@dataclass
-class WatchedDevice:
-    """Says when the device's memory is back; ``back`` holds it up."""
-
-    before: list[int] = field(default_factory=list)
-    after: list[int] = field(default_factory=list)
-    forgotten: list[int] = field(default_factory=list)
-    back: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
-        del device_uuid
-        self.before.append(pid)
-
-    async def look_before_end(self, pid: int) -> None:
-        pass
-
-    async def wait_after(self, pid: int) -> None:
-        self.after.append(pid)
-        await self.back.wait()
-
-    def forget(self, pid: int) -> None:
-        self.forgotten.append(pid)
-
-
 def give(worker: Worker, job: ScriptedJob) -> None:
     """Hand over ``job``, as number 5."""
     worker.run(Run(job=5, folder=str(job.folder.root)), job.folder.root.name)
@@ -95,7 +71,7 @@ def give(worker: Worker, job: ScriptedJob) -> None:
 @contextlib.asynccontextmanager
 async def born(
     main: ChildMain = scriptable_child.main,
-    device: DeviceMemory | None = None,
+    grant: Grant = NO_DEVICE,
     starter: Starter | None = None,
     **limits: Any,
 ) -> AsyncIterator[tuple[Worker, Recorder, asyncio.Task[None]]]:
@@ -103,7 +79,8 @@ async def born(
     config = pool_config(**limits)
     starter = starter or Starter(config, main)
     seen = Recorder()
-    worker = Worker(1, config, starter, seen, device or NoDevice())
+    worker = Worker(1, config, starter, seen)
+    worker.grant = grant
     life = asyncio.create_task(worker.live())
     try:
         yield worker, seen, life
@@ -274,41 +251,29 @@ async def test_a_broken_protocol_ends_the_worker(tmp_path: Path, do: str) -> Non
 
 
 async def test_memory_of_a_worker_with_models_is_waited_for(tmp_path: Path) -> None:
-    device = WatchedDevice()
+    grant = HeldGrant()
     job = ScriptedJob.make(tmp_path, holds_models=True)
-    async with born(device=device) as (worker, seen, life):
+    async with born(grant=grant) as (worker, seen, life):
         await seen.reach(S.STANDBY)
         give(worker, job)
         await seen.until(lambda: seen.done)
         worker.finished(holds_models=True)
         worker.stop(StopReason.IDLE)
         await seen.reach(S.RELEASING)
-        assert device.before == [worker.pid]
+        await grant.waited_for.wait()
         assert S.STOPPED not in seen.states
-        device.back.set()
+        grant.back.set()
         await life
 
-        assert device.after == [worker.pid]
         assert seen.states[-1] is S.STOPPED
-
-
-async def test_the_device_is_not_read_for_a_job_without_models(tmp_path: Path) -> None:
-    device = WatchedDevice()
-    job = ScriptedJob.make(tmp_path)
-    async with born(device=device) as (worker, seen, _):
-        await seen.reach(S.STANDBY)
-        worker.run(Run(job=5, folder=str(job.folder.root)), job.folder.root.name, light=True)
-        await seen.until(lambda: seen.done)
-
-        assert device.before == []
 
 
 @pytest.mark.parametrize("end", ["stopped", "crashed"])
 async def test_a_worker_that_was_loading_may_hold_memory(tmp_path: Path, end: str) -> None:
-    device = WatchedDevice()
-    device.back.set()
+    grant = HeldGrant()
+    grant.back.set()
     job = ScriptedJob.make(tmp_path, loading=True, do="hang")
-    async with born(device=device) as (worker, seen, life):
+    async with born(grant=grant) as (worker, seen, life):
         await seen.reach(S.STANDBY)
         give(worker, job)
         await seen.until(lambda: bool(seen.messages) and seen.messages[-1].kind == "progressed")
@@ -320,17 +285,17 @@ async def test_a_worker_that_was_loading_may_hold_memory(tmp_path: Path, end: st
             worker.kill_now()
         await life
 
-        assert device.after == [worker.pid]
+        assert grant.waited_for.is_set()
 
 
 async def test_memory_of_a_standby_worker_is_not_waited_for() -> None:
-    device = WatchedDevice()  # whose memory never comes back
-    async with born(device=device) as (worker, seen, life):
+    grant = HeldGrant()  # whose memory never comes back
+    async with born(grant=grant) as (worker, seen, life):
         await seen.reach(S.STANDBY)
         worker.stop(StopReason.IDLE)
         await life
 
-        assert (device.after, device.forgotten) == ([], [worker.pid])
+        assert (grant.waited_for.is_set(), grant.given_back) == (False, True)
 
 
 async def test_a_start_that_cannot_be_watched_is_a_failed_start(
