@@ -18,7 +18,7 @@ import psutil
 from typing_extensions import Self
 
 from benchmarks.peer import ROOT, VERSION
-from examples.demo.server import end, free_port
+from docling_serve.doctor.trial.server import end, free_port
 
 OURS = "this build"
 UPSTREAM = f"docling-serve {VERSION}"

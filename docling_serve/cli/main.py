@@ -219,13 +219,39 @@ def check(
 
 @app.command()
 def doctor(
+    documents: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Documents for --convert; without any, a page drawn for it.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
+    convert: Annotated[
+        bool,
+        typer.Option(
+            "--convert", help="Convert with the mode on and off, and see whether memory comes back."
+        ),
+    ] = False,
+    tasks: Annotated[int, typer.Option(min=1, help="How many conversions in each mode.")] = 5,
+    plot: Annotated[
+        Path | None, typer.Option(help="SVG file for a plot of memory.", dir_okay=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Look at the driver, cards, libraries, workers and settings of this machine, and say what is
     wrong and what to do. Ends with 1 if there is a problem."""
-    from docling_serve.doctor.command import run_doctor  # noqa: PLC0415 - not needed for --help
+    from docling_serve.doctor.command import (  # noqa: PLC0415 - not needed for --help
+        TrialRequest,
+        run_doctor,
+    )
 
-    raise typer.Exit(run_doctor(_console, as_json=as_json))
+    if not convert and (documents or plot):
+        raise typer.BadParameter("documents and --plot need --convert")
+    trial = TrialRequest(documents, tasks, plot) if convert else None
+    told = Console(stderr=True, highlight=False, soft_wrap=True)
+    raise typer.Exit(run_doctor(_console, told, as_json=as_json, trial=trial))
 
 
 app.command()(client.convert)

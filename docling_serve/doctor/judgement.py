@@ -202,7 +202,10 @@ def _mode(facts: Facts) -> Iterator[Finding]:
     if mode.enabled:
         yield ok(_MODE, f"Subprocess mode is on ({mode.reason}).")
     else:
-        advice = "DOCLING_SERVE_USE_SUBPROCESS=true gives memory back after each task."
+        advice = (
+            "DOCLING_SERVE_USE_SUBPROCESS=true gives memory back after each task; "
+            "docling-serve doctor --convert shows what it gives and costs here."
+        )
         yield note(_MODE, f"Subprocess mode is off ({mode.reason}).", advice)
     if mode.enabled and not mode.frees_vram_on_idle:
         yield note(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from docling_serve.doctor.facts import EngineFacts, Facts, OnnxFacts, StageFacts, TorchFacts
+from docling_serve.doctor.facts import EngineFacts, Facts, OnnxFacts, StageFacts
 from docling_serve.doctor.findings import Area, Finding, note, ok, problem, warning
 
 _ENGINES, _LIBRARIES = Area.ENGINES, Area.LIBRARIES
@@ -41,7 +41,7 @@ def library_findings(facts: Facts) -> Iterator[Finding]:
         return
     yield from _both_packages(facts)
     if facts.engines.facts is not None:
-        yield from _torch(facts, facts.engines.facts.torch)
+        yield from _torch(facts, facts.engines.facts)
     onnx = facts.onnxruntime.facts
     if onnx is None:
         yield problem(
@@ -79,7 +79,7 @@ def _stage(facts: Facts, engines: EngineFacts, stage: StageFacts) -> Finding:
     text = f"{name} runs on {_LABELS.get(stage.library, stage.library)}, {device}"
     if device != "cpu":
         return ok(_ENGINES, f"{text}.")
-    if _has_card(facts) and why:
+    if _has_card(facts) and why and engines.asked_device != "cpu":
         return warning(_ENGINES, f"{text}: {why}.", "What to do is below, under Libraries.")
     return ok(_ENGINES, f"{text}{': ' + why if why else ''}.")
 
@@ -126,7 +126,8 @@ def _both_packages(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _torch(facts: Facts, torch: TorchFacts) -> Iterator[Finding]:
+def _torch(facts: Facts, engines: EngineFacts) -> Iterator[Finding]:
+    torch = engines.torch
     if torch.version is None:
         yield problem(
             _LIBRARIES,
@@ -135,7 +136,8 @@ def _torch(facts: Facts, torch: TorchFacts) -> Iterator[Finding]:
         )
         return
     built = f"built for CUDA {torch.cuda}" if torch.cuda else "built without CUDA"
-    if not _has_card(facts) or (torch.cuda and torch.available):
+    unused = not _has_card(facts) or engines.asked_device == "cpu"
+    if unused or (torch.cuda and torch.available):
         yield ok(_LIBRARIES, f"torch {torch.version}, {built}.")
         return
     if not torch.cuda:

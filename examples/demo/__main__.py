@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+from docling_serve.doctor.trial.memory import INTERVAL_S
+
 from .checks import memory_kept, wrong_texts
-from .memory import INTERVAL_S
 from .plot import draw
 from .report import ConsoleWatcher, comparison, make_console, memory_table
 from .runs import Run, run

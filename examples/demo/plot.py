@@ -10,8 +10,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from docling_serve.doctor.trial.memory import INTERVAL_S
+
 from .checks import MB
-from .memory import INTERVAL_S
 from .runs import Run
 
 # From Okabe and Ito's palette, told apart with every kind of colour blindness and in grey.

@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from docling_serve.doctor.trial.memory import Sample
+
 from .checks import MB
-from .memory import Sample
 from .plan import Mode, Step
 from .runs import Run, TaskRecord
 

@@ -11,10 +11,11 @@ from typing import Protocol
 
 import psutil
 
+from docling_serve.doctor.trial.memory import MemorySampler, Sample, is_still, peak
+
 from .client import Client
-from .memory import MemorySampler, Sample, is_still, peak
 from .plan import STEPS, Mode, Step, expected_phrases, missing_phrases
-from .server import DemoError, DemoServer
+from .server import DemoError, demo_server
 
 # Between tasks the server is left alone until its memory has not moved for so long, so that what
 # stays can be seen.
@@ -98,7 +99,7 @@ def run(mode: Mode, log_file: Path, watcher: Watcher) -> Run:
 
 
 def _run(mode: Mode, log_file: Path, watcher: Watcher) -> Run:
-    with DemoServer(mode, log_file) as server, MemorySampler(server.pid) as sampler:
+    with demo_server(mode, log_file) as server, MemorySampler(server.pid) as sampler:
         server.wait_ready()
         watcher.server_ready(sampler.now_s())
         ready_s = sampler.now_s()

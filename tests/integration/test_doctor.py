@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.helpers.fake_gpu import GIB, FakeCard, FakeDriver, FakeGpu, FakeProcess
@@ -19,6 +22,13 @@ from tests.helpers.process_ends import ROOT, descendants, python
 LIMIT_S = 240.0
 #: Tests of the fake driver say what it plays; the card of a machine that has one is not for them.
 _FOREIGN = ("DOCLING_SERVE_", "UVICORN_", "CUDA_VISIBLE_DEVICES", "DOCLING_DEVICE")
+
+OCR_ONLY = {
+    "DOCLING_SERVE_CONFIG_FILE": str(ROOT / "examples" / "ocr-only.yaml"),
+    "HF_HUB_OFFLINE": "1",
+}
+#: A worker that holds models is larger than this, one that stands by is smaller.
+MODELS = 400_000_000
 
 #: The modules that a process has imported, printed at its end.
 _SPY = """
@@ -146,3 +156,85 @@ def test_settings_that_a_server_refuses_are_a_problem(tmp_path: Path, no_driver:
 
     assert told.status == 1
     assert "DOCLING_SERVE_MAX_NUM_PAGES" in told.out
+
+
+def test_a_trial_without_a_gpu_is_about_host_memory(tmp_path: Path, no_driver: FakeGpu) -> None:
+    document = tmp_path / "notes.md"
+    document.write_text("# Notes\n\nThe lamp is lit.\n")
+    plot = tmp_path / "memory.svg"
+    before = descendants()
+
+    told = doctor(
+        tmp_path,
+        *("--convert", str(document), "--tasks", "1", "--plot", str(plot)),
+        env=no_driver.environment(OCR_ONLY),
+    )
+
+    assert told.status == 0, told.out + told.err
+    assert "note     No GPU could be read: what follows is about host memory." in told.out
+    assert "ok       With the mode on, memory was back after each of 1 tasks" in told.out
+    assert "Overhead of the mode: " in told.out
+    assert told.out.count("1 notes.md") == 2
+    assert plot.read_text().startswith("<svg ")
+    assert descendants() <= before
+
+
+def test_documents_without_a_trial_are_refused(tmp_path: Path) -> None:
+    document = tmp_path / "notes.md"
+    document.write_text("# Notes\n")
+
+    told = doctor(tmp_path, str(document))
+
+    assert told.status == 2
+    assert "--convert" in told.err
+
+
+@contextmanager
+def holding_memory(fake_gpu: FakeGpu, who: str) -> Iterator[None]:
+    """Have the fake card list a process below this one while it is what ``who`` says: a ``worker``
+    with models, by its size, or the ``server`` of a trial."""
+    over = threading.Event()
+
+    def holds(process: psutil.Process) -> bool:
+        with suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            if who == "server":
+                return "docling_serve run" in command
+            return "spawn_main" in command and process.memory_info().rss > MODELS
+        return False
+
+    def play() -> None:
+        while not over.wait(0.1):
+            below = [one.pid for one in psutil.Process().children(recursive=True) if holds(one)]
+            fake_gpu.play_cards(
+                FakeCard(1, processes=tuple(FakeProcess(pid, GIB) for pid in below))
+            )
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("who", "status"), [("worker", 0), ("server", 1)])
+def test_a_trial_on_a_card(tmp_path: Path, fake_gpu: FakeGpu, who: str, status: int) -> None:
+    fake_gpu.play(FakeDriver((FakeCard(1),)))
+    # Nothing here can use a fake card: what docling asks is answered before it asks the driver.
+    env = fake_gpu.environment({**OCR_ONLY, "DOCLING_DEVICE": "cpu"})
+
+    with holding_memory(fake_gpu, who):
+        told = doctor(tmp_path, "--convert", "--tasks", "1", "--json", env=env)
+
+    trials = told.texts("ok") + told.texts("note") + told.texts("problem")
+    assert told.status == status, told.out
+    listed = "The server process was listed on the GPU."
+    assert (listed in told.texts("problem")) is (who == "server")
+    if who == "worker":
+        assert "The server process was never listed on the GPU, its workers were." in trials
+        assert any(text.startswith("With the mode on, memory was back after") for text in trials)
+        (task,) = told.document["trials"][1]["tasks"]
+        used = [task[moment]["gpu_used"] for moment in ("before", "peak", "after")]
+        assert used == [0, GIB, 0]

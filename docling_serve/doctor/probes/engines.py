@@ -14,6 +14,9 @@ from docling_serve.subprocess_worker.child.containment import scrub_environment
 
 #: OCR engines of docling that run on torch.
 _OCR_ON_TORCH = ("easyocr", "nemotron-ocr")
+#: What layout kinds of our plugin run on; its table kinds have no model.
+_OUR_LAYOUTS = {"full_page": "", "embedded": "onnxruntime"}
+_OUR_TABLES = ("none", "embedded")
 #: docling's own choice of an OCR engine tries this one first on Linux, if it is installed.
 _AUTO = "auto"
 
@@ -68,11 +71,11 @@ def _stages(settings: DoclingServeSettings) -> Iterator[StageFacts]:
         kind, library = _ocr(pdf.ocr_options)
         yield StageFacts("OCR", kind, library, _device(device, library))
     layout = pdf.layout_options
-    library = "" if layout.kind == "full_page" else _engine_library(layout)
+    library = _OUR_LAYOUTS.get(layout.kind, _engine_library(layout))
     yield StageFacts("layout", layout.kind, library, _device(device, library))
     if pdf.do_table_structure:
         tables = pdf.table_structure_options
-        library = "" if tables.kind == "none" else "torch"
+        library = "" if tables.kind in _OUR_TABLES else "torch"
         yield StageFacts("tables", tables.kind, library, _device(device, library))
     vlm = policy.check_options(ConvertDocumentsOptions(pipeline="vlm"))
     on_request: Any = manager.get_pdf_pipeline_opts(vlm).pipeline_options

@@ -88,7 +88,7 @@ COMMANDS = {
     # New here: see "client commands" in docs/differences.md.
     "convert": AT_A_SERVER | {"files", "--to", "--output", "--option"},
     "watch": AT_A_SERVER | {"task_id"},
-    "doctor": {"--json"},
+    "doctor": {"documents", "--convert", "--tasks", "--plot", "--json"},
 }
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from docling_serve.doctor.trial.memory import MemorySampler, Sample, is_still, peak
 from examples.demo.checks import GATEWAY_GROWTH_LIMIT, memory_kept, wrong_texts
-from examples.demo.memory import MemorySampler, Sample, is_still, peak
 from examples.demo.plan import STEPS, expected_phrases, missing_phrases
 from examples.demo.runs import Run, TaskRecord
 

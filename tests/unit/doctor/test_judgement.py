@@ -222,6 +222,14 @@ def test_a_stage_says_why_it_is_not_on_the_gpu(name: str, why: str) -> None:
     assert why in stage
 
 
+def test_a_card_that_was_declined_is_no_problem() -> None:
+    declined = replace(engines(available=False, error="no card").facts, asked_device="cpu")  # type: ignore[type-var]
+    facts = machine(engines=Answer(declined))
+
+    assert said(facts, Level.PROBLEM) + said(facts, Level.WARNING) == []
+    assert any("OCR" in text and "DOCLING_DEVICE=cpu" in text for text in said(facts, Level.OK))
+
+
 def test_a_missing_library_is_no_problem_without_a_gpu() -> None:
     facts = on_cpu(onnxruntime=Answer(replace(ONNX, missing=["libcurand.so.10"], provider=None)))
 

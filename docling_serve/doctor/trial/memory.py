@@ -3,7 +3,7 @@
 The measure is RSS, what ``ps`` and ``top`` show. Its sum counts a page that two processes share
 (library code, mostly) twice, so it is if anything too high for whoever has more processes, here
 for the mode on. PSS and USS would not, but depend on what else runs on the machine, and reading
-them five times a second slows the very server that is measured.
+them some times a second slows the very server that is measured.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Sample:
 
     ``gateway_rss`` is the API process alone, ``helper_rss`` the small processes beside it,
     ``worker_rss`` the workers and what they started. ``gpu_used`` is what all programs hold on
-    the visible GPUs, None where there is no driver to ask.
+    the visible GPUs, None where there is no driver to ask. ``listed`` has the processes of the
+    server that the driver lists on a GPU, ``gateway_listed`` says whether the API process is one.
     """
 
     time_s: float
@@ -42,6 +43,8 @@ class Sample:
     worker_rss: int
     workers: int
     gpu_used: int | None
+    listed: int = 0
+    gateway_listed: bool = False
 
     @property
     def total(self) -> int:
@@ -58,6 +61,8 @@ def peak(samples: Sequence[Sample]) -> Sample:
         worker_rss=max(sample.worker_rss for sample in samples),
         workers=max(sample.workers for sample in samples),
         gpu_used=max((s.gpu_used for s in samples if s.gpu_used is not None), default=None),
+        listed=max(sample.listed for sample in samples),
+        gateway_listed=any(sample.gateway_listed for sample in samples),
     )
 
 
@@ -136,34 +141,39 @@ class MemorySampler:
 
     def _sample(self) -> Sample:
         helper_rss, worker_rss = 0, 0
-        workers: set[int] = set()
+        pids, workers = {self._gateway.pid}, set[int]()
         for process in self._gateway.children(recursive=True):  # parents before their children
             try:
                 rss = process.memory_info().rss
                 is_worker = process.ppid() in workers or _is_worker(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue  # it has just ended
+            pids.add(process.pid)
             if is_worker and rss:  # one that has ended but was not waited for holds nothing
                 workers.add(process.pid)
                 worker_rss += rss
             else:
                 helper_rss += rss
+        gpu_used, listed = self._gpu(pids)
         return Sample(
             time_s=self.now_s(),
             gateway_rss=self._gateway.memory_info().rss,
             helper_rss=helper_rss,
             worker_rss=worker_rss,
             workers=len(workers),
-            gpu_used=self._gpu_used(),
+            gpu_used=gpu_used,
+            listed=len(listed),
+            gateway_listed=self._gateway.pid in listed,
         )
 
-    def _gpu_used(self) -> int | None:
+    def _gpu(self, pids: set[int]) -> tuple[int | None, frozenset[int]]:
+        """What all programs hold on the GPUs, and which of ``pids`` are listed there."""
         if not self._has_gpu:
-            return None
-        reading = self._probe.read(max_age_s=INTERVAL_S)
+            return None, frozenset()
+        reading = self._probe.read(max_age_s=INTERVAL_S / 2)
         if reading.state is not GpuState.KNOWN:
-            return None
-        return sum(device.used_bytes for device in reading.devices)
+            return None, frozenset()
+        return sum(device.used_bytes for device in reading.devices), reading.listed_pids(pids)
 
 
 def _is_worker(process: psutil.Process) -> bool:
