@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from docling_serve.process.deferred_imports import PARALLEL, TABLES, TORCH, defer
+from docling_serve.process.deferred_imports import PARALLEL, STORAGE, TABLES, TORCH, defer
 from tests.helpers.fake_gpu.fixtures import (  # noqa: F401
     fake_gpu,
     fake_libraries,
@@ -26,7 +26,7 @@ from tests.helpers.server import (
 from tests.helpers.worker_fixtures import fork_server, nothing_is_left  # noqa: F401
 
 # As in a worker: few tests use torch, and importing it takes each process of pytest 5 s.
-defer((*TORCH, *TABLES, *PARALLEL))
+defer((*TORCH, *TABLES, *STORAGE, *PARALLEL))
 
 StartServer = Callable[..., RunningServer]
 

@@ -6,6 +6,7 @@ worker process, or in a thread of the server when subprocess mode is off; it doe
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from docling.datamodel.base_models import DocumentStream
 from docling.datamodel.progress import (
     ConversionPhase,
 )
@@ -21,7 +23,10 @@ from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.service.tasks import TaskType
 from docling_core.types.doc.document import DoclingDocument
 from docling_jobkit.config.target_config import PresignedConfig
-from docling_jobkit.connectors.connector_factory import get_source_connector_factory
+from docling_jobkit.connectors.connector_factory import (
+    get_source_connector_factory,
+    get_target_connector_factory,
+)
 from docling_jobkit.connectors.source_processor_factory import get_source_processor
 from docling_jobkit.convert.chunking import DocumentChunkerManager, process_chunkable_results
 from docling_jobkit.convert.manager import DoclingConverterManagerConfig
@@ -116,6 +121,18 @@ class Conversion:
             self._converters.warm_up()
         except Exception as exc:
             raise TaskFailed(describe_failure(ModelsNotReady(exc))) from exc
+
+    def rehearse(self) -> None:
+        """Convert a line of Markdown in memory: what a first conversion sets up is there then.
+
+        Loads no model and touches no file.
+        """
+        note = DocumentStream(name="rehearsal.md", stream=io.BytesIO(b"# Rehearsal\n\nA line.\n"))
+        converted_note = self._converters.converter(ConvertDocumentsOptions()).convert(note)
+        converted_note.document.export_to_markdown()
+        get_target_connector_factory(
+            allow_external_plugins=self._manager.config.allow_external_plugins
+        )
 
     def clear(self) -> None:
         """Drop every loaded pipeline."""

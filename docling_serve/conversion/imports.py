@@ -8,6 +8,7 @@ process forked from a template afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -25,6 +26,7 @@ from docling_serve.conversion.converters import default_format_options
 from docling_serve.conversion.gpu_stages import onnx_can_use_cuda, torch_can_use_cuda
 from docling_serve.internals.docling_devices import answer_for_rapidocr
 from docling_serve.internals.onnx_sessions import watch_rapidocr, watch_sessions
+from docling_serve.internals.rapidocr_sessions import plan_no_memory
 from docling_serve.process.deferred_imports import TORCH, is_loaded, load
 
 _log = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ def import_all(allow_external_plugins: bool) -> list[str]:
     missing = _missing(_ON_DEMAND)
     watch_rapidocr()
     answer_for_rapidocr()
+    with contextlib.suppress(ImportError):
+        plan_no_memory()
     return missing
 
 

@@ -31,10 +31,15 @@ TORCH = ("torch", "torchvision", "transformers")
 TABLES = ("pandas",)
 """What only the export of tables needs: 0.2 s and 30 MB."""
 
+STORAGE = ("boto3",)
+"""What only S3 storage needs, and every first export would import: 0.1 s and 10 MB."""
+
 PARALLEL = ("mpire",)
 """What semchunk imports to run in parallel, which nobody asks it to: a web server's worth."""
 
 _CLASSES: dict[str, tuple[str, ...]] = {
+    "boto3": (),
+    "boto3.session": ("Session",),
     "mpire": (),
     "pandas": ("DataFrame",),
     "torch": (),

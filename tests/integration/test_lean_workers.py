@@ -234,3 +234,25 @@ def test_models_on_torch_are_imported_when_a_job_needs_them(start_server: StartS
     assert server.api.finish(server.api.submit(upload("scan.pdf")))["task_status"] == "failure"
 
     assert server.standby() != pid, "a worker that has imported torch ends, and another is ready"
+
+
+REHEARSAL = """
+import sys
+from docling_serve.process.deferred_imports import is_loaded
+from docling_serve.subprocess_worker.child.importing import import_for_conversions
+import_for_conversions(allow_external_plugins=False)
+from docling_serve.conversion.conversion import Conversion
+conversion = Conversion({})
+conversion.rehearse()
+assert not conversion.holds_models
+assert not is_loaded("boto3"), "storage is imported when it is used"
+assert not is_loaded("torch")
+from docling_jobkit.connectors.s3 import helper
+real = helper.Session(region_name="eu-west-1")
+assert is_loaded("boto3")
+assert type(real) is sys.modules["boto3.session"].Session
+"""
+
+
+def test_a_rehearsal_loads_nothing_that_a_small_document_does_not_need() -> None:
+    subprocess.run([sys.executable, "-c", REHEARSAL], check=True, cwd=REPOSITORY, timeout=120)

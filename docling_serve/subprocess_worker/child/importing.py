@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from docling_serve.process.deferred_imports import PARALLEL, TABLES, TORCH, defer
+from docling_serve.process.deferred_imports import PARALLEL, STORAGE, TABLES, TORCH, defer
 from docling_serve.process.imports import gc_paused
 
 _IMPORTS = "docling_serve.conversion.imports"
@@ -17,7 +17,7 @@ def import_for_conversions(*, allow_external_plugins: bool, preload_torch: bool 
     there before a job asks for it."""
     if _IMPORTS in sys.modules:
         return  # forked from a template that has done it
-    defer((*TORCH, *TABLES, *PARALLEL))
+    defer((*TORCH, *TABLES, *STORAGE, *PARALLEL))
     _conversion_imports().import_all(allow_external_plugins)
     if preload_torch:
         import_torch()

@@ -145,10 +145,12 @@ class _Worker:
 
     def serve(self) -> None:
         """Answer messages until Stop or end-of-file."""
+        if not self._channel.has_message(within_s=0):
+            self._rehearse()
         worked = False
         while True:
             if worked and not self._channel.has_message(within_s=_AT_REST_AFTER_S):
-                _give_back_memory()
+                self._give_back_memory()
             message = self._channel.receive()
             if message is None or isinstance(message, Stop):
                 return
@@ -160,9 +162,16 @@ class _Worker:
             elif isinstance(message, Rest):
                 self._rest()
 
+    def _rehearse(self) -> None:
+        """Have the first job find what later ones find; some 0.1 s, while no job waits."""
+        try:
+            self._conversion.rehearse()
+        except Exception as exc:  # noqa: BLE001 - a job will tell what is wrong
+            _log.debug("the rehearsal failed: %s", exc)
+
     def _rest(self) -> None:
         self._conversion.clear()
-        _give_back_memory()
+        self._give_back_memory()
         self._channel.send(Rested())
 
     def _inspect(self, inspect: Inspect) -> None:
@@ -203,6 +212,11 @@ class _Worker:
                     converters=self._converters(),
                 )
             )
+
+    def _give_back_memory(self) -> None:
+        """Give back what nothing uses any more; some 0.1 s after a scan."""
+        gc.collect()
+        give_back_freed_memory()
 
     def _configure(self, converter_config: dict[str, Any]) -> None:
         """Convert with ``converter_config``, if the job has one. The server's jobs have the one
@@ -252,12 +266,6 @@ def _is_lean() -> bool:
     """Whether this process could give back all that its jobs took: nothing but its end gives back
     torch, or what a driver holds for it."""
     return not is_loaded("torch") and not has_opened_gpu()
-
-
-def _give_back_memory() -> None:
-    """Give back what nothing uses any more; some 0.1 s after a scan."""
-    gc.collect()
-    give_back_freed_memory()
 
 
 def _leave(code: int) -> None:
