@@ -121,7 +121,9 @@ def test_the_plugin_is_found_without_our_distribution(tmp_path: Path) -> None:
     named = {path.name: path.read_text() for path in (folder / peer.PLUGIN).glob("*.py")}
 
     assert [(p.group, p.value) for p in found.entry_points] == [("docling", peer.PLUGIN)]
-    assert set(named) == {"__init__.py", "options.py", "stages.py", "text_blocks.py"}
+    source = peer.ROOT / "docling_serve" / "ocr_only"
+    assert set(named) == {path.name for path in source.glob("*.py")}
+    assert (folder / peer.PLUGIN / "weights" / "layout_cdla.onnx").is_file()
     assert [name for name, text in named.items() if "import docling_serve" in text] == []
     assert [name for name, text in named.items() if "from docling_serve" in text] == []
 
