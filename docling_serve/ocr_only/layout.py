@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from docling.datamodel.base_models import Cluster, LayoutPrediction, Page
@@ -69,10 +69,12 @@ class EmbeddedLayout(BaseLayoutModel):
     ) -> None:
         del artifacts_path, enable_remote_services
         self.options = options
-        # Not at the top: it names torch, and docling looks at the kinds where there is none.
-        from docling_serve.internals.docling_devices import decide_device  # noqa: PLC0415
+        # Not at the top: it names torch, and docling looks at the kinds where there is none. The
+        # device of RapidOCR, which runs on ONNX Runtime too: our workers know it without torch.
+        from docling.models.stages.ocr import rapid_ocr_model  # noqa: PLC0415
 
-        device = decide_device(str(accelerator_options.device))
+        rapidocr: Any = rapid_ocr_model
+        device = rapidocr.decide_device(str(accelerator_options.device))
         self._detector = LayoutDetector(
             accelerator_options.num_threads, cuda=device.startswith("cuda")
         )
