@@ -37,6 +37,7 @@ from docling_serve.vram.background import (
     read_in_background,
 )
 from docling_serve.vram.cuda_order import CudaDevices, ask_cuda
+from docling_serve.vram.device_nodes import make_uvm_node
 from docling_serve.vram.devices import parse_devices, resolve_devices
 from docling_serve.vram.eviction import Eviction, Unload
 from docling_serve.vram.grants import Books, VramGrant
@@ -147,7 +148,7 @@ class VramAdmission:
 
     def begin(self) -> None:
         """See :meth:`Admission.begin`."""
-        self._beginning = asyncio.get_running_loop().create_task(self._learn_cuda_order())
+        self._beginning = asyncio.get_running_loop().create_task(self._prepare())
 
     async def admit(self, kind: str, on_wait: OnWait = _ignore) -> VramGrant:
         """See :meth:`Admission.admit`."""
@@ -289,6 +290,13 @@ class VramAdmission:
                 request.answer.cancel()
             else:
                 request.answer.set_exception(error)
+
+    async def _prepare(self) -> None:
+        """Have CUDA find the GPUs in workers, and number them as it does."""
+        problem = await in_background(make_uvm_node, "device-nodes")
+        if problem:
+            self._warn_once(problem)
+        await self._learn_cuda_order()
 
     async def _learn_cuda_order(self) -> None:
         """Have GPUs numbered as CUDA numbers them; of a single one there is nothing to ask."""
