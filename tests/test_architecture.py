@@ -91,6 +91,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {"errors", "observability.versions", "orchestrator_factory", "settings", "storage"},
     "doctor": {"process.imports", "settings", "subprocess_worker.child.containment", "vram"},
+    "doctor.probes.onnx_runtime": {"internals.onnx_sessions"},
     "tools": {"settings"},
 }
 """What an area, or one module of it besides, may import when it is itself imported."""

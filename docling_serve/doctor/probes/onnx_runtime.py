@@ -11,6 +11,7 @@ from typing import Any
 
 from docling_serve.doctor.elf import missing_libraries
 from docling_serve.doctor.facts import OnnxFacts
+from docling_serve.internals.onnx_sessions import watch_sessions
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.subprocess_worker.child.containment import scrub_environment
 
@@ -33,6 +34,7 @@ def _facts(asks_for_cuda: bool) -> OnnxFacts:
         return OnnxFacts(None, None, [], [], None, "")
     from onnxruntime.capi import build_and_package_info as build  # noqa: PLC0415
 
+    watch_sessions()  # as in a worker: CUDA's libraries are loaded before the first session
     providers = list(onnxruntime.get_available_providers())
     library = Path(onnxruntime.__file__).parent / _PROVIDER_LIBRARY
     provider, error = None, ""
@@ -49,7 +51,7 @@ def _facts(asks_for_cuda: bool) -> OnnxFacts:
 
 
 def _provider_in_use(onnxruntime: Any) -> tuple[str, str]:
-    """The provider that a session gets which asks for CUDA, and the last line of what was said."""
+    """The provider that a session gets which asks for CUDA, and why it is another one."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_AND_WORSE
     with tempfile.TemporaryFile() as said:
@@ -59,16 +61,16 @@ def _provider_in_use(onnxruntime: Any) -> tuple[str, str]:
             session = onnxruntime.InferenceSession(
                 _identity_model(), options, providers=[_CUDA, "CPUExecutionProvider"]
             )
-            provider, error = str(session.get_providers()[0]), ""
+            provider, error, why = str(session.get_providers()[0]), "", session.onnx_use.why
         except Exception as exc:  # noqa: BLE001 - its classes are those of its C++ side
-            provider, error = "none", f"{type(exc).__name__}: {exc}"
+            provider, error, why = "none", f"{type(exc).__name__}: {exc}", ""
         finally:
             os.dup2(kept, 2)
             os.close(kept)
         said.seek(0)
         lines = said.read().decode(errors="replace").splitlines()
     if not error and provider != _CUDA:
-        error = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        error = next((line.strip() for line in reversed(lines) if line.strip()), why)
     return provider, error
 
 
