@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from docling_serve.subprocess_worker import SubprocessWorkerPool
-from docling_serve.subprocess_worker.pool.admission import AdmitAll, Grant
 from docling_serve.subprocess_worker.pool.starter import Starter
 from tests.helpers import scriptable_child
-from tests.helpers.pools import KEPT, ScriptedJob, pool_config
+from tests.helpers.pools import KEPT, GrantsOf, HeldGrant, ScriptedJob, pool_config
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -20,14 +19,15 @@ FELL_BACK = ON_CUDA | {"used": "CPUExecutionProvider", "why": "libcurand.so.10 i
 NO_CUDA_IN_BUILD = FELL_BACK | {"offered": False}
 
 
-class Learning(AdmitAll):
+class Learning(HeldGrant):
     """Notes what jobs are said to have been."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.back.set()
         self.completed: list[bool] = []
 
-    def finished(self, grant: Grant, *, completed: bool, ocr_ran: bool = False) -> None:  # noqa: ARG002
+    def finished(self, *, completed: bool, ocr_ran: bool = False) -> None:  # noqa: ARG002
         self.completed.append(completed)
 
 
@@ -39,9 +39,9 @@ class Learning(AdmitAll):
 async def test_nothing_is_learned_from_a_job_that_fell_back(
     tmp_path: Path, onnx: dict[str, Any] | None, typical: bool, fallbacks: int
 ) -> None:
-    admission, config = Learning(), pool_config(**KEPT)
+    grant, config = Learning(), pool_config(**KEPT)
     starter = Starter(config, scriptable_child.main)
-    pool = SubprocessWorkerPool(config=config, starter=starter, admission=admission)
+    pool = SubprocessWorkerPool(config=config, starter=starter, admission=GrantsOf(grant))
     try:
         await ScriptedJob.make(tmp_path, holds_models=True, onnx=onnx).run(pool)
         described = pool.describe()
@@ -52,4 +52,4 @@ async def test_nothing_is_learned_from_a_job_that_fell_back(
     expected = None if onnx is None else {"why": "", "offered": True} | onnx
     assert worker["onnx"] == expected
     assert described["metrics"]["onnx_fallbacks"] == fallbacks
-    assert admission.completed == [typical]
+    assert grant.completed == [typical]
