@@ -27,7 +27,7 @@ demo: $(STAMP)  ## Convert the bundled documents in both modes, and draw the mem
 bench: $(STAMP)  ## Measure this build beside upstream's, installed into .venv-peer (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-quick: $(STAMP)  ## The unit tests (one minute on 2 cores)
+quick: $(STAMP)  ## The unit tests (two minutes on 2 cores)
 	$(PYTEST) -p no:schemathesis --dist worksteal --timeout 60 tests/unit tests/test_architecture.py
 
 test: $(STAMP)  ## All tests

@@ -90,7 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vram",
     },
     "cli": {"errors", "observability.versions", "orchestrator_factory", "settings", "storage"},
-    "doctor": {"process.imports", "settings", "subprocess_worker.child.containment", "vram"},
+    "doctor": {"process", "settings", "subprocess_worker.child.containment", "vram"},
     "doctor.probes.onnx_runtime": {"internals.onnx_sessions"},
     "tools": {"settings"},
 }

@@ -21,6 +21,7 @@ from docling_serve.doctor.trial.page import draw_page
 from docling_serve.doctor.trial.run import ModeTrial, run_trial
 from docling_serve.doctor.trial.server import TrialError
 from docling_serve.doctor.trial.verdict import promise
+from docling_serve.process.shutdown import unwinding_at_sigterm
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class TrialRequest:
     plot: Path | None = None
 
 
+@unwinding_at_sigterm()
 def run_doctor(
     out: Console, err: Console, *, as_json: bool = False, trial: TrialRequest | None = None
 ) -> int:

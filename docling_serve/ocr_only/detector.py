@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,18 +31,7 @@ Kind = Literal[
     "equation",
 ]
 #: In the order of the model's scores.
-KINDS: tuple[Kind, ...] = (
-    "text",
-    "title",
-    "figure",
-    "figure_caption",
-    "table",
-    "table_caption",
-    "header",
-    "footer",
-    "reference",
-    "equation",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _WIDTH, _HEIGHT = 608, 800
 _STRIDES = (8, 16, 32, 64)
 _MEAN = np.array([0.406, 0.456, 0.485], np.float32)  # blue, green, red

@@ -18,11 +18,11 @@ from docling.datamodel.base_models import (
     TableStructurePrediction,
 )
 from docling.models.base_layout_model import BaseLayoutModel
-from docling.models.base_table_model import BaseTableStructureModel
 from docling_core.types.doc.base import BoundingBox
 from docling_core.types.doc.labels import DocItemLabel
 
 from .options import FullPageLayoutOptions, NoTableStructureOptions
+from .tables import WeightlessTables
 from .text_blocks import Line, group_into_blocks
 
 if TYPE_CHECKING:
@@ -69,25 +69,11 @@ class FullPageLayout(BaseLayoutModel):
         return [LayoutPrediction(clusters=regions_for_ocr(page)) for page in pages]
 
 
-class NoTableStructure(BaseTableStructureModel):
+class NoTableStructure(WeightlessTables):
     """Table kind ``none``: predicts no tables, and joins loose lines into blocks.
 
     Only pages on which no layout region was found are touched: there every cluster is one line.
     """
-
-    weightless = True
-
-    def __init__(
-        self,
-        enabled: bool,
-        artifacts_path: Path | None,
-        options: NoTableStructureOptions,
-        accelerator_options: AcceleratorOptions,
-        enable_remote_services: bool = False,
-    ) -> None:
-        del artifacts_path, accelerator_options, enable_remote_services
-        self.enabled = enabled
-        self.options = options
 
     @classmethod
     def get_options_type(cls) -> type[NoTableStructureOptions]:

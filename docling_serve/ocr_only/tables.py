@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from docling.datamodel.base_models import Cluster, Page, Table, TableStructurePrediction
+from docling.datamodel.pipeline_options import BaseTableStructureOptions
 from docling.models.base_layout_model import TABLE_LABELS
 from docling.models.base_table_model import BaseTableStructureModel
 from docling_core.types.doc.base import BoundingBox
@@ -29,8 +30,8 @@ _IMAGE_SCALE = 2.0  # 144 dpi: a hair line is a pixel wide
 _MARGIN = 3.0  # points around a table, where its outer rules are
 
 
-class EmbeddedTableStructure(BaseTableStructureModel):
-    """Table kind ``embedded``: the grid is found in words and rules, without weights."""
+class WeightlessTables(BaseTableStructureModel):
+    """A table kind that needs nothing but its options."""
 
     #: Read by docling-serve: a process that holds only such stages holds no model.
     weightless = True
@@ -39,13 +40,17 @@ class EmbeddedTableStructure(BaseTableStructureModel):
         self,
         enabled: bool,
         artifacts_path: Path | None,
-        options: EmbeddedTableStructureOptions,
+        options: BaseTableStructureOptions,
         accelerator_options: AcceleratorOptions,
         enable_remote_services: bool = False,
     ) -> None:
         del artifacts_path, accelerator_options, enable_remote_services
         self.enabled = enabled
         self.options = options
+
+
+class EmbeddedTableStructure(WeightlessTables):
+    """Table kind ``embedded``: the grid is found in words and rules, without weights."""
 
     @classmethod
     def get_options_type(cls) -> type[EmbeddedTableStructureOptions]:

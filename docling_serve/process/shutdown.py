@@ -74,3 +74,19 @@ class Shutdown:
                 if signal.getsignal(number) is handle:
                     signal.signal(number, handler)
             atexit.unregister(self.at_once)
+
+
+@contextlib.contextmanager
+def unwinding_at_sigterm() -> Iterator[None]:
+    """Leave a command at SIGTERM as Ctrl-C does, through its context managers, so that what it
+    started ends with it. The exit status is 143, as a shell reports it. Main thread only."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -23,11 +23,15 @@ async def read_in_background(
     probe: GpuProbe, *, max_age_s: float = 0.0, limit_s: float = READ_LIMIT_S
 ) -> GpuReading:
     """Read the driver in a thread; ``UNKNOWN`` when it takes longer than ``limit_s``."""
-    reading = in_background(lambda: probe.read(max_age_s), "gpu-reading")
+    reading = asyncio.ensure_future(in_background(lambda: probe.read(max_age_s), "gpu-reading"))
     try:
-        return await asyncio.wait_for(reading, limit_s)
-    except asyncio.TimeoutError:
+        # Not wait_for: before Python 3.12 it swallows a cancellation that meets the answer.
+        answered, _ = await asyncio.wait({reading}, timeout=limit_s)
+    finally:
+        reading.cancel()
+    if not answered:
         return GpuReading(GpuState.UNKNOWN, reason="the GPU driver does not answer")
+    return reading.result()
 
 
 async def in_background(call: Callable[[], T], name: str) -> T:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from docling_serve.doctor.trial.memory import INTERVAL_S
+from docling_serve.process.shutdown import unwinding_at_sigterm
 
 from .checks import memory_kept, wrong_texts
 from .plot import draw
@@ -18,6 +19,7 @@ from .runs import Run, run
 from .server import DemoError
 
 
+@unwinding_at_sigterm()
 def main() -> int:
     """Run the demonstration; the exit status is 0 only if texts and memory are right."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,8 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.helpers.eventually import eventually
 from tests.helpers.fake_gpu import GIB, FakeCard, FakeDriver, FakeGpu, FakeProcess
-from tests.helpers.process_ends import ROOT, descendants, python
+from tests.helpers.process_ends import ROOT, descendants, has_ended, killed_at_end, python
 
 LIMIT_S = 240.0
 #: Tests of the fake driver say what it plays; the card of a machine that has one is not for them.
@@ -179,6 +181,37 @@ def test_a_trial_without_a_gpu_is_about_host_memory(tmp_path: Path, no_driver: F
     assert descendants() <= before
 
 
+def _is_server(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return "docling_serve run" in " ".join(process.cmdline())
+    return False
+
+
+def test_a_trial_that_is_told_to_end_leaves_no_server(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = subprocess.Popen(
+        python("-m", "docling_serve", "doctor", "--convert", "--tasks", "1"),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), **OCR_ONLY},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with killed_at_end(command):
+        children = psutil.Process(command.pid).children
+        server = eventually(
+            lambda: [one for one in children() if _is_server(one)],
+            within_s=LIMIT_S,
+            what="a server of the trial",
+        )
+        below = [*server, *children(recursive=True)]
+        command.terminate()
+
+        assert command.wait(LIMIT_S) == 128 + signal.SIGTERM
+        assert all(has_ended(one.pid) for one in below)
+        assert list(temporary.glob("docling*")) == []  # torch leaves a folder of its own
+
+
 def test_documents_without_a_trial_are_refused(tmp_path: Path) -> None:
     document = tmp_path / "notes.md"
     document.write_text("# Notes\n")
@@ -196,10 +229,10 @@ def holding_memory(fake_gpu: FakeGpu, who: str) -> Iterator[None]:
     over = threading.Event()
 
     def holds(process: psutil.Process) -> bool:
+        if who == "server":
+            return _is_server(process)
         with suppress(psutil.Error):
             command = " ".join(process.cmdline())
-            if who == "server":
-                return "docling_serve run" in command
             return "spawn_main" in command and process.memory_info().rss > MODELS
         return False
 
