@@ -57,7 +57,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="small counts, fewer parts: under 5 minutes")
+    add("--quick", action="store_true", help="small counts, fewer parts")
     add("--rounds", type=int, metavar="N", help="pairs of rounds (default: 3, quick 1)")
     add("--tasks", type=int, metavar="N", help="scanned pages for the memory curve")
     add("--workers", type=int, default=2, metavar="N", help="conversions side by side (default: 2)")

@@ -4,7 +4,7 @@ ONNX Runtime plans memory for each shape of input that it has seen, and takes it
 the second time on. Lines of text come in many shapes, and the block of a page finds no place
 between what is kept: the process grows by some 300 MB, and no scan is faster for it.
 
-Read from rapidocr 3.9 (``inference_engine.onnxruntime.main``).
+Read from rapidocr 3.10 (``inference_engine.onnxruntime.main``).
 Guarded by tests/unit/internals/test_rapidocr_sessions.py.
 """
 
