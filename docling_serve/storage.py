@@ -9,6 +9,8 @@ configured folder is never touched.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
 import fcntl
 import logging
@@ -125,13 +127,21 @@ def require_free(path: Path, wait_s: float = _LOCK_WAIT_S) -> None:
 @lru_cache(maxsize=1)
 def get_scratch() -> Path:
     """A scratch folder for code outside the server, made at the first call; below
-    ``scratch_path`` when that is set. The caller removes what it puts there."""
+    ``scratch_path`` when that is set. The caller removes what it puts there; an empty temporary
+    folder is removed when the process ends."""
     from docling_serve.settings import docling_serve_settings  # noqa: PLC0415 - read when asked
 
     if docling_serve_settings.scratch_path is None:
-        return Path(tempfile.mkdtemp(prefix="docling_"))
+        folder = Path(tempfile.mkdtemp(prefix="docling_"))
+        atexit.register(_remove_if_empty, folder)
+        return folder
     docling_serve_settings.scratch_path.mkdir(parents=True, exist_ok=True)
     return docling_serve_settings.scratch_path
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _hold(folder: Path) -> int:

@@ -178,18 +178,28 @@ def test_a_shared_guardian_removes_it_when_nobody_else_can(tmp_path: Path) -> No
 
 # ---- code outside the server ---------------------------------------------------------------------
 
-ASKS = "from docling_serve.storage import get_scratch; print(get_scratch()); print(get_scratch())"
+ASKS = """
+import sys
+from docling_serve.storage import get_scratch
+folder = get_scratch()
+if "leave" in sys.argv:
+    (folder / "document").touch()
+print(folder, get_scratch(), folder.is_dir(), sep="\\n")
+"""
 
 
 @pytest.mark.parametrize("configured", [True, False])
-def test_code_outside_the_server_gets_a_folder_too(tmp_path: Path, configured: bool) -> None:
+@pytest.mark.parametrize("leaves", [True, False])
+def test_code_outside_the_server_gets_a_folder_too(
+    tmp_path: Path, configured: bool, leaves: bool
+) -> None:
     wanted = tmp_path / "scratch"
     environ = {k: v for k, v in os.environ.items() if not k.startswith("DOCLING_SERVE_")}
     environ["TMPDIR"] = str(tmp_path)
     if configured:
         environ["DOCLING_SERVE_SCRATCH_PATH"] = str(wanted)
     ran = subprocess.run(
-        python("-c", ASKS),
+        python("-c", ASKS, *(["leave"] if leaves else [])),
         cwd=tmp_path,
         env={**environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -197,10 +207,11 @@ def test_code_outside_the_server_gets_a_folder_too(tmp_path: Path, configured: b
         check=True,
         timeout=30,
     )
-    first, second = ran.stdout.splitlines()
+    first, second, is_there = ran.stdout.splitlines()
 
     assert first == second
-    assert Path(first).is_dir()
+    assert is_there == "True"
+    assert Path(first).is_dir() is (configured or leaves)
     assert (Path(first) == wanted) is configured
     assert Path(first).is_relative_to(tmp_path)
 
