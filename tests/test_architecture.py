@@ -104,6 +104,7 @@ WHEN_NEEDED: dict[str, set[str]] = {
         "doctor",
         "engines.local.journal",
         "engines.redis.reach",
+        "internals.docling_devices",
         "policy",
         "process.imports",
     },

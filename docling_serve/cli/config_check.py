@@ -115,6 +115,22 @@ def _warnings(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files:"
             " uninstall both, then install docling-serve[cuda]"
         )
+    yield from _cuda_versions()
+
+
+def _cuda_versions() -> Iterator[str]:
+    """ONNX Runtime and torch load CUDA's libraries into one process, so one major version."""
+    from docling_serve.internals.docling_devices import (  # noqa: PLC0415 - imports docling
+        onnx_cuda,
+        torch_build,
+    )
+
+    onnx, torch = onnx_cuda(), torch_build().get("cuda")
+    if onnx and torch and onnx.split(".")[0] != torch.split(".")[0]:
+        yield (
+            f"ONNX Runtime is built for CUDA {onnx}, torch for CUDA {torch}: they cannot share"
+            " libraries, and OCR may run on the CPU; docling-serve doctor says what to install"
+        )
 
 
 def _is_installed(distribution: str) -> bool:

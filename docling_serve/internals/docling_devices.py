@@ -68,12 +68,25 @@ def _known(asked: str) -> str | None:
 def torch_build() -> Mapping[str, str | None]:
     """The versions of ``cuda``, ``hip`` and ``xpu`` that the installed torch was built for, None
     where it was not; read from a file of torch, without its import. Empty without torch."""
-    spec = PathFinder.find_spec("torch")
+    facts = _run_file("torch", "version.py")
+    return {name: facts.get(name) for name in ("cuda", "hip", "xpu")} if facts else {}
+
+
+@cache
+def onnx_cuda() -> str | None:
+    """The version of CUDA that the installed ONNX Runtime was built for, read from a file of it;
+    None for a build without CUDA, or without ONNX Runtime."""
+    version = _run_file("onnxruntime", "capi/build_and_package_info.py").get("cuda_version")
+    return str(version) if version else None
+
+
+def _run_file(package: str, file: str) -> Mapping[str, Any]:
+    """The names that a file of a package defines, without the package's import."""
+    spec = PathFinder.find_spec(package)
     for folder in (spec.submodule_search_locations if spec else None) or ():
-        version = Path(folder) / "version.py"
-        if version.is_file():
-            facts = runpy.run_path(str(version))
-            return {name: facts.get(name) for name in ("cuda", "hip", "xpu")}
+        path = Path(folder) / file
+        if path.is_file():
+            return runpy.run_path(str(path))
     return {}
 
 

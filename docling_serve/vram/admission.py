@@ -135,6 +135,7 @@ class VramAdmission:
             read=self._read,
             others_wait=lambda: bool(self._requests),
             changed=self._pause.cut,
+            exhausted=self._eviction.exhausted,
         )
         self._pump: asyncio.Task[None] | None = None
         self._beginning: asyncio.Task[None] | None = None

@@ -7,7 +7,8 @@ The rules, in this order, for each job that waits, the longest waiting first:
    Available is what the driver calls free, less what was promised to our workers and not yet
    taken.
 3. If no GPU has as much, neighbours that could make room are asked to unload, and the job waits
-   until the driver shows the memory; what a neighbour says frees nothing.
+   until the driver shows the memory; what a neighbour says frees nothing. After a job ran out of
+   memory they are asked whatever the driver shows, and the next one waits for their answers.
 4. A job that could start if workers of ours ended has their GPU kept for it, so that smaller jobs
    behind it cannot starve it. One that waits for other programs lets the ones behind it pass.
 5. Figures can be wrong, so a job does not wait for ever. When neighbours can do no more: after
@@ -95,10 +96,12 @@ class NeighbourView:
     """The other programs that can be asked to unload.
 
     ``may_be_asked`` now; ``may_still_free``: one is being asked, or said yes a moment ago.
+    ``must_answer``: they are being asked because a job ran out of memory beside them.
     """
 
     may_be_asked: bool = False
     may_still_free: bool = False
+    must_answer: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,9 @@ class _Plan:
         need = request.need
         if need.total_bytes == 0:
             return Admit(request.number, self._devices[0].uuid, 0)
+        if self._neighbours.must_answer and request.waited_s < self._patience.others_s:
+            reason = "a task ran out of GPU memory; neighbours are asked to unload"
+            return Wait(request.number, "neighbours", reason)
         for device in self._open():
             if device.available_bytes >= need.total_bytes:
                 return self._admit(request, device)

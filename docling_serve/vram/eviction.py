@@ -40,6 +40,7 @@ class Eviction:
         self._clock = clock
         self._on_done = on_done
         self._task: asyncio.Task[None] | None = None
+        self._after_exhaustion = False
         self.forget()
 
     @property
@@ -53,6 +54,7 @@ class Eviction:
         return NeighbourView(
             may_be_asked=self.configured and not asking and now >= self._ask_again_at,
             may_still_free=asking or now < self._settled_at,
+            must_answer=asking and self._after_exhaustion,
         )
 
     def ask(self) -> None:
@@ -60,6 +62,12 @@ class Eviction:
         self._forgotten = False
         if self._unload is not None and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._ask(self._unload))
+
+    def exhausted(self) -> None:
+        """A job ran out of memory: ask now, however much the driver calls free. What a neighbour
+        took during the job it may have returned, and will take again."""
+        self._after_exhaustion = True
+        self.ask()
 
     def forget(self) -> None:
         """Nobody waits any more: the next wait may ask at once. A round under way ends by itself,
@@ -80,7 +88,7 @@ class Eviction:
             reports = await unload()
         except Exception:  # noqa: BLE001 - an optional courtesy must not stop the queue
             _log.exception("the neighbours on the GPU could not be asked to unload")
-        self._task = None
+        self._task, self._after_exhaustion = None, False
         if not self._forgotten:
             now = self._clock()
             if any(report.outcome in _MAY_STILL_FREE for report in reports):

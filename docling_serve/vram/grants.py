@@ -20,7 +20,7 @@ class Books:
     """What all grants share. ``releases`` is None where nothing waits for memory to return.
 
     ``read`` reads the driver. ``others_wait`` says whether jobs wait for memory, and ``changed``
-    is called when there may be more of it.
+    is called when there may be more of it; ``exhausted`` when a job ran out of it.
     """
 
     ledger: Ledger
@@ -31,6 +31,7 @@ class Books:
     read: Callable[[], Awaitable[GpuReading]]
     others_wait: Callable[[], bool]
     changed: Callable[[], None]
+    exhausted: Callable[[], None]
 
     def learn(self, holding: Holding) -> None:
         """Take what a job's end taught. Only from a worker that never ran another kind: models
@@ -126,6 +127,7 @@ class VramGrant:
             alone = holding.kinds == {holding.kind} and not holding.shared
             self._books.needs.out_of_memory(holding.kind, holding.peak_bytes if alone else 0)
             self._books.ledger.out_of_memory(holding.device_uuid)
+        self._books.exhausted()
 
     async def ending(self) -> None:
         """See :meth:`Grant.ending`."""

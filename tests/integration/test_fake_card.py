@@ -19,6 +19,7 @@ from tests.helpers.eventually import eventually
 from tests.helpers.failing_documents import PAGE, faulty
 from tests.helpers.fake_gpu import GIB, FakeCard, FakeDriver, FakeGpu, FakeProcess
 from tests.helpers.server import SUBPROCESS_MODE, WITH_FAULTY_OCR, RunningServer
+from tests.helpers.stand_in_neighbours import StandInNeighbour, stand_in_ollama
 
 pytestmark = pytest.mark.skipif(
     not torch_can_use_cuda(), reason="torch of this environment is a build without CUDA"
@@ -160,3 +161,29 @@ def test_the_device_that_docling_is_told_to_use(
 
     assert seen(server, task, "device", EMPTY.uuid)
     server.api.http.delete(f"/v1/tasks/{task}")
+
+
+def test_a_neighbour_that_comes_and_goes(fake_gpu: FakeGpu, start_server: StartServer) -> None:
+    """It unloads when a job wants its memory, returns during that job, and unloads once more after
+    the job has run out of memory."""
+    fake_gpu.play_cards(FULL)
+    played = StandInNeighbour(["llama3:latest"], on_unload=lambda: fake_gpu.play_cards(EMPTY))
+    unload = "POST /api/generate llama3:latest"
+    with stand_in_ollama(played) as ollama:
+        server = start_server(
+            settings(
+                fake_gpu,
+                SUBPROCESS_RETRIES="1",
+                SUBPROCESS_VRAM_PATIENCE="3600",
+                UNLOAD_OLLAMA_BASE_URL=ollama.url,
+            )
+        )
+        server.api.succeed(server.api.submit(upload(*PAGE), form=faulty("nothing")))
+        assert ollama.calls.count(unload) == 1
+
+        ollama.models = ["llama3:latest"]
+        refused = server.api.submit(upload(*PAGE), form=faulty("cuda"))
+        assert server.api.finish(refused)["task_status"] == "failure"
+        assert ollama.calls.count(unload) == 2
+        admission = workers(server)["admission"]
+        assert (admission["evictions"], admission["overcommitted"]) == (2, 0)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from docling_serve.cli import config_check
 from docling_serve.cli.config_check import check_config
+from docling_serve.internals import docling_devices
 from tests.helpers.process_ends import ROOT, python
 
 
@@ -88,6 +89,13 @@ def test_what_looks_wrong_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
         "warning: TLS needs both UVICORN_SSL_CERTFILE and UVICORN_SSL_KEYFILE; it is off",
         "0 error(s), 3 warning(s)",
     ]
+
+
+def test_libraries_for_two_versions_of_cuda_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    for onnx, warned in (("12.8", True), ("13.0", False), (None, False)):
+        monkeypatch.setattr(docling_devices, "onnx_cuda", lambda version=onnx: version)
+        monkeypatch.setattr(docling_devices, "torch_build", lambda: {"cuda": "13.2"})
+        assert any("CUDA 13.2: they cannot share" in line for line in check().said) == warned
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from docling_serve.running.threads import InProcessConverters
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.subprocess_worker import PoolRunner, SubprocessWorkerPool
 from tests.helpers.pools import open_pool
-from tests.unit.vram.stand_in_neighbours import StandInNeighbour, stand_in_ollama
+from tests.helpers.stand_in_neighbours import StandInNeighbour, stand_in_ollama
 
 RESULT = JobResult(body="result.body", media_type="text/plain", processing_time=0.1)
 

@@ -11,6 +11,10 @@ from docling_serve.subprocess_worker.pool.admission import Admission, Grant, Wai
 from docling_serve.vram.admission import UNKNOWN_GRACE_S, VramAdmission
 from docling_serve.vram.nvml import GpuProbe
 from tests.helpers.loops import turns
+from tests.helpers.stand_in_neighbours import (
+    StandInNeighbour,
+    stand_in_ollama,
+)
 from tests.helpers.stand_in_nvml import (
     GIB,
     LIBRARY_NOT_FOUND,
@@ -21,10 +25,6 @@ from tests.helpers.stand_in_nvml import (
 )
 from tests.unit.vram.admission_play import PID, RESERVE, Pool
 from tests.unit.vram.neighbour_settings import Settings
-from tests.unit.vram.stand_in_neighbours import (
-    StandInNeighbour,
-    stand_in_ollama,
-)
 
 # ---- enough memory, or no figures ----------------------------------------------------------------
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from docling_serve.vram.eviction import SETTLE_S
+from tests.helpers.stand_in_neighbours import (
+    StandInNeighbour,
+    stand_in_llama_swap,
+    stand_in_ollama,
+)
 from tests.helpers.stand_in_nvml import (
     GIB,
     StandInGpu,
 )
 from tests.unit.vram.admission_play import Pool
 from tests.unit.vram.neighbour_settings import Settings
-from tests.unit.vram.stand_in_neighbours import (
-    StandInNeighbour,
-    stand_in_llama_swap,
-    stand_in_ollama,
-)
 
 
 async def test_a_neighbour_is_left_alone_while_there_is_room() -> None:
@@ -106,6 +106,21 @@ async def test_each_wait_asks_anew() -> None:
                 grant.give_back()
                 gpu.used_bytes, ollama.models = 22 * GIB, ["llama3:latest"]
             assert pool.time.now < SETTLE_S, "though neighbours are not asked twice in a wait"
+
+
+async def test_a_neighbour_that_returned_during_a_job_unloads_before_the_retry() -> None:
+    gpu = StandInGpu("GPU-a")
+    with stand_in_ollama(StandInNeighbour(["llama3:latest"])) as ollama:
+        async with Pool(gpu, neighbours=Settings(ollama.url)) as pool:
+            grant = await pool.admit()
+            grant.out_of_memory()  # while the driver calls the whole card free
+            grant.give_back()
+            await pool.admit()
+
+            assert ollama.calls.count("POST /api/generate llama3:latest") == 1
+            assert pool.heard[0].reason == (
+                "a task ran out of GPU memory; neighbours are asked to unload"
+            )
 
 
 async def test_a_neighbour_that_cannot_be_asked_stops_nobody_for_whom_there_is_room() -> None:

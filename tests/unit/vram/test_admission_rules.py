@@ -22,6 +22,7 @@ GIB = 1024**3
 NOBODY = NeighbourView()
 READY = NeighbourView(may_be_asked=True)
 SETTLING = NeighbourView(may_still_free=True)
+AFTER_EXHAUSTION = NeighbourView(may_still_free=True, must_answer=True)
 PATIENCE = Patience(60.0, 660.0)
 
 
@@ -248,7 +249,11 @@ _DEVICES = [
 ]
 
 
-@pytest.mark.parametrize("neighbours", [NOBODY, READY, SETTLING], ids=["none", "ready", "asked"])
+@pytest.mark.parametrize(
+    "neighbours",
+    [NOBODY, READY, SETTLING, AFTER_EXHAUSTION],
+    ids=["none", "ready", "asked", "exhausted"],
+)
 @pytest.mark.parametrize("learned", [False, True], ids=["guess", "learned"])
 def test_in_no_state_does_a_job_wait_without_a_bound(
     neighbours: NeighbourView, learned: bool
@@ -268,6 +273,15 @@ def test_in_no_state_does_a_job_wait_without_a_bound(
         # Until then it waits for nothing but workers of ours: for their memory, or their loading.
         if isinstance(first, Wait):
             assert first.overdue or any(each.starting for each in devices), (devices, figure)
+
+
+def test_after_a_job_ran_out_of_memory_the_next_waits_for_the_neighbours_answers() -> None:
+    decision = one(decide([wants(5)], [gpu(free=20)], AFTER_EXHAUSTION))
+    assert isinstance(decision, Wait)
+    assert decision.cause == "neighbours"
+    assert isinstance(one(decide([wants(5)], [gpu(free=20)], SETTLING)), Admit)
+    late = wants(5, waited_s=PATIENCE.others_s)
+    assert isinstance(one(decide([late], [gpu(free=20)], AFTER_EXHAUSTION)), Admit)
 
 
 def test_more_than_any_gpu_has_starts_when_the_gpu_is_as_free_as_ever() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from docling_serve.subprocess_worker.pool.admission import Grant
+from tests.helpers.stand_in_neighbours import (
+    StandInNeighbour,
+    stand_in_ollama,
+)
 from tests.helpers.stand_in_nvml import (
     GIB,
     UNKNOWN,
@@ -11,10 +15,6 @@ from tests.helpers.stand_in_nvml import (
 )
 from tests.unit.vram.admission_play import PID, Pool
 from tests.unit.vram.neighbour_settings import Settings
-from tests.unit.vram.stand_in_neighbours import (
-    StandInNeighbour,
-    stand_in_ollama,
-)
 
 
 async def warm(pool: Pool, gpu: StandInGpu, taken: int) -> Grant:

@@ -117,6 +117,19 @@ async def test_a_new_wait_during_a_round_is_part_of_it() -> None:
     assert asked.eviction.view() == ASKING
 
 
+async def test_after_exhaustion_neighbours_are_asked_before_their_time_and_must_answer() -> None:
+    asked = Asked()
+    await asked.round(UnloadOutcome.NOTHING_LOADED)
+    assert not asked.eviction.view().may_be_asked
+    asked.eviction.exhausted()
+    await turns(2)
+    assert asked.eviction.view() == NeighbourView(may_still_free=True, must_answer=True)
+    asked.answers.put_nowait(UnloadOutcome.UNLOADED)
+    await turns(10)
+    assert asked.rounds == 2
+    assert asked.eviction.view() == ASKING
+
+
 async def test_closing_ends_the_round() -> None:
     asked = Asked()
     asked.eviction.ask()

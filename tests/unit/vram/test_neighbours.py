@@ -10,8 +10,7 @@ import pytest
 
 from docling_serve.vram.neighbour_programs import NeighbourHttp
 from docling_serve.vram.neighbours import UnloadOutcome, UnloadReport, unload_external_models
-from tests.unit.vram.neighbour_settings import Settings
-from tests.unit.vram.stand_in_neighbours import (
+from tests.helpers.stand_in_neighbours import (
     StandInNeighbour,
     stand_in_llama_cpp,
     stand_in_llama_swap,
@@ -19,6 +18,7 @@ from tests.unit.vram.stand_in_neighbours import (
     stand_in_ollama,
     stand_in_vllm,
 )
+from tests.unit.vram.neighbour_settings import Settings
 
 
 class Time:
