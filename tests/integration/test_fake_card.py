@@ -15,6 +15,7 @@ import pytest
 from docling_serve.conversion.gpu_stages import onnx_can_use_cuda, torch_can_use_cuda
 from tests.conftest import StartServer
 from tests.helpers.api import upload
+from tests.helpers.documents import blank_pdf
 from tests.helpers.eventually import eventually
 from tests.helpers.failing_documents import PAGE, faulty
 from tests.helpers.fake_gpu import GIB, FakeCard, FakeDriver, FakeGpu, FakeProcess
@@ -113,8 +114,9 @@ def test_patience_ends_with_a_warning(fake_gpu: FakeGpu, start_server: StartServ
     fake_gpu.play_cards(FULL)
     server = start_server(settings(fake_gpu, SUBPROCESS_VRAM_PATIENCE="1"))
 
-    for _ in range(2):
-        server.api.succeed(server.api.submit(upload(*PAGE), form=faulty("nothing")))
+    # The first has no picture: that OCR took no memory for it says nothing of the next.
+    for document in (("text.pdf", blank_pdf()), PAGE):
+        server.api.succeed(server.api.submit(upload(*document), form=faulty("nothing")))
         eventually(  # what was booked for it is given up with its models
             lambda: set(server.states().values()) <= {"standby", "stopped"},
             within_s=LIMIT_S,
