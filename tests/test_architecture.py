@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "internals.torch_fork": {"process.deferred_imports"},
     "internals.fork_server": {"process.guardian"},
     "internals.jobkit_rq": {"settings"},
+    "internals.uvicorn_connections": {"settings"},
     # ---- worker processes, and the GPU memory that they get
     "observability": {"settings", "errors"},
     "subprocess_worker": {

@@ -35,6 +35,10 @@ app.add_typer(config_commands, name="config")
 _console = Console(stderr=False, highlight=False, soft_wrap=True)
 
 _SETTINGS_ERROR = 1
+#: By name: uvicorn imports it in each of its processes.
+_CONNECTION = "docling_serve.internals.uvicorn_connections:GuardedConnection"
+#: All that a client has to say on a websocket is that it is there.
+_WEBSOCKET_TEXT_BYTES = 64 * 1024
 #: On top of the time tasks get to finish, so that their answers can still be sent.
 _ANSWER_S = 5
 
@@ -287,6 +291,8 @@ def _serve(kind: str, **options: Any) -> None:
         "docling_serve.app:create_app",
         factory=True,
         log_config=None,
+        http=_CONNECTION,
+        ws_max_size=_WEBSOCKET_TEXT_BYTES,
         timeout_graceful_shutdown=int(settings.shutdown_grace) + _ANSWER_S,
         **options,
     )

@@ -1,6 +1,6 @@
 """Settings that bound what one request may ask for."""
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from docling_serve.conversion.document_limits import DocumentLimits
 
@@ -9,7 +9,38 @@ from .types import NameList
 _WEEK_S = 7 * 24 * 3600.0
 
 
-class LimitSettings(DocumentLimits):
+class ConnectionLimits(BaseModel):
+    """Bounds on what a connection may hold, and for how long."""
+
+    max_header_size: int = Field(
+        default=64 * 1024,
+        ge=1024,
+        description="Bytes of the largest request header, its address included; more is refused"
+        " with 431.",
+    )
+    header_timeout: float = Field(
+        default=30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that a client has to send the header of a request, from its connection"
+        " or its first byte on; then it gets 408. 0: no limit.",
+    )
+    body_timeout: float = Field(
+        default=30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that the body of a request may take beyond those that min_body_rate"
+        " gives it; then the client gets 408. Also seconds for which a client may take nothing of"
+        " its answer. 0: no limit.",
+    )
+    min_body_rate: int = Field(
+        default=500,
+        ge=1,
+        description="Bytes of a body that have to come per second; see body_timeout.",
+    )
+
+
+class LimitSettings(DocumentLimits, ConnectionLimits):
     """Bounds on what one request may ask for."""
 
     max_document_timeout: float = Field(
@@ -31,6 +62,9 @@ class LimitSettings(DocumentLimits):
     )
     max_sources_per_request: int = Field(
         default=3, description="Files or sources accepted in one request."
+    )
+    max_callbacks_per_request: int = Field(
+        default=10, ge=0, description="Callbacks accepted in one request."
     )
     max_images_scale: float = Field(
         default=2.0,

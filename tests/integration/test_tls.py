@@ -116,4 +116,3 @@ def test_a_key_may_have_a_password(
     server = start_server(IN_PROCESS_MODE | settings, tls=trusting(authority), probe="/health")
 
     assert server.api.http.get("/health").json() == {"status": "ok"}
-    server.api.http.close()  # an idle client that does not say goodbye delays the end by 30 s
