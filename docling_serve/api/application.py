@@ -28,6 +28,7 @@ from docling_serve.api import (
     ui,
     websocket,
 )
+from docling_serve.api.answer_headers import AnswerHeaders
 from docling_serve.api.body_limits import BodyLimits
 from docling_serve.api.cors import PagesElsewhere
 from docling_serve.api.dependencies import brings_key
@@ -78,6 +79,9 @@ def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Li
         origins=settings.cors_origins,
         methods=settings.cors_methods,
         headers=settings.cors_headers,
+    )
+    app.add_middleware(
+        AnswerHeaders, varies_by=f"X-Api-Key, Authorization, {settings.eng_ray_tenant_id_header}"
     )
     _add_routes(app, settings, policy)
     if settings.otel_enable_prometheus:

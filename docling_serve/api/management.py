@@ -54,12 +54,18 @@ async def memory_counts() -> Any:
 @router.get("/workers")
 async def workers(services: ServicesDep) -> dict[str, Any]:
     """The worker processes: state, pid, memory, task and last reason of each, the last ones that
-    ended, and the sums over all tasks so far. Times are seconds, sizes bytes."""
+    ended, and the sums over all tasks so far. Times are seconds, sizes bytes.
+
+    What an ended one printed last may name documents of anybody, so ``last_output`` is empty
+    unless ``debug_error_details`` is on."""
     if services.describe_workers is None:
         raise HTTPException(
             404, "There are no worker processes: subprocess mode is off, or tasks run elsewhere."
         )
-    return services.describe_workers()
+    described = services.describe_workers()
+    if not services.settings.debug_error_details:
+        described["ended"] = [{**worker, "last_output": []} for worker in described["ended"]]
+    return described
 
 
 def _stats() -> dict[str, float | None]:

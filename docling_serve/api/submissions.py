@@ -168,7 +168,9 @@ async def chunk_sources(
 
 
 async def _allowed(services: Services, callbacks: Sequence[CallbackSpec]) -> Sequence[CallbackSpec]:
-    """``callbacks``, unless one names an address that nothing is, or can be, sent to."""
+    """``callbacks``, unless there are too many, or one names an address that nothing is, or can
+    be, sent to."""
+    services.policy.check_callback_count(len(callbacks))
     allow_private = services.settings.callback_allow_private
     for callback in callbacks:
         try:

@@ -228,8 +228,9 @@ class TaskEngine(Protocol):
         """How many tasks wait."""
         ...
 
-    async def clear_results(self, older_than: float = 0.0) -> None:
-        """Remove finished tasks that ended more than ``older_than`` seconds ago."""
+    async def clear_results(self, older_than: float = 0.0, tenant: str | None = None) -> None:
+        """Remove finished tasks that ended more than ``older_than`` seconds ago: those of
+        ``tenant``, or all."""
         ...
 
     async def clear_converters(self) -> None:

@@ -44,6 +44,7 @@ class ServicePolicy:
     source_kinds: tuple[str, ...]
     target_kinds: tuple[str, ...]
     max_sources: int
+    max_callbacks: int
     artifact_storage: bool
     more: MoreConnectors = field(default_factory=MoreConnectors)
     missing: frozenset[str] = frozenset()
@@ -82,6 +83,7 @@ class ServicePolicy:
             source_kinds=_open_kinds("allowed_source_types", asked_sources, sources, more.sources),
             target_kinds=_open_kinds("allowed_target_types", asked_targets, targets, more.targets),
             max_sources=settings.max_sources_per_request,
+            max_callbacks=settings.max_callbacks_per_request,
             artifact_storage=settings.artifact_storage_enabled,
             more=more,
             missing=missing,
@@ -99,6 +101,14 @@ class ServicePolicy:
         if count > self.max_sources:
             raise PolicyViolation(
                 f"Too many {what}: {count} exceeds the maximum of {self.max_sources}."
+            )
+
+    def check_callback_count(self, count: int) -> None:
+        """Refuse more callbacks than one request may have."""
+        if count > self.max_callbacks:
+            raise PolicyViolation(
+                f"Too many callbacks: {count} exceeds the maximum of {self.max_callbacks}"
+                " (max_callbacks_per_request)."
             )
 
     def check_sources(self, kinds: Iterable[str], *, batch: bool = False) -> None:

@@ -196,10 +196,11 @@ class LocalEngine(JobkitInterface):
         await self._outcomes.forget(task_id)
         await asyncio.to_thread(record.folder.remove)
 
-    async def clear_results(self, older_than: float = 0.0) -> None:
+    async def clear_results(self, older_than: float = 0.0, tenant: str | None = None) -> None:
         before = time.time() - older_than
         for task_id, record in list(self._records.items()):
-            if record.row.finished is not None and record.row.finished < before:
+            row = record.row
+            if tenant in (None, row.tenant) and row.finished is not None and row.finished < before:
                 await self.delete_task(task_id)
 
     async def list_tasks(

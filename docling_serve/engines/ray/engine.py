@@ -152,11 +152,13 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         except (RedisError, OSError) as exc:
             _log.warning("task %s: its result stays until it expires: %s", task_id, exc)
 
-    async def clear_results(self, older_than: float = 0.0) -> None:
+    async def clear_results(self, older_than: float = 0.0, tenant: str | None = None) -> None:
         before = datetime.now(timezone.utc) - timedelta(seconds=older_than)
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             async for task in self._store.all():
                 ended_at = task.finished_at or task.last_update_at
+                if tenant not in (None, task.tenant_id):
+                    continue
                 if task.status in FINISHED and ended_at < before:
                     await self._store.delete(task.task_id)
 

@@ -160,12 +160,12 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         asked.sort(key=lambda view: view.created_at or epoch, reverse=True)
         return asked[:limit]
 
-    async def clear_results(self, older_than: float = 0.0) -> None:
+    async def clear_results(self, older_than: float = 0.0, tenant: str | None = None) -> None:
         before = datetime.now(timezone.utc) - timedelta(seconds=older_than)
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             async for task_id in self._store.all_ids():
                 stored = await self._store.read(task_id)
-                if stored is None or not stored.finished:
+                if stored is None or not stored.finished or tenant not in (None, stored.tenant):
                     continue
                 if stored.ended_at is None or stored.ended_at < before:
                     await self._store.delete(stored)

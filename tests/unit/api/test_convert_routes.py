@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,19 @@ async def test_the_key_may_come_as_bearer(
         sent = await server.client.post("/v1/convert/file", files=UPLOAD, headers=headers)
         asked = await server.client.get("/v1/tasks", headers=headers)
     assert (sent.status_code, asked.status_code) == (status, status)
+
+
+@pytest.mark.parametrize(("count", "status"), [(2, 200), (3, 422)])
+async def test_a_request_may_have_a_few_callbacks(tmp_path: Path, count: int, status: int) -> None:
+    callbacks = [{"url": f"https://example.com/{number}"} for number in range(count)]
+    body = {"sources": [SOURCE], "callbacks": callbacks}
+    async with rest_server(tmp_path, max_callbacks_per_request=2) as server:
+        reply = await server.client.post("/v1/convert/source", json=body)
+        form = await server.client.post(
+            "/v1/chunk/hybrid/file", files=UPLOAD, data={"callbacks": json.dumps(callbacks)}
+        )
+    assert (reply.status_code, form.status_code) == (status, status), reply.text + form.text
+    if status == 422:
+        assert reply.json()["detail"] == (
+            "Too many callbacks: 3 exceeds the maximum of 2 (max_callbacks_per_request)."
+        )

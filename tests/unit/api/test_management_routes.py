@@ -80,3 +80,17 @@ async def test_progress_of_a_task_is_acknowledged(tmp_path: Path) -> None:
         assert (await server.client.post(path, json=body)).status_code == 401
         reply = await server.client.post(path, json=body, headers=KEY)
     assert (reply.status_code, reply.json()) == (200, {"status": "ack"})
+
+
+@pytest.mark.parametrize(("debug", "shown"), [(False, []), (True, ["converting secret.pdf"])])
+async def test_workers_name_documents_only_where_details_are_asked_for(
+    tmp_path: Path, debug: bool, shown: list[str]
+) -> None:
+    opened: dict[str, Any] = {"enable_management_endpoints": True, "debug_error_details": debug}
+    async with rest_server(tmp_path, **opened) as server:
+        server.services.describe_workers = lambda: {
+            "workers": [],
+            "ended": [{"pid": 1, "last_output": ["converting secret.pdf"]}],
+        }
+        described = (await server.client.get("/v1/workers")).json()
+    assert described["ended"] == [{"pid": 1, "last_output": shown}]

@@ -207,3 +207,25 @@ async def test_a_key_has_a_length(tmp_path: Path, key: str) -> None:
 
         assert answer.status_code == 422
         assert answer.json()["detail"][0]["loc"] == ["header", "Idempotency-Key"]
+
+
+# ---- clearing ------------------------------------------------------------------------------------
+
+
+async def test_a_tenant_clears_only_its_own_results(tmp_path: Path) -> None:
+    async with rest_server(tmp_path) as server:
+        for tenant in ("a", "b"):
+            reply = await server.client.post(
+                "/v1/convert/file", files=UPLOAD, headers={"X-Tenant-Id": tenant}
+            )
+            assert reply.status_code == 200
+        await server.client.get("/v1/clear/results?older_then=0", headers={"X-Tenant-Id": "b"})
+        left = {
+            tenant: len(
+                (await server.client.get("/v1/tasks", headers={"X-Tenant-Id": tenant})).json()[
+                    "tasks"
+                ]
+            )
+            for tenant in ("a", "b")
+        }
+    assert left == {"a": 1, "b": 0}

@@ -283,6 +283,8 @@ async def test_clearing_removes_finished_tasks_of_every_gateway(
         await here.on_result_fetched(done)
         await there.clear_results(older_than=3600)
         assert (await here.view(done)).status == "success", "it ended just now"
+        await there.clear_results(0, "somebody else")
+        assert (await here.view(done)).status == "success", "it is another tenant's"
         await there.clear_results(older_than=0)
         with pytest.raises(TaskNotFoundError):
             await here.view(done)

@@ -1,0 +1,35 @@
+"""Headers that every answer has, so that nothing between server and client keeps or guesses."""
+
+from __future__ import annotations
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_API = "/v1/"
+
+
+class AnswerHeaders:
+    """ASGI middleware. No browser guesses the type of an answer. Answers below ``/v1`` are not
+    stored, and caches that store them all the same keep apart what depends on ``varies_by``, the
+    names of request headers."""
+
+    def __init__(self, app: ASGIApp, varies_by: str) -> None:
+        self._app = app
+        self._varies_by = varies_by
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        in_api = scope["path"].removeprefix(scope.get("root_path", "")).startswith(_API)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                if in_api:
+                    headers.setdefault("Cache-Control", "no-store")
+                    headers.add_vary_header(self._varies_by)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
