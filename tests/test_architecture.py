@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "engines.base",
         "errors",
         "jobs.rendering",
+        "jobs.stages",
         "observability",
         "policy",
         "process.control_group",

@@ -68,9 +68,12 @@ def _oldest_wait_s(services: Services) -> float | None:
 def _isolation(pool: dict[str, Any]) -> Isolation:
     workers, sums, admission = pool["workers"], pool["metrics"], pool["admission"]
     vram = [w["vram_bytes"] for w in workers if w["vram_bytes"] is not None]
+    template = pool["template"]
     return Isolation(
         workers=Counter(worker["state"] for worker in workers),
         rss_bytes=sum(worker["rss_bytes"] for worker in workers),
+        standby_rss_bytes=sum(w["rss_bytes"] for w in workers if w["state"] == "standby"),
+        template_rss_bytes=template["rss_bytes"] if template else None,
         vram_bytes=sum(vram) if vram else None,
         started=sums["workers_started"],
         stopped=sums["stops"],

@@ -23,6 +23,13 @@ from docling_serve.api.task_models import (
     TaskProcessingMeta,
     TaskStatusResponse,
 )
+from docling_serve.api.task_stage import (
+    converted_s,
+    sentence,
+    stage_of,
+    tasks_ahead,
+    waited_s,
+)
 from docling_serve.engines.base import Capacity, Submission, TaskView
 from docling_serve.errors import Failure
 from docling_serve.jobs.rendering import public_failure, render_failure
@@ -41,6 +48,12 @@ def status_response(view: TaskView) -> TaskStatusResponse:
             "task_status": view.status.value,
             "task_position": view.position,
             "task_meta": _meta(view),
+            "stage": stage_of(view),
+            "stage_text": sentence(view),
+            "tasks_ahead": tasks_ahead(view),
+            "expected_wait_s": view.expected_wait_s,
+            "waited_s": waited_s(view),
+            "converted_s": converted_s(view),
             "error_message": view.failure.message if view.failure else None,
             "failure": public_failure(view.failure) if view.failure else None,
         }
@@ -50,7 +63,8 @@ def status_response(view: TaskView) -> TaskStatusResponse:
 def listed(view: TaskView) -> ListedTask:
     """The wire model of a task in a list."""
     times = {name: getattr(view, name) for name in ("created_at", "started_at", "finished_at")}
-    return ListedTask.model_validate({**status_response(view).model_dump(), **times})
+    about = {"names": list(view.names), "num_docs": view.num_docs, "num_pages": _pages(view)}
+    return ListedTask.model_validate({**status_response(view).model_dump(), **times, **about})
 
 
 def capacity_response(capacity: Capacity) -> CapacityResponse:
@@ -206,6 +220,12 @@ async def _client_gone(request: Request) -> None:
 
 def _fetched(services: Services, task_id: str) -> BackgroundTask:
     return BackgroundTask(services.engine.on_result_fetched, task_id)
+
+
+def _pages(view: TaskView) -> int | None:
+    if view.result is not None:
+        return view.result.num_pages or None
+    return (view.progress.total_pages or None) if view.progress is not None else None
 
 
 def _meta(view: TaskView) -> TaskProcessingMeta | None:

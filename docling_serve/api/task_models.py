@@ -11,11 +11,14 @@ from datetime import datetime
 from docling.datamodel.service import responses, tasks
 from pydantic import BaseModel, Field
 
+from docling_serve.jobs.stages import Stage
+
 
 class TaskProcessingMeta(tasks.TaskProcessingMeta):
     """How many documents are done, and where the one at work is."""
 
-    #: docling's phase of the document at work: initialize, build, assemble, enrich.
+    #: docling's phase of the document at work: initialize, build, assemble, enrich; with rq also
+    #: the stage that a task waits in before a worker process has it.
     phase: str | None = None
     #: Position of the document at work, from 1.
     document: int | None = None
@@ -27,11 +30,27 @@ class TaskStatusResponse(responses.TaskStatusResponse):
     """Where a task stands."""
 
     task_meta: TaskProcessingMeta | None = None
+    stage: Stage | None = Field(default=None, description="Where the task is on its way.")
+    stage_text: str | None = Field(
+        default=None, description="The same for people: `page 4 of 24`, `starting a worker`."
+    )
+    tasks_ahead: int | None = Field(
+        default=None, description="Tasks that must leave before this one starts, while it queues."
+    )
+    expected_wait_s: float | None = Field(
+        default=None, description="Seconds until the start, judging by earlier tasks."
+    )
+    waited_s: float | None = Field(default=None, description="Seconds from acceptance to start.")
+    converted_s: float | None = Field(default=None, description="Seconds from start to end.")
 
 
 class ListedTask(TaskStatusResponse):
-    """A task in a list: where it stands, and since when."""
+    """A task in a list: where it stands, and since when. ``names`` are its first documents, where
+    the engine keeps them; ``num_pages`` counts pages of documents that have pages."""
 
+    names: list[str] = Field(default_factory=list)
+    num_docs: int = 0
+    num_pages: int | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -188,7 +188,7 @@ class Conversion:
         if isinstance(spec.part, PageSlice):
             (result,) = convert([opened(sources[0], folder)])
             raise_if_memory_ran_out(result.errors)
-            tracker.look_for_ocr(result)
+            tracker.look_at(result)
             return _left(folder, dump_slice(result), started, ocr_ran=tracker.ocr_ran)
         abort = options.abort_on_error
         results = converted(sources, convert, folder, tracker, abort, self._limits)
@@ -219,7 +219,7 @@ class Conversion:
                 chunker_manager=self._chunkers,
                 chunking_options=chunking_options,
             )
-        return _written(outcome, spec, folder, ocr_ran=tracker.ocr_ran)
+        return _written(outcome, spec, folder, tracker)
 
     def _convert_all(
         self,
@@ -312,7 +312,7 @@ def _left(
 
 
 def _written(
-    outcome: DoclingTaskResult, spec: JobSpec, folder: TaskFolder, *, ocr_ran: bool
+    outcome: DoclingTaskResult, spec: JobSpec, folder: TaskFolder, tracker: ProgressTracker
 ) -> JobResult:
     """Leave the reply in the folder; returns what to tell of it."""
     rendered = _rendered(outcome, spec)
@@ -326,7 +326,8 @@ def _written(
         num_succeeded=outcome.num_succeeded,
         num_partially_succeeded=outcome.num_partially_succeeded,
         num_failed=outcome.num_failed,
-        ocr_ran=ocr_ran,
+        num_pages=tracker.pages,
+        ocr_ran=tracker.ocr_ran,
         onnx=onnx_use(),
     )
 

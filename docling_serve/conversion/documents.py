@@ -53,7 +53,7 @@ def converted(
         tracker.begin(index + 1)
         for result in _results(source, convert, folder, limits):
             raise_if_memory_ran_out(result.errors)
-            tracker.look_for_ocr(result)
+            tracker.look_at(result)
             name = _name(source, result)
             _explain_encryption(result, source, folder)
             tidy(result)

@@ -31,6 +31,7 @@ class ProgressTracker:
         self.phase = "preparing"
         self.document = 1
         self.converted = 0
+        self.pages = 0
         #: Whether text was recognised in a document.
         self.ocr_ran = False
         #: What was wrong with documents.
@@ -41,8 +42,9 @@ class ProgressTracker:
         self.document = document
         self.phase = "preparing"
 
-    def look_for_ocr(self, result: ConversionResult) -> None:
+    def look_at(self, result: ConversionResult) -> None:
         """A document was converted: docling scores each page that has recognised text."""
+        self.pages += len(result.pages)
         scores = (page.ocr_score for page in result.confidence.pages.values())
         self.ocr_ran = self.ocr_ran or not all(map(math.isnan, scores))
 

@@ -25,6 +25,7 @@ from typing_extensions import Self
 
 from docling_serve.errors import Failure
 from docling_serve.jobs.spec import JobProgress, JobResult
+from docling_serve.jobs.stages import Stage
 
 #: File systems allow 255; endings such as ".chunks.jsonl" come on top.
 _UNREAD_STATES = 64
@@ -69,12 +70,23 @@ class Submission:
 
 @dataclass(frozen=True)
 class TaskView:
-    """A task as it is now. ``position`` counts from 1 while the task waits."""
+    """A task as it is now. ``position`` counts from 1 while the task waits.
+
+    ``ahead`` is how many tasks must leave before it starts, ``expected_wait_s`` how long that takes
+    judging by earlier tasks; both are None where it is not known. ``waits_in`` is the stage that a
+    task waits in whose turn has come. ``names`` are the documents, without the keys that an address
+    may have.
+    """
 
     task_id: str
     task_type: TaskType
     status: TaskStatus
     position: int | None = None
+    ahead: int | None = None
+    expected_wait_s: float | None = None
+    waits_in: Stage | None = None
+    light: bool = False
+    names: Sequence[str] = ()
     num_docs: int = 0
     progress: JobProgress | None = None
     result: JobResult | None = None

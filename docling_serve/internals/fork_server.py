@@ -44,18 +44,18 @@ def running() -> ForkServer:
     """The fork server; started, without waiting for its imports, if there is none."""
     folder = _temporary_folder()
     forkserver.ensure_running()
-    pid = _pid()
-    assert pid is not None
-    return ForkServer(pid, folder)
+    number = pid()
+    assert number is not None
+    return ForkServer(number, folder)
 
 
 def stop() -> None:
     """End the fork server now, if there is one; the next worker start makes another."""
-    pid = _pid()
-    if pid is None:
+    number = pid()
+    if number is None:
         return
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(number, signal.SIGKILL)
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
     shutil.rmtree(_config().pop("tempdir", ""), ignore_errors=True)
 
@@ -75,6 +75,7 @@ def _config() -> dict[str, str]:
     return config
 
 
-def _pid() -> int | None:
-    pid: int | None = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
-    return pid
+def pid() -> int | None:
+    """The fork server's process; None if there is none."""
+    number: int | None = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    return number

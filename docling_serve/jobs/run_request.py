@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.jobs.stages import Stage
 
 
 def _ignore(_: object) -> None:
@@ -27,12 +28,14 @@ def _none_waits() -> int:
 
 @dataclass(frozen=True)
 class Listeners:
-    """Called on the event loop: at the start of each attempt, at each step of progress, and with
-    each event that the client's callbacks are due."""
+    """Called on the event loop: at the start of each attempt, at each step of progress, with each
+    event that the client's callbacks are due, and while no worker has the task, with the stage
+    that it waits in."""
 
     on_started: Callable[[], None] = _nothing
     on_progress: Callable[[JobProgress], None] = _ignore
     on_callback: Callable[[dict[str, Any]], None] = _ignore
+    on_waiting: Callable[[Stage], None] = _ignore
 
 
 NO_LISTENERS = Listeners()

@@ -184,7 +184,8 @@ class JobResult(_Plain):
 
     ``body`` is the name of the file with the exact HTTP body, ``media_type`` its type, and
     ``download_name`` the file name for ``Content-Disposition`` when it is an attachment.
-    ``processing_time`` is in seconds. ``ocr_ran`` says that text was recognised in a document,
+    ``processing_time`` is in seconds. ``num_pages`` counts pages of documents that have pages.
+    ``ocr_ran`` says that text was recognised in a document,
     ``onnx`` what ONNX Runtime ran on, None without it.
     """
 
@@ -196,6 +197,7 @@ class JobResult(_Plain):
     num_succeeded: int = 0
     num_partially_succeeded: int = 0
     num_failed: int = 0
+    num_pages: int = 0
     ocr_ran: bool = False
     onnx: OnnxUse | None = None
 

@@ -17,12 +17,16 @@ _Numbers = Mapping[str, float]
 class Isolation:
     """Worker processes: how many by state, their memory, and sums since the start.
 
-    ``rss_bytes`` and ``vram_bytes`` are None where nobody can tell. ``overhead_s`` is by part:
+    ``rss_bytes`` is of all workers, ``standby_rss_bytes`` of those on standby,
+    ``template_rss_bytes`` of the fork template, None without one. ``vram_bytes`` is None where it
+    is not known. ``overhead_s`` is by part:
     spawn, import, load, release.
     """
 
     workers: Mapping[str, int] = field(default_factory=dict)
     rss_bytes: int | None = None
+    standby_rss_bytes: int | None = None
+    template_rss_bytes: int | None = None
     vram_bytes: int | None = None
     started: int = 0
     stopped: _Numbers = field(default_factory=dict)
@@ -67,6 +71,16 @@ _GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
         "By",
         "Resident memory of the worker processes and what they started.",
         lambda load: _of(load, lambda now: _one(now.rss_bytes)),
+    ),
+    "docling_serve.standby.memory": (
+        "By",
+        "Resident memory of the workers on standby, part of that of all workers.",
+        lambda load: _of(load, lambda now: _one(now.standby_rss_bytes)),
+    ),
+    "docling_serve.template.memory": (
+        "By",
+        "Resident memory of the fork template.",
+        lambda load: _of(load, lambda now: _one(now.template_rss_bytes)),
     ),
     "docling_serve.workers.gpu_memory": (
         "By",

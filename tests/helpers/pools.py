@@ -14,6 +14,7 @@ from typing import Any
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs.run_request import Listeners
 from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.jobs.stages import Stage
 from docling_serve.subprocess_worker import SubprocessWorkerPool, WorkerPoolConfig
 from docling_serve.subprocess_worker.pool.admission import (
     Admission,
@@ -113,6 +114,8 @@ class ScriptedJob:
     introduced: asyncio.Event = field(default_factory=asyncio.Event)
     progressed: asyncio.Event = field(default_factory=asyncio.Event)
     facts: dict[str, int] = field(default_factory=dict)
+    #: Where it waited before a worker had it, other than in the queue.
+    stages: list[Stage] = field(default_factory=list)
     progress: list[JobProgress] = field(default_factory=list)
 
     @classmethod
@@ -137,7 +140,7 @@ class ScriptedJob:
             self.folder.root.name,
             timeout_s,
             goes_on=goes_on,
-            listeners=Listeners(self.started.set, self._note, self._introduce),
+            listeners=Listeners(self.started.set, self._note, self._introduce, self.stages.append),
         )
 
     def begin(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> asyncio.Task[JobResult]:

@@ -12,7 +12,8 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel
 
@@ -23,8 +24,10 @@ from docling_serve.engines.local.lines import Lines
 from docling_serve.engines.local.staging import Deployment, Staged, size_of, stage
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import KeyReused
-from docling_serve.jobs.spec import TaskFolder
+from docling_serve.jobs.spec import JobSource, RemoteUrl, StagedFile, TaskFolder, display_name
 from docling_serve.jobs.writing import finish_in_thread
+
+_NAMES_KEPT = 20
 
 
 class Acceptance:
@@ -129,7 +132,23 @@ def _row(submission: Submission, staged: Staged, size: int) -> TaskRow:
         or None,
         idempotency_key=submission.idempotency_key,
         fingerprint=fingerprint(submission, staged.digests) if keyed else None,
+        names=display_names(spec.sources),
     )
+
+
+def display_names(sources: Sequence[JobSource]) -> list[str]:
+    """What to call the first documents of a task in a list; an address without its query, which may
+    hold a key."""
+    return [_display_name(source) for source in sources[:_NAMES_KEPT]]
+
+
+def _display_name(source: JobSource) -> str:
+    if isinstance(source, StagedFile):
+        return source.filename
+    if isinstance(source, RemoteUrl):
+        address = urlsplit(source.url)
+        return display_name(PurePosixPath(unquote(address.path)).name or address.hostname or "")
+    return str(source.config.get("kind", "connector"))
 
 
 def fingerprint(submission: Submission, digests: Sequence[str] | None = None) -> str:

@@ -26,6 +26,7 @@ from docling_serve.engines.task_end import log_end
 from docling_serve.errors import BY_SHUTDOWN, SHUT_DOWN, Failure
 from docling_serve.jobs.run_request import Gate, Listeners, RunRequest
 from docling_serve.jobs.spec import JobProgress, JobResult
+from docling_serve.jobs.stages import Stage
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Conductor:
 
     def started(self, record: TaskRecord) -> None:
         """The runner says that the work on a task begins."""
+        record.waits_in = None
         if record.state is not TaskState.HANDED_OVER:  # it has begun before, or was told to stop
             return
         record.started_clock = time.monotonic()
@@ -100,6 +102,7 @@ class Conductor:
                 on_started=partial(self.started, record),
                 on_progress=partial(self._progressed, record),
                 on_callback=partial(self._on_callback, record),
+                on_waiting=partial(self._waits, record),
             ),
             waiting=self._lines.__len__,
         )
@@ -139,16 +142,24 @@ class Conductor:
         if record.watches:
             view = self.view(record)
             for watch in record.watches:
-                watch.tell(view)
+                if watch.latest != view:
+                    watch.tell(view)
 
     def view(self, record: TaskRecord) -> TaskView:
         """The task as it is now."""
-        row = record.row
+        row, line = record.row, self._lines.of(record)
+        ahead = line.ahead(record)
+        known = ahead is not None and line.times.average_s is not None
         return TaskView(
             task_id=row.task_id,
             task_type=TaskType(row.task_type),
             status=record.status,
             position=self._lines.position(record),
+            ahead=ahead,
+            expected_wait_s=round(line.times.wait_s(ahead or 0), 1) if known else None,
+            waits_in=record.waits_in,
+            light=row.light,
+            names=row.names,
             num_docs=row.num_docs,
             progress=record.progress,
             result=row.result,
@@ -165,8 +176,12 @@ class Conductor:
         task.add_done_callback(self._settled)
         return task
 
+    def _waits(self, record: TaskRecord, stage: Stage) -> None:
+        record.waits_in = None if stage is Stage.QUEUED else stage
+        self.tell(record)
+
     def _progressed(self, record: TaskRecord, progress: JobProgress) -> None:
-        record.progress = progress
+        record.progress, record.waits_in = progress, None
         self.tell(record)
 
     async def _process(self, line: Line) -> None:
@@ -230,7 +245,7 @@ class Conductor:
             raise AssertionError(f"task {row.task_id}: {before.state.value} to {to.value}")
         record.row = row
         _log.debug("task %s: %s -> %s", row.task_id, before.state.value, to.value)
-        moves_up = before.started is None and to in (TaskState.STARTED, TaskState.ENDING)
+        moves_up = to in (TaskState.STARTED, TaskState.ENDING)
         if to is TaskState.STARTED:
             self._lines.started(record)
             assert row.started is not None

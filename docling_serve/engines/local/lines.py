@@ -63,6 +63,11 @@ class Line:
             return len(self._handed) + self._queue.position(record)
         return None
 
+    def ahead(self, record: TaskRecord) -> int | None:
+        """How many tasks must leave before this one starts; None for one that does not wait."""
+        position = self.position(record)
+        return None if position is None else max(0, position - self._idle())
+
     def waiting(self) -> Iterator[TaskRecord]:
         """In the order in which they will start, were no more to come."""
         yield from self._handed
@@ -73,14 +78,16 @@ class Line:
 
     def capacity(self, tenant: str) -> LineCapacity:
         """As a next task of ``tenant`` would find it."""
-        idle = max(0, self.times.workers - len(self._running))
-        before = len(self._handed) + self._queue.position_of_next(tenant) - idle
+        before = len(self._handed) + self._queue.position_of_next(tenant) - self._idle()
         return LineCapacity(
             queued=len(self),
             running=len(self._running),
             workers=self.times.workers,
             expected_wait_s=round(self.times.wait_s(max(0, before)), 1),
         )
+
+    def _idle(self) -> int:
+        return max(0, self.times.workers - len(self._running))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from docling_serve.engines.local.states import SETTLED, TaskState
 from docling_serve.errors import Failure
 from docling_serve.jobs.rendering import public_failure
 from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.jobs.stages import Stage
 
 _STATUS_AT_END = {TaskState.SUCCESS: TaskStatus.SUCCESS, TaskState.FAILURE: TaskStatus.FAILURE}
 
@@ -28,7 +29,8 @@ _STATUS_AT_END = {TaskState.SUCCESS: TaskStatus.SUCCESS, TaskState.FAILURE: Task
 class TaskRecord:
     """Everything the engine knows of a task. Its state changes in the conductor alone.
 
-    ``spec`` is there until the task has ended. ``stopped_with`` says why the runner was told to
+    ``spec`` is there until the task has ended. ``waits_in`` is the stage before a worker has it,
+    where it is not just queued. ``stopped_with`` says why the runner was told to
     stop.
     """
 
@@ -36,6 +38,7 @@ class TaskRecord:
     folder: TaskFolder
     spec: JobSpec | None = None
     progress: JobProgress | None = None
+    waits_in: Stage | None = None
     runner: asyncio.Future[JobResult] | None = None
     stopped_with: Failure | None = None
     started_clock: float | None = None

@@ -29,6 +29,7 @@ from docling_serve.jobs.flat_task import stage_task
 from docling_serve.jobs.needs import may_need_models
 from docling_serve.jobs.run_request import Gate, Listeners, RunRequest
 from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
+from docling_serve.jobs.stages import Stage
 from docling_serve.jobs.writing import finish_in_thread
 
 _log = logging.getLogger(__name__)
@@ -133,7 +134,9 @@ class TaskRunner:
             voice = asyncio.create_task(self._tell_progress(task_id, latest))
             callbacks = jobkit_rq.callbacks_of(task_data)
             listeners = Listeners(
-                on_progress=latest.put, on_callback=partial(self.relay, task_id, callbacks)
+                on_progress=latest.put,
+                on_callback=partial(self.relay, task_id, callbacks),
+                on_waiting=latest.wait,
             )
             try:
                 result = await self._gate(
@@ -240,6 +243,11 @@ class _Latest:
     def put(self, progress: JobProgress) -> None:
         self._progress = progress
         self._news.set()
+
+    def wait(self, stage: Stage) -> None:
+        """No worker process has the task yet."""
+        if stage is not Stage.QUEUED:
+            self.put(JobProgress(phase=stage.value))
 
     async def get(self) -> JobProgress:
         """Once there is one that was not asked for yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,8 +13,11 @@ from typing import Any, Literal
 from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
 from docling_serve.jobs.run_request import Listeners
 from docling_serve.jobs.spec import JobProgress, JobResult, TaskFolder
+from docling_serve.jobs.stages import Stage
 from docling_serve.subprocess_worker.pool.exits import Ending
 from docling_serve.subprocess_worker.pool.states import StopReason
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -40,6 +44,8 @@ class Job:
     worker: int | None = None
     #: Why it is not running yet, in words for a person.
     waits_for: str | None = None
+    #: The stage that was reported last while no worker had it.
+    waits_in: Stage = Stage.QUEUED
     progress: JobProgress | None = None
     #: What the job ends with once its worker, stopped for this, is gone.
     verdict: TaskFailed | None = None
@@ -50,12 +56,22 @@ class Job:
         """An attempt begins; ``stop`` is called when one of its limits is reached."""
         self.worker = worker
         self.waits_for = None
+        self.waits_in = Stage.QUEUED
         self.attempts += 1
         self.progress = None
         loop = asyncio.get_running_loop()
         self._limit = loop.call_later(self.timeout_s, stop, self, StopReason.TIMED_OUT)
         self._stop = stop
         self._watch_stall()
+
+    def waits(self, stage: Stage, reason: str | None = None) -> None:
+        """It waits in ``stage``, for ``reason`` if there is one to give."""
+        if reason is not None and self.waits_for != reason:
+            _log.debug("task %s waits: %s", self.task_id, reason)
+        self.waits_for = reason
+        if self.waits_in is not stage:
+            self.waits_in = stage
+            self.listeners.on_waiting(stage)
 
     def progressed(self, progress: JobProgress) -> None:
         """The worker is at ``progress``."""
@@ -171,6 +187,12 @@ class WaitingJobs:
     def take(self, *, light: bool) -> Job:
         """The job that waits longest waits no more."""
         return self._lines[light].popleft()
+
+    def note_starts(self, heavy: int, light: int) -> None:
+        """Workers are being started for so many jobs at the front of each line."""
+        for is_light, count in ((False, heavy), (True, light)):
+            for index, job in enumerate(self._lines[is_light]):
+                job.waits(Stage.STARTING_WORKER if index < count else Stage.QUEUED)
 
     def remove(self, job: Job) -> bool:
         """``job`` waits no more; False if it did not."""

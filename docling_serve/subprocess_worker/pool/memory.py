@@ -25,12 +25,13 @@ def tree_rss(pid: int) -> int:
     unread = [pid]
     while unread:
         member = unread.pop()
-        total += _rss(member)
+        total += process_rss(member)
         unread.extend(_children(member))
     return total
 
 
-def _rss(pid: int) -> int:
+def process_rss(pid: int) -> int:
+    """Resident bytes of process ``pid`` alone, 0 once it is gone."""
     # One that has just ended has no figures: no file, or an empty one.
     with contextlib.suppress(OSError, IndexError):
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from docling_serve.jobs.spec import (
     StagedFile,
     TaskFolder,
 )
+from docling_serve.jobs.stages import Stage
 from docling_serve.jobs.writing import finish_in_thread
 from docling_serve.subprocess_worker.pool.job import stopped_at
 from docling_serve.subprocess_worker.protocol.config import WorkerPoolConfig
@@ -195,7 +196,12 @@ class PageFanOut:
                 light=isinstance(spec.part, CountPages),
                 kind=model_kind(self.request.spec),
                 goes_on=self._started is not None,
-                listeners=Listeners(self._begin, on_progress, self.request.listeners.on_callback),
+                listeners=replace(
+                    self.request.listeners,
+                    on_started=self._begin,
+                    on_progress=on_progress,
+                    on_waiting=self._waiting,
+                ),
             )
         except TaskTimedOut as exc:
             if exc.failure.details.get("limit") != "subprocess_timeout":
@@ -207,6 +213,10 @@ class PageFanOut:
         if self._started is None:
             self._started = time.monotonic()
             self.request.listeners.on_started()
+
+    def _waiting(self, stage: Stage) -> None:
+        if self._started is None:  # else other parts of the task run already
+            self.request.listeners.on_waiting(stage)
 
     def _elapsed(self) -> float:
         return 0.0 if self._started is None else time.monotonic() - self._started

@@ -17,7 +17,11 @@ from docling_serve.subprocess_worker.pool.admission import Admission, AdmitAll
 from docling_serve.subprocess_worker.pool.job import Job
 from docling_serve.subprocess_worker.pool.losses import REFUSED
 from docling_serve.subprocess_worker.pool.metrics import SubprocessMetrics
-from docling_serve.subprocess_worker.pool.snapshot import PoolSnapshot, WorkerSnapshot
+from docling_serve.subprocess_worker.pool.snapshot import (
+    PoolSnapshot,
+    TemplateSnapshot,
+    WorkerSnapshot,
+)
 from docling_serve.subprocess_worker.pool.starter import Starter
 from docling_serve.subprocess_worker.pool.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.pool.supervisor import Supervisor
@@ -140,9 +144,10 @@ class SubprocessWorkerPool:
 
     def snapshot(self) -> PoolSnapshot:
         """The pool as it is now: it informs, it never gates."""
+        template = TemplateSnapshot.of(self._starter.template_pid)
         if self._supervisor is None:
-            return PoolSnapshot(start_method=self._starter.start_method)
-        return self._supervisor.snapshot(self._starter.start_method)
+            return PoolSnapshot(start_method=self._starter.start_method, template=template)
+        return replace(self._supervisor.snapshot(self._starter.start_method), template=template)
 
     def workers(self) -> list[WorkerSnapshot]:
         """All workers that are not gone."""

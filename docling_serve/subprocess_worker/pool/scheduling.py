@@ -124,6 +124,16 @@ def decide(view: PoolView, config: WorkerPoolConfig) -> list[Decision]:
     return plan.decisions
 
 
+def starts_awaited(view: PoolView, config: WorkerPoolConfig) -> tuple[int, int]:
+    """How many jobs at the front of each line, that with models first, wait for nothing but a
+    worker that is starting."""
+    if not any(worker.state is WorkerState.STARTING for worker in view.workers):
+        return 0, 0
+    plan = _Plan(view, config)
+    heavy = min(plan.waiting, max(0, plan.slots))
+    return heavy, min(plan.waiting_light, max(0, plan.light_slots()))
+
+
 @dataclass
 class _Plan:
     """One round of decisions, and what is left to decide about."""
@@ -181,7 +191,7 @@ class _Plan:
     def assign_light(self) -> None:
         """Jobs without models run beside the others, within a limit of their own, and in slots
         that nothing else waits for."""
-        while self.waiting_light and self._light_slots() > 0 and (self.standby or self.warm):
+        while self.waiting_light and self.light_slots() > 0 and (self.standby or self.warm):
             self.light_running += 1
             worker = self._next_standby() if self.standby else self.warm[0]
             self._assign(worker, light=True)
@@ -222,7 +232,8 @@ class _Plan:
             else:
                 self._expire(worker, self.config.idle_timeout_s)
 
-    def _light_slots(self) -> int:
+    def light_slots(self) -> int:
+        """How many more light jobs may run beside the others."""
         idle = max(0, self.slots) if self.waiting == 0 else 0
         return self.config.light_workers + idle - self.light_running
 
@@ -232,7 +243,7 @@ class _Plan:
         awaited = 0
         for waiting, slots, since in (
             (self.waiting, self.slots, self.view.waiting_since),
-            (self.waiting_light, self._light_slots(), self.view.waiting_light_since),
+            (self.waiting_light, self.light_slots(), self.view.waiting_light_since),
         ):
             usable = min(waiting, max(0, slots))
             patient_until = since + self.config.patience_s

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from docling_serve.subprocess_worker.pool.admission import DeviceUse
-from docling_serve.subprocess_worker.pool.memory import tree_rss
+from docling_serve.subprocess_worker.pool.memory import process_rss, tree_rss
 
 if TYPE_CHECKING:
     from docling_serve.subprocess_worker.pool.job import Job
@@ -83,11 +83,27 @@ class WorkerSnapshot:
 
 
 @dataclass(frozen=True)
+class TemplateSnapshot:
+    """The process of which workers are forked, with its imports done and no models."""
+
+    pid: int
+    rss_bytes: int
+
+    @classmethod
+    def of(cls, pid: int | None) -> TemplateSnapshot | None:
+        """The template that is process ``pid``; None without one."""
+        # Not its descendants: those are the workers.
+        return None if pid is None else cls(pid, process_rss(pid))
+
+
+@dataclass(frozen=True)
 class PoolSnapshot:
-    """All workers that are not gone, the last ones that are, and how many jobs wait."""
+    """All workers that are not gone, the last ones that are, the fork template if there is one,
+    and how many jobs wait."""
 
     start_method: str
     waiting: int = 0
     waiting_light: int = 0
     workers: list[WorkerSnapshot] = field(default_factory=list)
     ended: list[WorkerSnapshot] = field(default_factory=list)
+    template: TemplateSnapshot | None = None

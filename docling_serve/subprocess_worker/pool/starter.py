@@ -78,6 +78,12 @@ class Starter:
         self._pids: set[int] = set()
         self._killed = False
 
+    @property
+    def template_pid(self) -> int | None:
+        """The fork template; None where workers are spawned."""
+        forks = self.start_method == "forkserver" and self._fork_server is not None
+        return fork_server.pid() if forks else None
+
     async def prepare(self) -> None:
         """Start what multiprocessing keeps for good: its resource tracker and, for forkserver,
         the fork template (seconds of imports). An unfit template is refused with its reason, and

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from docling_serve.errors import CUDA_OUT_OF_MEMORY, SHUT_DOWN, ShuttingDown, TaskFailed
 from docling_serve.jobs.spec import JobResult
+from docling_serve.jobs.stages import Stage
 from docling_serve.subprocess_worker.pool import scheduling
 from docling_serve.subprocess_worker.pool.admission import NO_DEVICE, Admission, Waiting
 from docling_serve.subprocess_worker.pool.bookings import Bookings, make_room
@@ -129,10 +130,11 @@ class Supervisor:
 
     def snapshot(self, start_method: str) -> PoolSnapshot:
         """The pool as it is now."""
-        jobs = self._jobs_by_worker()
+        jobs, counts = self._jobs_by_worker(), self._waiting.counts()
         return PoolSnapshot(
             start_method=start_method,
-            **self._waiting.counts(),
+            waiting=counts["waiting"],
+            waiting_light=counts["waiting_light"],
             workers=[
                 WorkerSnapshot.of(worker, jobs.get(worker.number), worker.grant.use)
                 for worker in self.workers.values()
@@ -207,6 +209,7 @@ class Supervisor:
                 self.workers[decision.worker].stop(decision.reason)
             else:
                 wake_at.append(decision.when)
+        self._waiting.note_starts(*scheduling.starts_awaited(self._view(now), self.config))
         if wake_at:
             delay = max(0.0, min(wake_at) - now)
             self._timer = asyncio.get_running_loop().call_later(delay, self.wake)
@@ -262,9 +265,7 @@ class Supervisor:
         worker.stop(StopReason.MAKE_ROOM)
 
     def _waits(self, job: Job, waiting: Waiting) -> None:
-        if job.waits_for != waiting.reason:
-            _log.debug("task %s waits: %s", job.task_id, waiting.reason)
-        job.waits_for = waiting.reason
+        job.waits(Stage.WAITING_FOR_GPU, waiting.reason)
         if waiting.for_own_workers:
             make_room(self.workers.values(), overdue=waiting.overdue)
 

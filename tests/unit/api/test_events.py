@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,22 @@ async def test_a_queued_task_tells_every_step(tmp_path: Path) -> None:
 
     assert [short(event) for event in told] == [
         ("update", "pending", 2),
+        ("update", "pending", 2),
+        ("update", "pending", 1),
         ("update", "pending", 1),
         ("update", "started", None),
         ("end", "success", None),
     ]
     assert len({event.id for event in told}) == len(told)
+    texts = [json.loads(event.data)["stage_text"] for event in told]
+    assert texts[0] == "queued (2 ahead)"
+    assert [text.partition(", expected")[0] for text in texts[1:4]] == [
+        "queued (1 ahead",
+        "queued (1 ahead",
+        "queued",
+    ]
+    assert texts[4] == "converting"
+    assert re.fullmatch(r"done \(waited [\d.]+ s, converted [\d.]+ s\)", texts[5])
 
 
 async def test_progress_is_told_page_by_page(tmp_path: Path) -> None:

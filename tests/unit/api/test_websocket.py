@@ -46,6 +46,8 @@ async def test_queued_task_tells_every_step(tmp_path: Path) -> None:
     assert [short(message) for message in told] == [
         ("connection", "pending", 2),
         ("update", "pending", 2),
+        ("update", "pending", 2),  # one ahead of it has ended
+        ("update", "pending", 1),
         ("update", "pending", 1),
         ("update", "started", None),
         ("update", "success", None),
@@ -190,6 +192,7 @@ async def test_fifty_watchers_all_hear_everything(tmp_path: Path) -> None:
             await socket.__aexit__()
     for told in heard:
         assert [short(message) for message in told] == [
+            ("update", "pending", 1),
             ("update", "pending", 1),
             ("update", "started", None),
             ("update", "success", None),

@@ -20,6 +20,6 @@ def test_ocr_ran_where_a_page_has_a_score_of_recognised_text(
     result = ConversionResult.model_construct(confidence=ConfidenceReport(pages=pages))
     tracker = ProgressTracker(lambda _: None, 1)
 
-    tracker.look_for_ocr(result)
+    tracker.look_at(result)
 
     assert tracker.ocr_ran is ran

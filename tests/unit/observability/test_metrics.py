@@ -149,15 +149,23 @@ async def test_load_is_read_at_the_scrape(tmp_path: Path) -> None:
                 {"state": "busy", "rss_bytes": 100, "vram_bytes": 7},
                 {"state": "busy", "rss_bytes": 20, "vram_bytes": None},
                 {"state": "idle", "rss_bytes": 3, "vram_bytes": None},
+                {"state": "standby", "rss_bytes": 40, "vram_bytes": None},
             ],
+            "template": {"pid": 9, "rss_bytes": 50},
         }
         for _ in range(3):
             await server.client.post("/v1/convert/file/async", files=UPLOAD)
         await server.runner.begun.get()
         text = await page(server)
     assert samples(text, "docling_serve_tasks_waiting") == {"": 2}
-    assert samples(text, "docling_serve_workers") == {'state="busy"': 2, 'state="idle"': 1}
-    assert samples(text, "docling_serve_workers_memory_bytes") == {"": 123}
+    assert samples(text, "docling_serve_workers") == {
+        'state="busy"': 2,
+        'state="idle"': 1,
+        'state="standby"': 1,
+    }
+    assert samples(text, "docling_serve_workers_memory_bytes") == {"": 163}
+    assert samples(text, "docling_serve_standby_memory_bytes") == {"": 40}
+    assert samples(text, "docling_serve_template_memory_bytes") == {"": 50}
     assert samples(text, "docling_serve_workers_gpu_memory_bytes") == {"": 7}
     assert samples(text, "docling_serve_workers_started_total") == {"": 5}
     assert samples(text, "docling_serve_workers_stopped_total") == {
@@ -199,11 +207,13 @@ async def test_what_nobody_can_tell_is_left_out(tmp_path: Path) -> None:
             "metrics": SUMS,
             "admission": {"evictions": 0, "wait_seconds": 0.0},
             "workers": [{"state": "warm", "rss_bytes": 100, "vram_bytes": None}],
+            "template": None,
         }
         known = names(await page(server))
     assert not [name for name in without if "_workers_" in name]
     assert "docling_serve_workers_memory_bytes" in known
     assert "docling_serve_workers_gpu_memory_bytes" not in known
+    assert "docling_serve_template_memory_bytes" not in known
 
 
 async def test_without_request_metrics_the_process_still_tells_of_itself(tmp_path: Path) -> None:

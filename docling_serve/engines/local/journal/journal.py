@@ -292,6 +292,7 @@ def _task(row: dict[str, Any]) -> TaskRow:
         json.loads(row["pending_callbacks"]) if row["pending_callbacks"] else None
     )
     row["result"] = JobResult.model_validate_json(row["result"]) if row["result"] else None
+    row["names"] = json.loads(row["names"])
     row["failure"] = Failure(**json.loads(row["failure"])) if row["failure"] else None
     return TaskRow(**row)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from docling_serve.engines.local.states import TaskState
@@ -19,7 +19,8 @@ class TaskRow:
     ``attempts`` counts the runs begun. ``attached`` says that the client waits on its connection,
     so that nobody asks for the task once that connection is gone. ``light`` says that it needs no
     models. ``pending_callbacks`` are its callbacks (``CallbackSpec`` as JSON data) until their last
-    event is among the deliveries. ``fetched`` is when a client first read the result.
+    event is among the deliveries. ``names`` are its first documents, for display.
+    ``fetched`` is when a client first read the result.
     """
 
     task_id: str
@@ -41,6 +42,7 @@ class TaskRow:
     result: JobResult | None = None
     result_bytes: int = 0
     failure: Failure | None = None
+    names: list[str] = field(default_factory=list)
 
 
 class JournalUnusable(DoclingServeError):

@@ -51,6 +51,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE tasks ADD COLUMN untold TEXT",
     ),
     ("ALTER TABLE tasks RENAME COLUMN untold TO pending_callbacks",),
+    ("ALTER TABLE tasks ADD COLUMN names TEXT NOT NULL DEFAULT '[]'",),
 )
 """``MIGRATIONS[n]`` brings a journal of version ``n`` to version ``n + 1``. Never changed once
 released; a change of the tables is one more entry."""

@@ -160,14 +160,19 @@ async def test_a_watch_sees_every_state(tmp_path: Path) -> None:
     runner = HandRunner()
     async with opened(tmp_path, runner) as engine:
         first, second = await submit(engine, 2)
-        seen: list[tuple[str, int | None]] = []
+        seen: list[tuple[str, int | None, int | None]] = []
         async with engine.watch(second) as watch:
             runner.end(first)
             runner.end(second)
             async for state in watch:
-                seen.append((state.status.value, state.position))
+                seen.append((state.status.value, state.position, state.ahead))
 
-        assert seen == [("pending", 1), ("started", None), ("success", None)]
+        assert seen == [
+            ("pending", 1, 1),
+            ("pending", 1, 0),
+            ("started", None, None),
+            ("success", None, None),
+        ]
 
 
 async def test_progress_is_shown(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docling_serve.jobs.stages import Stage
 from docling_serve.subprocess_worker import WorkerConfig
 from tests.helpers import scriptable_child
 from tests.helpers.loops import ON_BOTH_LOOPS
@@ -51,6 +52,15 @@ async def test_ten_thousand_signs_of_progress_arrive(tmp_path: Path) -> None:
         await job.run(pool)
 
         assert [p.completed_pages for p in job.progress] == list(range(1, 10_001))
+
+
+async def test_only_a_job_that_a_start_is_for_waits_for_a_worker(tmp_path: Path) -> None:
+    first, second = (ScriptedJob.make(tmp_path) for _ in range(2))
+    async with open_pool() as pool:
+        await asyncio.gather(first.run(pool), second.run(pool))
+
+    assert first.stages == [Stage.STARTING_WORKER]
+    assert second.stages == []
 
 
 # ---- starts that fail ----------------------------------------------------------------------------

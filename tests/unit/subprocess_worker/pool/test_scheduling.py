@@ -17,6 +17,7 @@ from docling_serve.subprocess_worker.pool.scheduling import (
     WakeAt,
     WorkerView,
     decide,
+    starts_awaited,
 )
 from docling_serve.subprocess_worker.pool.states import StopReason, WorkerState
 from docling_serve.subprocess_worker.protocol.config import WorkerPoolConfig
@@ -555,3 +556,26 @@ def test_no_more_jobs_are_assigned_than_wait_nor_twice_to_a_worker(
     assert sum(decision.light for decision in assigned) <= light
     assert len(set(numbers)) == len(numbers)
     assert not gone & set(numbers)
+
+
+# ---- who waits for a start -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("workers", "waiting", "waiting_light", "awaited"),
+    [
+        ([starting(1)], 1, 0, (1, 0)),
+        ([starting(1)], 2, 0, (1, 0)),  # there is one slot
+        ([starting(1)], 0, 1, (0, 1)),
+        ([busy(1)], 1, 0, (0, 0)),
+        ([busy(1), starting(2)], 1, 0, (0, 0)),  # it waits for the slot
+        ([busy(1), starting(2)], 1, 1, (0, 1)),
+        ([], 1, 1, (0, 0)),
+    ],
+)
+def test_who_waits_for_nothing_but_a_start(
+    workers: list[WorkerView], waiting: int, waiting_light: int, awaited: tuple[int, int]
+) -> None:
+    view = PoolView(NOW, waiting, workers, waiting_light=waiting_light)
+
+    assert starts_awaited(view, WorkerPoolConfig(max_workers=1, light_workers=1)) == awaited
