@@ -23,6 +23,7 @@ from docling_serve.jobs.needs import may_need_models
 from docling_serve.jobs.run_request import RunRequest
 from docling_serve.jobs.spec import TaskFolder
 from docling_serve.jobs.writing import finish_in_thread
+from docling_serve.observability.load import GpuMemory
 from docling_serve.observability.logging import configure_logging
 from docling_serve.orchestrator_factory import (
     EngineParts,
@@ -44,6 +45,7 @@ from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unkno
 from docling_serve.settings.converter_config import converter_config
 from docling_serve.storage import KeptScratch, Scratch
 from docling_serve.subprocess_worker import share_worker_pool
+from docling_serve.vram.background import read_in_background
 from docling_serve.vram.mode import decide_mode
 from docling_serve.vram.nvml import GpuProbe
 
@@ -176,7 +178,6 @@ def _build(runtime: Runtime) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
-    from docling_serve.api.services import Services  # noqa: PLC0415
     from docling_serve.callbacks.delivery import CallbackDelivery, CallbackRules  # noqa: PLC0415
     from docling_serve.engines.local.journal import Journal  # noqa: PLC0415
 
@@ -203,9 +204,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     if pool is not None:
         share_worker_pool(pool)
     _Process.runtime = runtime
-    services = Services(
-        settings, policy, engine, describe_workers=pool.describe if pool is not None else None
-    )
+    services = _services(runtime, policy, engine)
     app.state.services = services
     shutdown = Shutdown(
         begin=lambda: _begin_shutdown(runtime, engine, services),
@@ -243,6 +242,27 @@ def _scratch(runtime: Runtime) -> Scratch | KeptScratch:
     if path is not None and runtime.keeps_tasks:
         return KeptScratch(path, runtime.guardian)
     return Scratch(path, runtime.guardian)
+
+
+def _services(runtime: Runtime, policy: ServicePolicy, engine: Engine) -> Services:
+    from docling_serve.api.services import Services  # noqa: PLC0415
+
+    pool = runtime.pool
+    if pool is None:
+        return Services(runtime.settings, policy, engine)
+    return Services(
+        runtime.settings,
+        policy,
+        engine,
+        describe_workers=pool.describe,
+        read_gpus=functools.partial(_read_gpus, runtime),
+    )
+
+
+async def _read_gpus(runtime: Runtime) -> list[GpuMemory]:
+    """For metrics: none where the driver does not say in time."""
+    reading = await read_in_background(runtime.probe, max_age_s=1.0, limit_s=1.0)
+    return [GpuMemory(gpu.uuid, gpu.total_bytes, gpu.used_bytes) for gpu in reading.devices]
 
 
 def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +13,13 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
 
 from docling_serve.api.services import Services
-from docling_serve.engines.base import HasCollector, TaskView, TellsEnds, TellsQueueAge
+from docling_serve.engines.base import (
+    DEFAULT_TENANT,
+    HasCollector,
+    TaskView,
+    TellsEnds,
+    TellsQueueAge,
+)
 from docling_serve.observability.load import Isolation, Load
 from docling_serve.observability.metrics import CONTENT_TYPE, Metrics
 
@@ -54,8 +59,15 @@ async def _load(services: Services) -> Load:
         waiting = await services.engine.queue_size()
     except OrchestratorError:  # the queue cannot be reached; the workers still can
         waiting = 0
-    isolation = _isolation(services.describe_workers()) if services.describe_workers else None
-    return Load(waiting, _oldest_wait_s(services), isolation)
+    capacity = await services.engine.capacity(DEFAULT_TENANT)
+    lines = [line for line in (capacity.heavy, capacity.light) if line] if capacity else []
+    return Load(
+        waiting,
+        _oldest_wait_s(services),
+        sum(line.running for line in lines) if capacity else None,
+        _isolation(services.describe_workers()) if services.describe_workers else None,
+        await services.read_gpus() if services.read_gpus else (),
+    )
 
 
 def _oldest_wait_s(services: Services) -> float | None:
@@ -70,11 +82,13 @@ def _isolation(pool: dict[str, Any]) -> Isolation:
     vram = [w["vram_bytes"] for w in workers if w["vram_bytes"] is not None]
     template = pool["template"]
     return Isolation(
-        workers=Counter(worker["state"] for worker in workers),
+        workers=pool["by_state"],
         rss_bytes=sum(worker["rss_bytes"] for worker in workers),
         standby_rss_bytes=sum(w["rss_bytes"] for w in workers if w["state"] == "standby"),
         template_rss_bytes=template["rss_bytes"] if template else None,
         vram_bytes=sum(vram) if vram else None,
+        peak_rss_bytes=sums["peak_rss_bytes"],
+        peak_vram_bytes=sums["peak_vram_bytes"],
         started=sums["workers_started"],
         stopped=sums["stops"],
         lost=sums["losses"],
@@ -83,7 +97,9 @@ def _isolation(pool: dict[str, Any]) -> Isolation:
         lookups={"hit": sums["converter_hits"], "miss": sums["converter_misses"]},
         onnx_fallbacks=sums["onnx_fallbacks"],
         evictions=admission["evictions"],
+        admission_waits=admission["waits"],
         admission_wait_s=admission["wait_seconds"],
+        overcommitted=admission["overcommitted"],
     )
 
 
@@ -96,4 +112,5 @@ def _count(metrics: Metrics, view: TaskView) -> None:
         view.failure.category if view.failure else "success",
         waited_s=(started - view.created_at).total_seconds(),
         worked_s=(view.finished_at - started).total_seconds(),
+        pages=view.result.num_pages if view.result else 0,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from docling_serve.engines.base import TaskEngine
+from docling_serve.observability.load import GpuMemory
 from docling_serve.policy import ServicePolicy
 from docling_serve.settings import DoclingServeSettings
 
@@ -32,5 +33,7 @@ class Services:
     readiness: Readiness = field(default_factory=Readiness)
     #: The worker pool as plain data; None where tasks do not run in worker processes.
     describe_workers: Callable[[], dict[str, Any]] | None = None
+    #: The memory of the GPUs that workers may use; None where there are no workers.
+    read_gpus: Callable[[], Awaitable[Sequence[GpuMemory]]] | None = None
     #: Set when the server ends its streams: no task of theirs will finish here any more.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

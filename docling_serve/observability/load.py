@@ -5,7 +5,7 @@ What nobody can tell is left out of the page rather than shown as 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -17,10 +17,10 @@ _Numbers = Mapping[str, float]
 class Isolation:
     """Worker processes: how many by state, their memory, and sums since the start.
 
-    ``rss_bytes`` is of all workers, ``standby_rss_bytes`` of those on standby,
-    ``template_rss_bytes`` of the fork template, None without one. ``vram_bytes`` is None where it
-    is not known. ``overhead_s`` is by part:
-    spawn, import, load, release.
+    ``workers`` has 0 for a state that no worker is in. ``rss_bytes`` is of all workers,
+    ``standby_rss_bytes`` of those on standby, ``template_rss_bytes`` of the fork template, None
+    without one. ``vram_bytes`` is None where it is not known. Peaks are those of the one worker
+    that had most. ``overhead_s`` is by part: spawn, import, load, release.
     """
 
     workers: Mapping[str, int] = field(default_factory=dict)
@@ -28,6 +28,8 @@ class Isolation:
     standby_rss_bytes: int | None = None
     template_rss_bytes: int | None = None
     vram_bytes: int | None = None
+    peak_rss_bytes: int = 0
+    peak_vram_bytes: int | None = None
     started: int = 0
     stopped: _Numbers = field(default_factory=dict)
     lost: _Numbers = field(default_factory=dict)
@@ -36,16 +38,30 @@ class Isolation:
     lookups: _Numbers = field(default_factory=dict)
     onnx_fallbacks: int = 0
     evictions: int = 0
+    admission_waits: int = 0
     admission_wait_s: float = 0.0
+    overcommitted: int = 0
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """The memory of one GPU in bytes, ``used_bytes`` by whatever program."""
+
+    uuid: str
+    total_bytes: int
+    used_bytes: int
 
 
 @dataclass(frozen=True)
 class Load:
-    """Tasks in the queue, how long the first of them has waited, and the workers, if any."""
+    """Tasks in the queue, how long the first of them has waited, how many run (None where that is
+    not known here), the workers, if any, and the GPUs."""
 
     waiting: int = 0
     oldest_wait_s: float | None = None
+    running: int | None = None
     isolation: Isolation | None = None
+    gpus: Sequence[GpuMemory] = ()
 
 
 Read = Callable[[], Load | None]
@@ -61,6 +77,11 @@ _GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
         "s",
         "How long the task that waits longest has waited, 0 if none waits.",
         lambda load: _one(load.oldest_wait_s),
+    ),
+    "docling_serve.tasks.running": (
+        "",
+        "Tasks that run.",
+        lambda load: _one(load.running),
     ),
     "docling_serve.workers": (
         "",
@@ -86,6 +107,26 @@ _GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
         "By",
         "GPU memory of the worker processes, as far as it is known.",
         lambda load: _of(load, lambda now: _one(now.vram_bytes)),
+    ),
+    "docling_serve.workers.peak_memory": (
+        "By",
+        "The most resident memory that one worker process had since the start.",
+        lambda load: _of(load, lambda now: _one(now.peak_rss_bytes)),
+    ),
+    "docling_serve.workers.peak_gpu_memory": (
+        "By",
+        "The most GPU memory that one worker process had since the start.",
+        lambda load: _of(load, lambda now: _one(now.peak_vram_bytes)),
+    ),
+    "docling_serve.gpu.memory": (
+        "By",
+        "Memory of each visible GPU.",
+        lambda load: [Observation(gpu.total_bytes, {"gpu": gpu.uuid}) for gpu in load.gpus],
+    ),
+    "docling_serve.gpu.memory_used": (
+        "By",
+        "Memory of each visible GPU that is in use, by whatever program.",
+        lambda load: [Observation(gpu.used_bytes, {"gpu": gpu.uuid}) for gpu in load.gpus],
     ),
 }
 
@@ -130,6 +171,16 @@ _COUNTERS: dict[str, tuple[str, str, Callable[[Isolation], list[Observation]]]] 
         "How often another program on the GPU unloaded for us.",
         lambda now: _one(now.evictions),
     ),
+    "docling_serve.admission.waits": (
+        "",
+        "Tasks that had to wait for free GPU memory.",
+        lambda now: _one(now.admission_waits),
+    ),
+    "docling_serve.admission.overcommitted": (
+        "",
+        "Tasks that started with less free GPU memory than their kind needs.",
+        lambda now: _one(now.overcommitted),
+    ),
     "docling_serve.admission.wait": (
         "s",
         "Time that tasks waited for free GPU memory.",
@@ -139,13 +190,21 @@ _COUNTERS: dict[str, tuple[str, str, Callable[[Isolation], list[Observation]]]] 
 
 
 def make_load_instruments(meter: Meter, read: Read) -> None:
-    """Have ``meter`` tell at every scrape what ``read`` says."""
+    """Have ``meter`` tell at every scrape what ``read`` says.
+
+    A scrape reads once: OpenTelemetry asks instruments in the order in which they were made, and
+    all but the first tell what the first one has read.
+    """
+    latest: list[Load | None] = [None]
+    first = next(iter(_GAUGES.values()))[2]
 
     def observer(
         observe: Callable[[Load], list[Observation]],
     ) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def callback(_: CallbackOptions) -> Iterator[Observation]:
-            load = read()
+            if observe is first:
+                latest[0] = read()
+            load = latest[0]
             if load is not None:
                 yield from observe(load)
 

@@ -17,7 +17,7 @@ import prometheus_client
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.metrics.view import View
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
@@ -41,6 +41,19 @@ _REQUEST_LABELS = {
     "http.target",
     "net.host.port",
 }
+#: Few buckets: there is a series for each, route, method and status.
+_REQUEST_BUCKETS: dict[str, tuple[float, ...]] = {
+    "http.server.duration": (10, 100, 1_000, 10_000, 100_000),  # milliseconds
+    "http.server.request.size": (10_000, 1_000_000, 100_000_000),  # bytes
+    "http.server.response.size": (10_000, 1_000_000, 100_000_000),
+}
+#: What has no histogram, or comes with OTEL_SEMCONV_STABILITY_OPT_IN only. An instrument that two
+#: views match would make two metrics.
+_OTHER_REQUEST_METRICS = (
+    "http.server.active_requests",
+    "http.server.request.[bd]*",
+    "http.server.response.b*",
+)
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 _READ_LIMIT_S = 2.0
 
@@ -72,12 +85,16 @@ class Metrics:
         """Everything in Prometheus' text format. Not to be called on the event loop."""
         return prometheus_client.generate_latest(self._registry)
 
-    def task_ended(self, task_type: str, outcome: str, waited_s: float, worked_s: float) -> None:
-        """Count a task: ``outcome`` is ``success`` or the category of its failure."""
+    def task_ended(
+        self, task_type: str, outcome: str, waited_s: float, worked_s: float, pages: int
+    ) -> None:
+        """Count a task: ``outcome`` is ``success`` or the category of its failure, ``pages`` those
+        of the documents in its result."""
         if self.provider is None:
             return
         labels = {"task_type": task_type, "outcome": outcome}
         self._tasks.add(1, labels)
+        self._pages.add(pages)
         self._waits.record(waited_s, {"task_type": task_type})
         self._works.record(worked_s, labels)
 
@@ -122,13 +139,17 @@ class Metrics:
         return MeterProvider(
             metric_readers=readers,
             resource=Resource({SERVICE_NAME: settings.otel_service_name}),
-            views=[View(instrument_name="http.server.*", attribute_keys=_REQUEST_LABELS)],
+            views=_request_views(),
             shutdown_on_exit=False,
         )
 
     def _make_instruments(self, provider: MeterProvider) -> None:
         meter = provider.get_meter("docling_serve")
         self._tasks = meter.create_counter("docling_serve.tasks", description="Tasks that ended.")
+        self._pages = meter.create_counter(
+            "docling_serve.pages", description="Pages of documents in results."
+        )
+        self._pages.add(0)  # a rate begins with the first page, not the second task
         self._waits = meter.create_histogram(
             "docling_serve.task.wait",
             unit="s",
@@ -157,3 +178,21 @@ class Metrics:
         except (TimeoutError, futures.TimeoutError, futures.CancelledError) as exc:
             _log.warning("the load cannot be read for metrics: %s", type(exc).__name__)
             return None
+
+
+def _request_views() -> list[View]:
+    """Labels and buckets of the metrics of requests."""
+    return [
+        *(
+            View(
+                instrument_name=name,
+                attribute_keys=_REQUEST_LABELS,
+                aggregation=ExplicitBucketHistogramAggregation(buckets),
+            )
+            for name, buckets in _REQUEST_BUCKETS.items()
+        ),
+        *(
+            View(instrument_name=name, attribute_keys=_REQUEST_LABELS)
+            for name in _OTHER_REQUEST_METRICS
+        ),
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from docling_serve.process.guardian import Guardian
@@ -40,6 +40,7 @@ class Runtime:
     runs_tasks: bool
     guardian: Guardian
     runner: PoolRunner | InProcessConverters
+    probe: GpuProbe = field(default_factory=GpuProbe)
 
     @property
     def keeps_tasks(self) -> bool:
@@ -90,7 +91,7 @@ class Runtime:
                 settings.eng_loc_num_workers,
                 settings.eng_loc_share_models,
             )
-        return cls(settings, decision.enabled, decision.reason, runs_tasks, guardian, runner)
+        return cls(settings, decision.enabled, decision.reason, runs_tasks, guardian, runner, probe)
 
 
 def _pool_runner(settings: DoclingServeSettings, probe: GpuProbe, guardian: Guardian) -> PoolRunner:

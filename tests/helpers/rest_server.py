@@ -38,6 +38,7 @@ class ScriptedRunner:
 
     failure: Failure | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    pages: int = 0
     jobs: list[JobSpec] = field(default_factory=list)
     begun: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     documents: list[bytes] = field(default_factory=list)
@@ -61,6 +62,7 @@ class ScriptedRunner:
             processing_time=0.5,
             num_converted=count,
             num_succeeded=count,
+            num_pages=self.pages,
         )
 
 

@@ -19,6 +19,7 @@ from tests.helpers.documents import blank_pdf
 from tests.helpers.eventually import eventually
 from tests.helpers.failing_documents import PAGE, faulty
 from tests.helpers.fake_gpu import GIB, FakeCard, FakeDriver, FakeGpu, FakeProcess
+from tests.helpers.metrics_page import samples
 from tests.helpers.server import SUBPROCESS_MODE, WITH_FAULTY_OCR, RunningServer
 from tests.helpers.stand_in_neighbours import StandInNeighbour, stand_in_ollama
 
@@ -83,6 +84,11 @@ def test_a_full_small_card(fake_gpu: FakeGpu, start_server: StartServer) -> None
         settings(fake_gpu, USE_SUBPROCESS="auto", SUBPROCESS_VRAM_PATIENCE="3600")
     )
     assert "auto: Small one has 8.0 GiB, not more than 12 GiB" in server.log()
+
+    metrics = server.api.get("/metrics").text
+    label = f'gpu="{FULL.uuid}"'
+    assert samples(metrics, "docling_serve_gpu_memory_bytes") == {label: 8 * GIB}
+    assert samples(metrics, "docling_serve_gpu_memory_used_bytes") == {label: 6 * GIB}
 
     # OCR on the CPU alone books nothing and does not wait.
     if not onnx_can_use_cuda():

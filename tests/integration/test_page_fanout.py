@@ -14,6 +14,7 @@ from tests.conftest import FORKED, KEEP_WORKERS, StartServer
 from tests.helpers import documents
 from tests.helpers.api import upload
 from tests.helpers.eventually import eventually
+from tests.helpers.metrics_page import samples
 from tests.helpers.server import START_LIMIT_S, SUBPROCESS_MODE, RunningServer
 
 PAGES = 3
@@ -50,6 +51,7 @@ def test_the_document_is_the_one_that_a_single_worker_makes(
     form: dict[str, Any],
     slices: list[str] | None,
 ) -> None:
+    before = {each: _pages(each) for each in (two_workers, server)}
     task = two_workers.api.submit(scan, form=form)
     in_slices = two_workers.api.succeed(task)
     whole = server.api.convert(scan, form=form).json()
@@ -57,10 +59,16 @@ def test_the_document_is_the_one_that_a_single_worker_makes(
     assert in_slices["document"] == whole["document"]
     assert in_slices["confidence"] == whole["confidence"]
     assert in_slices["status"] == whole["status"] == "success"
+    first, last = map(int, form.get("page_range", [1, PAGES]))
+    assert {_pages(each) - had for each, had in before.items()} == {last - first + 1}
     if slices is not None:
         assert [part for part in ("p1-1", "p2-3") if f"{task}.{part}:" in two_workers.log()] == (
             slices
         )
+
+
+def _pages(server: RunningServer) -> float:
+    return samples(server.api.get("/metrics").text, "docling_serve_pages_total")[""]
 
 
 def test_a_lost_slice_costs_one_more_try(

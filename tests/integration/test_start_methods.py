@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.helpers.api import missing_phrases, upload
 from tests.helpers.fake_gpu import FakeCard, FakeDriver, FakeGpu
+from tests.helpers.metrics_page import samples
 from tests.helpers.run_with_loop import command_on
 from tests.helpers.server import NOTHING_KEPT, STOP_LIMIT_S, SUBPROCESS_MODE, RunningServer
 
@@ -31,6 +32,11 @@ def test_documents_convert(start_server: StartServer, start_method: str) -> None
     assert "libtorch" not in server.maps()
     forked = "multiprocessing.forkserver" in server.commands()
     assert forked == (start_method == "forkserver")
+    metrics = server.api.get("/metrics").text
+    assert bool(samples(metrics, "docling_serve_template_memory_bytes")) == forked
+    assert samples(metrics, "docling_serve_workers")['state="busy"'] == 0
+    assert samples(metrics, "docling_serve_workers_peak_memory_bytes")[""] > 1e8
+    assert samples(metrics, "docling_serve_pages_total") == {"": 1}
 
     server.press_ctrl_c()
     server.wait(STOP_LIMIT_S)

@@ -25,6 +25,10 @@ class SubprocessMetrics:
     workers_started: int = 0
     #: How often workers entered each state, by its name.
     moves: Counter[str] = field(default_factory=Counter)
+    #: The most memory that one worker had: the host's, with what it started, and the GPU's, None
+    #: while nobody can tell.
+    peak_rss_bytes: int = 0
+    peak_vram_bytes: int | None = None
     #: How many workers ended, by reason.
     stops: Counter[str] = field(default_factory=Counter)
     #: How many workers were lost in mid-job, by signal or exit code.
@@ -91,6 +95,12 @@ class SubprocessMetrics:
         """A worker has ended for ``reason``."""
         self.stops[reason] += 1
 
+    def note_peak(self, rss_bytes: int, vram_bytes: int | None) -> None:
+        """A worker has had as much memory as this."""
+        self.peak_rss_bytes = max(self.peak_rss_bytes, rss_bytes)
+        if vram_bytes is not None:
+            self.peak_vram_bytes = max(self.peak_vram_bytes or 0, vram_bytes)
+
     def count_loss(self, exit_text: str) -> None:
         """A worker ended in mid-job with ``exit_text``."""
         self.losses[exit_text] += 1
@@ -103,6 +113,8 @@ class SubprocessMetrics:
             "overhead_seconds": self.total_overhead,
             "avg_overhead_pct": self.avg_overhead_pct,
             "workers_started": self.workers_started,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "peak_vram_bytes": self.peak_vram_bytes,
             "moves": dict(self.moves),
             "stops": dict(self.stops),
             "losses": dict(self.losses),

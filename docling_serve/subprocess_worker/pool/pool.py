@@ -155,8 +155,12 @@ class SubprocessWorkerPool:
 
     def describe(self) -> dict[str, Any]:
         """The snapshot and the metrics as plain data."""
+        snapshot = self.snapshot()
+        for worker in snapshot.workers:
+            self.metrics.note_peak(worker.peak_rss_bytes, worker.peak_vram_bytes)
         return {
-            **asdict(self.snapshot()),
+            **asdict(snapshot),
+            "by_state": snapshot.by_state(),
             "metrics": self.metrics.as_dict(),
             "admission": asdict(self._admission.counters),
         }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from docling_serve.subprocess_worker.pool.admission import DeviceUse
 from docling_serve.subprocess_worker.pool.memory import process_rss, tree_rss
+from docling_serve.subprocess_worker.pool.states import WorkerState
 
 if TYPE_CHECKING:
     from docling_serve.subprocess_worker.pool.job import Job
@@ -107,3 +108,10 @@ class PoolSnapshot:
     workers: list[WorkerSnapshot] = field(default_factory=list)
     ended: list[WorkerSnapshot] = field(default_factory=list)
     template: TemplateSnapshot | None = None
+
+    def by_state(self) -> dict[str, int]:
+        """How many workers are in each state that one can be in."""
+        counts = {state.value: 0 for state in WorkerState if state is not WorkerState.STOPPED}
+        for worker in self.workers:
+            counts[worker.state] += 1
+        return counts

@@ -155,6 +155,7 @@ class Supervisor:
         if worker.state in (WorkerState.RELEASING, WorkerState.LOST):
             self._lost_its_job(worker)
         if worker.state is WorkerState.RELEASING:
+            self.metrics.note_peak(worker.memory.peak, worker.grant.use.peak_bytes)
             self.metrics.count_stop(worker.reason.value if worker.reason else "unknown")
         if worker.previous is WorkerState.STARTING and worker.reason is StopReason.START_FAILED:
             self._start_failed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import httpx
 import pytest
 
 from docling_serve.errors import Failure
+from docling_serve.observability.load import GpuMemory
+from tests.helpers.metrics_page import names, samples
 from tests.helpers.ports import HeldPort
 from tests.helpers.rest_server import RestServer, rest_server
 
@@ -47,26 +50,31 @@ SUMS = {
     "converter_hits": 8,
     "converter_misses": 2,
     "onnx_fallbacks": 3,
+    "peak_rss_bytes": 900,
+    "peak_vram_bytes": 70,
 }
+ADMISSION = {"evictions": 2, "waits": 4, "wait_seconds": 7.5, "overcommitted": 1}
+
+
+def pool(*workers: tuple[str, int, int | None], **others: Any) -> dict[str, Any]:
+    """What a pool says of itself: each worker has a state, and so much host and GPU memory."""
+    states = Counter(state for state, _, _ in workers)
+    return {
+        "metrics": SUMS,
+        "admission": ADMISSION,
+        "template": None,
+        "workers": [
+            {"state": state, "rss_bytes": rss, "vram_bytes": vram} for state, rss, vram in workers
+        ],
+        "by_state": {"lost": 0, **states},
+        **others,
+    }
 
 
 async def page(server: RestServer) -> str:
     reply = await server.client.get("/metrics")
     assert reply.status_code == 200
     return reply.text
-
-
-def names(text: str) -> set[str]:
-    return set(re.findall(r"^([a-z_]+)[{ ]", text, re.MULTILINE))
-
-
-def samples(text: str, name: str) -> dict[str, float]:
-    """Values of one metric by their labels, those of the instrumentation left out."""
-    found = {}
-    for labels, value in re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE):
-        own = [label for label in labels.split(",") if not label.startswith("otel_scope_")]
-        found[",".join(sorted(own))] = float(value)
-    return found
 
 
 async def test_names_are_those_that_dashboards_know(tmp_path: Path) -> None:
@@ -142,30 +150,31 @@ async def test_tasks_are_counted_by_type_and_outcome(tmp_path: Path) -> None:
 
 async def test_load_is_read_at_the_scrape(tmp_path: Path) -> None:
     async with rest_server(tmp_path, closed=True) as server:
-        server.services.describe_workers = lambda: {
-            "metrics": SUMS,
-            "admission": {"evictions": 2, "wait_seconds": 7.5},
-            "workers": [
-                {"state": "busy", "rss_bytes": 100, "vram_bytes": 7},
-                {"state": "busy", "rss_bytes": 20, "vram_bytes": None},
-                {"state": "idle", "rss_bytes": 3, "vram_bytes": None},
-                {"state": "standby", "rss_bytes": 40, "vram_bytes": None},
-            ],
-            "template": {"pid": 9, "rss_bytes": 50},
-        }
+        server.services.describe_workers = lambda: pool(
+            ("busy", 100, 7),
+            ("busy", 23, None),
+            ("standby", 40, None),
+            template={"pid": 9, "rss_bytes": 50},
+        )
+        server.services.read_gpus = gpus
         for _ in range(3):
             await server.client.post("/v1/convert/file/async", files=UPLOAD)
         await server.runner.begun.get()
         text = await page(server)
     assert samples(text, "docling_serve_tasks_waiting") == {"": 2}
+    assert samples(text, "docling_serve_tasks_running") == {"": 1}
     assert samples(text, "docling_serve_workers") == {
         'state="busy"': 2,
-        'state="idle"': 1,
         'state="standby"': 1,
+        'state="lost"': 0,
     }
     assert samples(text, "docling_serve_workers_memory_bytes") == {"": 163}
     assert samples(text, "docling_serve_standby_memory_bytes") == {"": 40}
+    assert samples(text, "docling_serve_workers_peak_memory_bytes") == {"": 900}
+    assert samples(text, "docling_serve_workers_peak_gpu_memory_bytes") == {"": 70}
     assert samples(text, "docling_serve_template_memory_bytes") == {"": 50}
+    assert samples(text, "docling_serve_gpu_memory_bytes") == {'gpu="GPU-1"': 8000}
+    assert samples(text, "docling_serve_gpu_memory_used_bytes") == {'gpu="GPU-1"': 3000}
     assert samples(text, "docling_serve_workers_gpu_memory_bytes") == {"": 7}
     assert samples(text, "docling_serve_workers_started_total") == {"": 5}
     assert samples(text, "docling_serve_workers_stopped_total") == {
@@ -186,7 +195,43 @@ async def test_load_is_read_at_the_scrape(tmp_path: Path) -> None:
     }
     assert samples(text, "docling_serve_onnx_fallbacks_total") == {"": 3}
     assert samples(text, "docling_serve_neighbours_evictions_total") == {"": 2}
+    assert samples(text, "docling_serve_admission_waits_total") == {"": 4}
     assert samples(text, "docling_serve_admission_wait_seconds_total") == {"": 7.5}
+    assert samples(text, "docling_serve_admission_overcommitted_total") == {"": 1}
+
+
+async def gpus() -> list[GpuMemory]:
+    return [GpuMemory("GPU-1", 8000, 3000)]
+
+
+async def test_a_scrape_reads_once(tmp_path: Path) -> None:
+    """Each reading walks through the processes of all workers."""
+    readings = []
+    async with rest_server(tmp_path) as server:
+        server.services.describe_workers = lambda: (
+            pool(("busy", 1, None)) | {"n": readings.append(1)}
+        )
+        await page(server)
+        assert len(readings) == 1
+        await page(server)
+        assert len(readings) == 2
+
+
+async def test_pages_of_results_are_counted(tmp_path: Path) -> None:
+    async with rest_server(tmp_path) as server:
+        before = samples(await page(server), "docling_serve_pages_total")
+        server.runner.pages = 3
+        await server.client.post("/v1/convert/file", files=UPLOAD)
+        await server.client.post("/v1/convert/file", files=UPLOAD)
+        after = samples(await page(server), "docling_serve_pages_total")
+    assert (before, after) == ({"": 0}, {"": 6})
+
+
+async def test_a_request_makes_few_series(tmp_path: Path) -> None:
+    async with rest_server(tmp_path) as server:
+        await server.client.get("/version")
+        text = await page(server)
+    assert 0 < len(re.findall(r'^http_server_\S+http_target="/version"', text, re.MULTILINE)) < 24
 
 
 async def test_the_age_of_the_queue_is_that_of_its_first_task(tmp_path: Path) -> None:
@@ -203,17 +248,13 @@ async def test_the_age_of_the_queue_is_that_of_its_first_task(tmp_path: Path) ->
 async def test_what_nobody_can_tell_is_left_out(tmp_path: Path) -> None:
     async with rest_server(tmp_path) as server:
         without = names(await page(server))
-        server.services.describe_workers = lambda: {
-            "metrics": SUMS,
-            "admission": {"evictions": 0, "wait_seconds": 0.0},
-            "workers": [{"state": "warm", "rss_bytes": 100, "vram_bytes": None}],
-            "template": None,
-        }
+        server.services.describe_workers = lambda: pool(("warm", 100, None))
         known = names(await page(server))
     assert not [name for name in without if "_workers_" in name]
     assert "docling_serve_workers_memory_bytes" in known
     assert "docling_serve_workers_gpu_memory_bytes" not in known
     assert "docling_serve_template_memory_bytes" not in known
+    assert "docling_serve_gpu_memory_bytes" not in known
 
 
 async def test_without_request_metrics_the_process_still_tells_of_itself(tmp_path: Path) -> None:
