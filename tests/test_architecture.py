@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "internals": {"errors", "jobs"},
     "internals.docling_devices": {"process.deferred_imports"},
     "internals.torch_fork": {"process.deferred_imports"},
-    "internals.fork_server": {"process.guardian"},
+    "internals.fork_server": {"process.guardian", "process.safe_path"},
     "internals.jobkit_rq": {"settings"},
     "internals.uvicorn_connections": {"settings"},
     # ---- worker processes, and the GPU memory that they get

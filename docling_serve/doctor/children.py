@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from docling_serve.process.safe_path import safe_path
+
 PROBE = "docling_serve.doctor.probe"
 
 _LINES = 3
@@ -46,6 +48,7 @@ def asked(question: str, limit_s: float, probe: str = PROBE) -> Iterator[Child]:
     """
     process = subprocess.Popen(
         [sys.executable, "-m", probe, question],
+        env={**os.environ, **safe_path()},
         stdin=subprocess.PIPE,  # its end tells the child that it is done
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

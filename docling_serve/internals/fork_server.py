@@ -19,6 +19,7 @@ from multiprocessing import forkserver, process, util
 from pathlib import Path
 
 from docling_serve.process.guardian import Guardian
+from docling_serve.process.safe_path import safe_path_for_children
 
 _LAST = -100  # after everything that may still use it
 
@@ -43,7 +44,8 @@ class ForkServer:
 def running() -> ForkServer:
     """The fork server; started, without waiting for its imports, if there is none."""
     folder = _temporary_folder()
-    forkserver.ensure_running()
+    with safe_path_for_children():  # until 3.13 it is not told our sys.path
+        forkserver.ensure_running()
     number = pid()
     assert number is not None
     return ForkServer(number, folder)
