@@ -1,9 +1,14 @@
-# Every target does its own set-up: the first run makes .venv, later ones find it.
+# Every target does its own set-up: the first run makes .venv, or .venv-lite for the demonstration
+# and the server, later ones find it.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+
+LITE       := .venv-lite
+LITE_BIN   := $(LITE)/bin
+LITE_STAMP := $(LITE)/.installed
 
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
@@ -16,13 +21,13 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench quick test soak serve check venv clean
+.PHONY: help demo bench quick test soak serve check venv lite clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(STAMP)  ## Convert the bundled documents in both modes, and draw the memory (2 to 5 min)
-	$(BIN)/python -m examples.demo
+demo: $(LITE_STAMP)  ## Convert the bundled documents in both modes, and draw the memory (2 to 5 min)
+	$(LITE_BIN)/python -m examples.demo
 
 bench: $(STAMP)  ## Measure this build beside upstream's, installed into .venv-peer (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -36,10 +41,10 @@ test: $(STAMP)  ## All tests
 soak: $(STAMP)  ## 300 tasks with faults, 1,000 small ones; prints memory and ends (15 min)
 	$(BIN)/python -m pytest --soak -s tests/soak
 
-serve: $(STAMP)  ## The server in the foreground, subprocess mode on (HOST=, PORT=, CONFIG=)
+serve: $(LITE_STAMP)  ## The server in the foreground, subprocess mode on (HOST=, PORT=, CONFIG=)
 	exec env DOCLING_SERVE_USE_SUBPROCESS=$${DOCLING_SERVE_USE_SUBPROCESS:-true} \
 		DOCLING_SERVE_CONFIG_FILE=$(CONFIG) \
-		$(BIN)/docling-serve run --host $(HOST) --port $(PORT)
+		$(LITE_BIN)/docling-serve run --host $(HOST) --port $(PORT)
 
 check: $(STAMP)  ## Format, lint, types, then the tests
 	$(BIN)/ruff format --check .
@@ -47,15 +52,31 @@ check: $(STAMP)  ## Format, lint, types, then the tests
 	$(BIN)/mypy -p docling_serve -p examples.demo -p benchmarks
 	$(MAKE) --no-print-directory test
 
-venv: $(STAMP)  ## The virtual environment .venv
+venv: $(STAMP)  ## The virtual environment .venv: the full install, and what the tests need
 
-clean:  ## Remove .venv, .venv-peer, caches, and what the demo wrote
-	rm -rf $(VENV) .venv-peer demo-output dist build .mypy_cache .ruff_cache .pytest_cache
+lite: $(LITE_STAMP)  ## The virtual environment .venv-lite: the lite install (docs/lite-install.md)
+
+clean:  ## Remove .venv, .venv-lite, .venv-peer, caches, and what the demo wrote
+	rm -rf $(VENV) $(LITE) .venv-peer demo-output dist build .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml constraints.txt
+define make_venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "Python 3.10 or newer is needed (make PYTHON=python3.11 ...)" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+endef
+
+$(STAMP): pyproject.toml constraints.txt
+	$(call make_venv,$(VENV))
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+LITE_SET := --quiet --no-deps -r requirements-lite.txt -e .
+
+# uv takes a quarter of pip's time; pip finds mirrors that only its own configuration names.
+$(LITE_STAMP): pyproject.toml constraints.txt requirements-lite.txt
+	$(call make_venv,$(LITE))
+	$(LITE_BIN)/python -m pip install --quiet -c constraints.txt matplotlib uv
+	$(LITE_BIN)/python -m uv pip install --python $(LITE_BIN)/python $(LITE_SET) \
+		|| $(LITE_BIN)/python -m pip install $(LITE_SET)
 	@touch $@

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "process": set(),
     "ocr_only": set(),
     "settings": {"conversion.document_limits"},
+    "settings.lite": {"process.installation"},
     # ---- a job as data, and its conversion: what runs in a worker, or in a thread
     "jobs": {"errors"},
     "jobs.flat_task": {"settings.converter_config"},
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vram": {"subprocess_worker.pool.admission"},
     # ---- the server
     "storage": {"errors", "process.guardian"},
-    "policy": {"errors", "settings"},
+    "policy": {"errors", "process.installation", "settings"},
     "callbacks": {"settings"},
     "engines": {
         "callbacks",
@@ -92,9 +93,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vram",
     },
     "cli": {"errors", "observability.versions", "orchestrator_factory", "settings", "storage"},
+    "cli.config_check": {"process.installation"},
     "doctor": {"process", "settings", "subprocess_worker.child.containment", "vram"},
     "doctor.probes.onnx_runtime": {"internals.onnx_sessions"},
     "tools": {"settings"},
+    "tools.lite_requirements": {"process.installation"},
 }
 """What an area, or one module of it besides, may import when it is itself imported."""
 

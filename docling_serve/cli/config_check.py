@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from docling_serve.orchestrator_factory import EngineUnavailable, require_one_process
+from docling_serve.process.installation import is_lite
 from docling_serve.settings import (
     GROUPS,
     DoclingServeSettings,
@@ -47,6 +48,10 @@ def check_config(out: Console, err: Console, *, show_all: bool = False) -> int:
         errors += _refused_for_its_processes(settings, made.get(UvicornSettings))
     effective = {cls: effective_settings(settings) for cls, settings in made.items()}
     _print_settings(out, effective, show_all)
+    if is_lite():
+        out.print("Lite install: without torch, and with the embedded profile as its defaults.")
+    else:
+        out.print("Full install.")
     warnings = list(_warnings(made, effective))
     for warning in warnings:
         err.print(f"[yellow]warning:[/yellow] {escape(warning)}")

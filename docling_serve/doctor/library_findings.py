@@ -128,6 +128,12 @@ def _both_packages(facts: Facts) -> Iterator[Finding]:
 
 def _torch(facts: Facts, engines: EngineFacts) -> Iterator[Finding]:
     torch = engines.torch
+    if "torch" not in facts.distributions:
+        yield ok(
+            _LIBRARIES,
+            "This is the lite install, without torch: no models but those of the embedded profile.",
+        )
+        return
     if torch.version is None:
         yield problem(
             _LIBRARIES,

@@ -25,6 +25,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from docling_serve.process.installation import is_installed
+
 TORCH = ("torch", "torchvision", "transformers")
 """What only docling's own models need: some 2.5 s and 700 MB."""
 
@@ -71,11 +73,17 @@ def defer(libraries: Iterable[str]) -> None:
     """Have ``libraries``, of :data:`TORCH` and the like, imported when they are first used.
 
     Does nothing for those that are imported already. A library that is not installed still raises
-    ``ImportError`` where it is imported.
+    ``ImportError`` where it is imported; one of :data:`TORCH` where it is used, because docling
+    imports torch for its speech models, which the lite install is without.
     """
     for library in libraries:
         if library not in sys.modules:
             _finder().deferred.add(library)
+
+
+def defer_absent() -> None:
+    """Defer what of :data:`TORCH` is not installed, in a process that imports the rest at once."""
+    defer(library for library in TORCH if not is_installed(library))
 
 
 def is_loaded(library: str) -> bool:
@@ -93,6 +101,9 @@ def load(library: str) -> None:
     with _loading:
         if is_loaded(library):
             return
+        if library in TORCH and not is_installed(library):
+            # The stand-ins stay, for those who import the library and do not use it.
+            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
         _finder().deferred.discard(library)
         for name in [name for name, module in sys.modules.items() if _stands_in(module, library)]:
             del sys.modules[name]
@@ -164,10 +175,11 @@ class _Finder(MetaPathFinder):
         if fullname not in _CLASSES:  # a module that has no stand-in
             load(library)
             return _spec_within(sys.modules[library], fullname)
-        if fullname == library:
-            found = PathFinder.find_spec(fullname, path, target)
-            if found is None:
-                return None
+        if (
+            fullname == library not in TORCH
+            and PathFinder.find_spec(fullname, path, target) is None
+        ):
+            return None
         return ModuleSpec(fullname, _STAND_IN_LOADER, is_package=True)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from docling_serve.jobs.run_request import Listeners, RunRequest
 from docling_serve.jobs.spec import JobProgress, JobResult
+from docling_serve.process.deferred_imports import defer_absent, is_loaded
 
 if TYPE_CHECKING:
     from docling_serve.conversion.conversion import Conversion
@@ -98,6 +99,7 @@ class InProcessConverters:
         )
 
     def _conversion(self, place: int) -> Conversion:
+        defer_absent()
         from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - imports torch
 
         key = 0 if self._share_models else place
@@ -134,6 +136,8 @@ def _release(conversions: list[Conversion]) -> None:
     for conversion in conversions:
         conversion.clear()
     gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+    if not is_loaded("torch"):
+        return
+    torch = sys.modules["torch"]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

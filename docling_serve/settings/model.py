@@ -39,8 +39,8 @@ class DoclingServeSettings(
 ):
     """All settings with the prefix ``DOCLING_SERVE_``, as flat attributes.
 
-    From strong to weak: constructor, process environment, `.env`, config file, default.
-    Unknown keys of the config file are kept in ``model_extra``.
+    From strong to weak: constructor, process environment, `.env`, config file, default (of a lite
+    install: the embedded profile). Unknown keys of the config file are kept in ``model_extra``.
 
     Raises:
         ValidationError: a value or a combination is refused; see `describe_settings_error`.
@@ -73,6 +73,7 @@ class DoclingServeSettings(
             dotenv_settings,
             sources.config_file_source(settings_cls, env_settings),
             file_secret_settings,
+            sources.install_source(settings_cls),
         )
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from dotenv import dotenv_values
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from . import sources
+from .lite import ORIGIN
 from .model import DoclingServeSettings, env_names
 from .names import is_secret, prefix_of
 
@@ -60,7 +61,8 @@ def _origins(settings_cls: type[BaseSettings]) -> dict[str, str]:
         sources.tidy_environment(settings_cls, dotenv)
         path = environment.env_vars.get(sources.CONFIG_FILE_VARIABLE)
         in_file = sources.config_file_source(settings_cls, environment)()
-        origins = {name: str(path) for name in in_file if name in settings_cls.model_fields}
+        origins = dict.fromkeys(sources.install_source(settings_cls)(), ORIGIN)
+        origins |= {name: str(path) for name in in_file if name in settings_cls.model_fields}
     prefix = prefix_of(settings_cls).lower()
     lines = dotenv_values(env_file) if env_file.is_file() else {}
     # The stronger source comes last.

@@ -1,6 +1,7 @@
 """Where values come from: what is done to each source before the model sees it.
 
-From strong to weak: constructor, process environment, `.env`, config file, secrets directory.
+From strong to weak: constructor, process environment, `.env`, config file, secrets directory,
+what a lite install has for defaults.
 """
 
 import json
@@ -14,6 +15,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
+from .lite import defaults_of_this_install
 from .names import fold_names, prefix_of
 
 CONFIG_FILE_VARIABLE = "docling_serve_config_file"
@@ -54,6 +56,11 @@ def tidy_environment(settings_cls: type[BaseSettings], source: Source) -> None:
 def constructor_source(settings_cls: type[BaseSettings], source: Source) -> Source:
     """The constructor's arguments, which may use every name of a setting too."""
     return InitSettingsSource(settings_cls, fold_names(settings_cls, source()))
+
+
+def install_source(settings_cls: type[BaseSettings]) -> Source:
+    """What the install sets where no other source does."""
+    return InitSettingsSource(settings_cls, defaults_of_this_install())
 
 
 def config_file_source(settings_cls: type[BaseSettings], env_source: Source) -> Source:

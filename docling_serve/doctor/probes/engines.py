@@ -8,6 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from docling_serve.doctor.facts import EngineFacts, StageFacts, TorchFacts
+from docling_serve.process.deferred_imports import defer_absent
+from docling_serve.process.installation import is_lite
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.settings.converter_config import converter_config
 from docling_serve.subprocess_worker.child.containment import scrub_environment
@@ -52,13 +54,14 @@ def _torch() -> TorchFacts:
 
 
 def _stages(settings: DoclingServeSettings) -> Iterator[StageFacts]:
+    defer_absent()
     from docling.datamodel.service.options import (  # noqa: PLC0415 - heavy
         ConvertDocumentsOptions,
     )
     from docling_jobkit.convert.manager import DoclingConverterManagerConfig  # noqa: PLC0415
 
     from docling_serve.internals.jobkit_manager import ConverterManager  # noqa: PLC0415
-    from docling_serve.policy import ServicePolicy  # noqa: PLC0415
+    from docling_serve.policy import PolicyViolation, ServicePolicy  # noqa: PLC0415
 
     policy = ServicePolicy.from_settings(settings)
     manager = ConverterManager(
@@ -77,7 +80,10 @@ def _stages(settings: DoclingServeSettings) -> Iterator[StageFacts]:
         tables = pdf.table_structure_options
         library = "" if tables.kind in _OUR_TABLES else "torch"
         yield StageFacts("tables", tables.kind, library, _device(device, library))
-    vlm = policy.check_options(ConvertDocumentsOptions(pipeline="vlm"))
+    try:
+        vlm = policy.check_options(ConvertDocumentsOptions(pipeline="vlm"))
+    except PolicyViolation:  # the server would refuse it
+        return
     on_request: Any = manager.get_pdf_pipeline_opts(vlm).pipeline_options
     model = on_request.vlm_options
     library = _vlm_library(model)
@@ -116,6 +122,8 @@ def _vlm_library(options: Any) -> str:
 
 def _device(asked: str, library: str) -> str:
     """The device that docling gives a stage, or why it gives none."""
+    if is_lite():
+        return "cpu" if library else ""
     if library not in ("torch", "onnxruntime"):
         return "cpu" if library else ""
     from docling.exceptions import AcceleratorDeviceNotAvailableError  # noqa: PLC0415

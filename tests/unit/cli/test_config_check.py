@@ -47,7 +47,9 @@ def test_nothing_is_set() -> None:
     told = check()
 
     assert told == Told(
-        0, "Every setting has its default; --all shows them.\n", ["0 error(s), 0 warning(s)"]
+        0,
+        "Every setting has its default; --all shows them.\nFull install.\n",
+        ["0 error(s), 0 warning(s)"],
     )
 
 
