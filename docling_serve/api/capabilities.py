@@ -93,7 +93,11 @@ def capabilities(settings: DoclingServeSettings, policy: ServicePolicy) -> Capab
     """The document of a server with these settings and this policy."""
     return CapabilitiesResponse(
         versions=_versions() if settings.show_version_info else None,
-        stages={name: _stage(policy.stages[key]) for name, key in _STAGES.items()},
+        stages={
+            name: _stage(policy.stages[key])
+            for name, key in _STAGES.items()
+            if policy.stages[key].is_offered
+        },
         sources=sorted(policy.source_kinds),
         targets=TargetCapabilities(
             allowed=sorted(policy.target_kinds), default=_default_target(policy)

@@ -131,6 +131,7 @@ async def chunk_files(
     """The submission of a multipart chunk request."""
     services.policy.check_source_count(len(files), "files")
     checked = services.policy.check_options(options)
+    services.policy.check_chunker(chunking_options)
     target = _named_target(services, target_type, chunk=True)
     return Submission(
         sources=_uploads(files),
@@ -153,6 +154,7 @@ async def chunk_sources(
         RequestValidationError: a base64 document is not base64.
     """
     checked = services.policy.check_options(request.convert_options)
+    services.policy.check_chunker(request.chunking_options)
     target = _asked_target(services, request, chunk=True)
     services.policy.check_source_count(len(request.sources), "sources")
     return Submission(

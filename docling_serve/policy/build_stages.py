@@ -15,6 +15,7 @@ from docling.datamodel.pipeline_options import (
     VlmConvertOptions,
 )
 
+from docling_serve.policy.needs import LOCAL_VLM, OWN_MODELS, TOKENS
 from docling_serve.policy.registry import (
     CHUNKING_PRESETS,
     TABLE_STRUCTURE_PRESETS,
@@ -25,6 +26,9 @@ from docling_serve.policy.stages import DEFAULT, Preset, Stage, custom_presets, 
 
 _log = logging.getLogger(__name__)
 
+#: The two chunkers, by their names on the wire.
+HYBRID, HIERARCHICAL = "hybrid", "hierarchical"
+
 _ENGINE_STAGES: tuple[tuple[str, str, Any], ...] = (
     ("vlm", "VLM", VlmConvertOptions),
     ("picture_description", "picture description", PictureDescriptionVlmEngineOptions),
@@ -34,14 +38,20 @@ _ENGINE_STAGES: tuple[tuple[str, str, Any], ...] = (
 
 
 def build_stages(settings: Any, registry: Registry) -> Mapping[str, Stage]:
-    """Every stage by the name it has in the settings: ``ocr``, ``layout``, ``vlm`` and so on."""
+    """Every stage by the name it has in the settings: ``ocr``, ``layout``, ``vlm`` and so on.
+
+    Raises:
+        ValueError: the default of layout or tables needs what is not installed here.
+    """
+    # With another engine the workers are other installations, unknown to this one.
+    absent = registry.absent if settings.eng_kind == "local" else frozenset[str]()
     stages = [
         _ocr_stage(settings, registry),
-        _layout_stage(settings, registry),
-        _table_stage(settings, registry),
-        _picture_classification_stage(settings),
-        _chunking_stage(settings),
-        *(_engine_stage(settings, *names) for names in _ENGINE_STAGES),
+        _layout_stage(settings, registry, absent),
+        _table_stage(settings, registry, absent),
+        _picture_classification_stage(settings, absent),
+        _chunking_stage(settings, absent),
+        *(_engine_stage(settings, *names, absent) for names in _ENGINE_STAGES),
     ]
     return MappingProxyType({stage.name: stage for stage in stages})
 
@@ -57,7 +67,7 @@ def _ocr_stage(settings: Any, registry: Registry) -> Stage:
     return _kind_stage(settings, "ocr", "OCR", registry.ocr, registry, presets)
 
 
-def _layout_stage(settings: Any, registry: Registry) -> Stage:
+def _layout_stage(settings: Any, registry: Registry, absent: frozenset[str]) -> Stage:
     # docling has no layout presets of its own; the settings may open kinds as presets.
     if "layout" not in registry.open_stages:
         _warn_of_unknown(settings, "layout", "presets", registry.layout)
@@ -65,10 +75,10 @@ def _layout_stage(settings: Any, registry: Registry) -> Stage:
         Preset(DEFAULT, "default"),
         *(Preset(kind, "docling", kind) for kind in settings.allowed_layout_presets or ()),
     ]
-    return _kind_stage(settings, "layout", "layout", registry.layout, registry, presets)
+    return _kind_stage(settings, "layout", "layout", registry.layout, registry, presets, absent)
 
 
-def _table_stage(settings: Any, registry: Registry) -> Stage:
+def _table_stage(settings: Any, registry: Registry, absent: frozenset[str]) -> Stage:
     _warn_of_unknown(settings, "table_structure", "presets", TABLE_STRUCTURE_PRESETS)
     ids = _kept(TABLE_STRUCTURE_PRESETS, settings.allowed_table_structure_presets)
     presets = [
@@ -76,7 +86,8 @@ def _table_stage(settings: Any, registry: Registry) -> Stage:
         *(Preset(preset_id, "docling", TABLE_STRUCTURE_PRESETS[preset_id]) for preset_id in ids),
     ]
     kinds = registry.table_structure
-    return _kind_stage(settings, "table_structure", "table structure", kinds, registry, presets)
+    stage = ("table_structure", "table structure")
+    return _kind_stage(settings, *stage, kinds, registry, presets, absent)
 
 
 def _kind_stage(
@@ -86,13 +97,19 @@ def _kind_stage(
     kinds: Kinds,
     registry: Registry,
     presets: list[Preset],
+    absent: frozenset[str] = frozenset(),
 ) -> Stage:
     is_open = name in registry.open_stages
     default_kind = getattr(settings, f"default_{name}_kind")
     allowed = getattr(settings, f"allowed_{name}_kinds")
     if not is_open:
         _warn_of_unknown(settings, name, "kinds", kinds)
-    usable_kinds = tuple(k for k in kinds if allowed is None or k in (default_kind, *allowed))
+    allowed_kinds = tuple(k for k in kinds if allowed is None or k in (default_kind, *allowed))
+    lacking = OWN_MODELS.lacking(absent)
+    missing: dict[str | None, str] = {}
+    if lacking is not None:
+        missing = {kind: lacking for kind in allowed_kinds if _is_doclings(kinds[kind])}
+    usable_kinds = tuple(kind for kind in allowed_kinds if kind not in missing)
 
     def is_usable(preset: Preset) -> bool:
         kind = preset.implementation
@@ -103,25 +120,56 @@ def _kind_stage(
         return kind in usable_kinds or (is_open and kind not in kinds)
 
     custom = custom_presets(getattr(settings, f"custom_{name}_presets"), by_engine=False)
+    offered = usable_presets([*presets, *custom], label, is_usable)
+    missing |= _missing_presets(presets, offered, missing)
+    _require_default(settings, name, missing)
     return Stage(
         name=name,
         label=label,
         preset_option=f"{name}_preset",
         config_option=f"{name}_custom_config",
         default=getattr(settings, f"default_{name}_preset"),
-        presets=MappingProxyType(usable_presets([*presets, *custom], label, is_usable)),
+        presets=MappingProxyType(offered),
         config_allowed=getattr(settings, f"allow_custom_{name}_config"),
         implementations=usable_kinds,
         config_models=MappingProxyType({kind: kinds[kind] for kind in usable_kinds}),
         open=is_open,
+        missing=MappingProxyType(missing),
     )
 
 
-def _engine_stage(settings: Any, name: str, label: str, model: Any) -> Stage:
+def _is_doclings(model: type[Any]) -> bool:
+    """Whether docling itself brings the implementation with these options."""
+    return model.__module__.startswith("docling.")
+
+
+def _missing_presets(
+    presets: Iterable[Preset], usable: Mapping[str, Preset], missing: Mapping[str | None, str]
+) -> dict[str | None, str]:
+    """Why ``presets`` that are not ``usable`` cannot be used, of those whose implementation is
+    ``missing``."""
+    return {
+        preset.id: missing[preset.implementation]
+        for preset in presets
+        if preset.id not in usable and preset.implementation in missing
+    }
+
+
+def _require_default(settings: Any, name: str, missing: Mapping[str | None, str]) -> None:
+    """Layout and tables are stages of every PDF, so what they default to must be there."""
+    for setting in (f"default_{name}_kind", f"default_{name}_preset"):
+        asked = getattr(settings, setting)
+        if asked in missing:
+            raise ValueError(f"{setting}: '{asked}' cannot be used: {missing[asked]}")
+
+
+def _engine_stage(
+    settings: Any, name: str, label: str, model: Any, absent: frozenset[str]
+) -> Stage:
     of_docling = model.list_presets()
     offered = {preset.preset_id: preset.default_engine_type.value for preset in of_docling}
     _warn_of_unknown(settings, name, "presets", offered)
-    known_engines = (engine.value for engine in type(of_docling[0].default_engine_type))
+    known_engines = [engine.value for engine in type(of_docling[0].default_engine_type)]
     _warn_of_unknown(settings, name, "engines", known_engines)
     custom = custom_presets(getattr(settings, f"custom_{name}_presets"), by_engine=True)
     default = getattr(settings, f"default_{name}_preset")
@@ -136,9 +184,17 @@ def _engine_stage(settings: Any, name: str, label: str, model: Any) -> Stage:
         *custom,
     ]
 
-    def is_usable(preset: Preset) -> bool:
-        return allowed_engines is None or preset.implementation in allowed_engines
+    lacking = LOCAL_VLM.lacking(absent)
+    missing: dict[str | None, str] = {}
+    if lacking is not None:
+        missing = {engine: lacking for engine in known_engines if not engine.startswith("api")}
 
+    def is_usable(preset: Preset) -> bool:
+        allowed = allowed_engines is None or preset.implementation in allowed_engines
+        return allowed and preset.implementation not in missing
+
+    usable = usable_presets(presets, label, is_usable)
+    missing |= _missing_presets(presets, usable, missing)
     prefix = "vlm_pipeline" if name == "vlm" else name
     return Stage(
         name=name,
@@ -146,44 +202,68 @@ def _engine_stage(settings: Any, name: str, label: str, model: Any) -> Stage:
         preset_option=f"{prefix}_preset",
         config_option=f"{prefix}_custom_config",
         default=default,
-        presets=MappingProxyType(usable_presets(presets, label, is_usable)),
+        presets=MappingProxyType(usable),
         config_allowed=getattr(settings, f"allow_custom_{name}_config"),
         by_engine=True,
         implementations=None if allowed_engines is None else tuple(allowed_engines),
         config_models=MappingProxyType({None: model}),
+        missing=MappingProxyType(missing),
     )
 
 
-def _picture_classification_stage(settings: Any) -> Stage:
+def _picture_classification_stage(settings: Any, absent: frozenset[str]) -> Stage:
     offered = DocumentPictureClassifierOptions.list_preset_ids()
     _warn_of_unknown(settings, "picture_classification", "presets", offered)
+    presets = _plain_presets(
+        _kept(offered, settings.allowed_picture_classification_presets),
+        settings.custom_picture_classification_presets,
+    )
+    missing: dict[str | None, str] = {}
+    lacking = OWN_MODELS.lacking(absent)
+    if lacking is not None:
+        missing = dict.fromkeys((*presets, None), lacking)
+        presets = {}
     return Stage(
         name="picture_classification",
         label="picture classification",
         preset_option="picture_classification_preset",
         config_option="picture_classification_custom_config",
         default=settings.default_picture_classification_preset,
-        presets=_plain_presets(
-            _kept(offered, settings.allowed_picture_classification_presets),
-            settings.custom_picture_classification_presets,
-        ),
+        presets=MappingProxyType(presets),
         config_allowed=settings.allow_custom_picture_classification_config,
+        missing=MappingProxyType(missing),
     )
 
 
-def _chunking_stage(settings: Any) -> Stage:
+def _chunking_stage(settings: Any, absent: frozenset[str]) -> Stage:
     _warn_of_unknown(settings, "chunking", "presets", CHUNKING_PRESETS)
+    presets = _plain_presets(
+        _kept(CHUNKING_PRESETS, settings.allowed_chunking_presets),
+        settings.custom_chunking_presets,
+    )
+    missing: dict[str | None, str] = {}
+    lacking = TOKENS.lacking(absent)
+    if lacking is not None:
+        custom, default = settings.custom_chunking_presets, settings.default_chunking_preset
+        by_structure = {HIERARCHICAL, *(name for name in custom if _is_hierarchical(custom[name]))}
+        if default in by_structure:
+            by_structure.add(DEFAULT)
+        missing = dict.fromkeys((*presets.keys() - by_structure, HYBRID), lacking)
+        presets = {name: preset for name, preset in presets.items() if name in by_structure}
     return Stage(
         name="chunking",
         label="chunking",
         preset_option="chunking_preset",
         config_option=None,  # chunking_options is no custom config: every request may send it
         default=settings.default_chunking_preset,
-        presets=_plain_presets(
-            _kept(CHUNKING_PRESETS, settings.allowed_chunking_presets),
-            settings.custom_chunking_presets,
-        ),
+        presets=MappingProxyType(presets),
+        missing=MappingProxyType(missing),
     )
+
+
+def _is_hierarchical(options: Any) -> bool:
+    chunker = options.get("chunker") if isinstance(options, Mapping) else options.chunker
+    return getattr(chunker, "value", chunker) == HIERARCHICAL
 
 
 def _warn_of_unknown(settings: Any, stage: str, what: str, offered: Iterable[str]) -> None:
@@ -197,13 +277,13 @@ def _warn_of_unknown(settings: Any, stage: str, what: str, offered: Iterable[str
             _log.warning("%s: there is no '%s' here; known: %s", setting, name, choices)
 
 
-def _plain_presets(ids: Iterable[str], custom: Mapping[str, Any]) -> Mapping[str, Preset]:
+def _plain_presets(ids: Iterable[str], custom: Mapping[str, Any]) -> dict[str, Preset]:
     presets = [
         Preset(DEFAULT, "default"),
         *(Preset(preset_id, "docling") for preset_id in ids),
         *custom_presets(custom, by_engine=None),
     ]
-    return MappingProxyType({preset.id: preset for preset in presets})
+    return {preset.id: preset for preset in presets}
 
 
 def _kept(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from docling.datamodel.base_models import OutputFormat
 from docling.datamodel.pipeline_options import OcrOptions, ProcessingPipeline
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling.datamodel.vlm_model_specs import VlmModelType
@@ -43,6 +44,12 @@ _IMAGES_SCALE: float = ConvertDocumentsOptions.model_fields["images_scale"].defa
 _REMOTE_OCR = "kserve_v2_ocr"
 _REMOTE_VLM = VlmModelType.GRANITE_VISION_OLLAMA
 _AUTO = "auto"
+_LOCAL_ENGINE = "auto_inline"
+#: Older options that choose the model of a stage.
+_OLD_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "vlm": ("vlm_pipeline_model", "vlm_pipeline_model_local", "vlm_pipeline_model_api"),
+    "picture_description": ("picture_description_local", "picture_description_api"),
+}
 
 
 @dataclass(frozen=True)
@@ -177,18 +184,35 @@ class OptionRules:
             if stage.config_option and getattr(options, stage.config_option):
                 stage.check_config_allowed()
         standard = options.pipeline is ProcessingPipeline.STANDARD
-        for name in _STANDARD_STAGES if standard else _VLM_STAGES:
+        names = _STANDARD_STAGES if standard else _VLM_STAGES
+        self._check_defaults_installed(names, options)
+        for name in names:
             engine = self.stages[name].check(options) or self._default_engine(name, options)
             if engine and engine.startswith("api") and _is_on(name, options):
                 self._need_remote_services(f"The {self.stages[name].label} engine '{engine}'")
 
+    def _check_defaults_installed(self, names: Iterable[str], options: Any) -> None:
+        """Refuse stages that are on and run with a default that this server lacks."""
+        for name in names:
+            stage = self.stages[name]
+            if not _is_on(name, options) or _asks(stage, options):
+                continue
+            if name == "chunking" and options.chunking_options is not None:
+                stage.check_installed(options.chunking_options.chunker.value, "with chunker")
+                continue
+            older = [vars(options)[each] for each in _OLD_OPTIONS.get(name, ())]
+            if not any(_is_service(value) for value in older):
+                stage.check_installed(_LOCAL_ENGINE if any(older) else DEFAULT, "preset")
+
     def _default_engine(self, name: str, options: ConvertDocumentsOptions) -> str | None:
         """The engine of a stage that is on and runs with the server's default preset."""
         stage = self.stages[name]
-        asked = getattr(options, stage.preset_option) or (
-            stage.config_option and getattr(options, stage.config_option)
-        )
-        if asked or not stage.by_engine or name == "vlm" or not _is_on(name, options):
+        if (
+            _asks(stage, options)
+            or not stage.by_engine
+            or name == "vlm"
+            or not _is_on(name, options)
+        ):
             return None
         if name == "picture_description" and (
             _deprecated(options, "picture_description_local")
@@ -221,7 +245,22 @@ def _deprecated(options: ConvertDocumentsOptions, name: str) -> Any:
     return vars(options)[name]
 
 
+def _asks(stage: Stage, options: ConvertDocumentsOptions) -> bool:
+    """Whether the request chooses for this stage."""
+    names = (stage.preset_option, stage.config_option)
+    return any(getattr(options, name) for name in names if name)
+
+
+def _is_service(value: Any) -> bool:
+    """Whether the value of an older option has a service run the model."""
+    return value is _REMOTE_VLM or hasattr(value, "url")
+
+
 def _is_on(stage: str, options: ConvertDocumentsOptions) -> bool:
+    if stage == "picture_classification":
+        return options.do_picture_classification
+    if stage == "chunking":
+        return OutputFormat.CHUNKS in options.to_formats
     if stage == "picture_description":
         return options.do_picture_description
     if stage == "code_formula":

@@ -28,6 +28,8 @@ from docling.datamodel.pipeline_options import (
 from docling.experimental.datamodel.table_crops_layout_options import TableCropsLayoutOptions
 
 from docling_serve.policy.connectors import SOURCE_CONNECTORS
+from docling_serve.policy.needs import MODULES
+from docling_serve.process.installation import is_installed
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +79,9 @@ class Registry:
     open_stages: frozenset[str] = frozenset()
     missing_ocr: frozenset[str] = field(default_factory=frozenset)
     """OCR kinds that docling knows but whose engine is not installed here."""
+    absent: frozenset[str] = field(default_factory=frozenset)
+    """Modules that stages need (:data:`~docling_serve.policy.needs.MODULES`) and that are not
+    installed here."""
 
     @classmethod
     def discover(
@@ -112,6 +117,7 @@ class Registry:
             storage_kinds=tuple(k for k, module in SOURCE_CONNECTORS.items() if _has(module)),
             open_stages=frozenset(open_stages),
             missing_ocr=frozenset(k for k in kinds["ocr"] if not _engine_installed(k)),
+            absent=frozenset(module for module in MODULES if not is_installed(module)),
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from docling.datamodel.service.chunking import BaseChunkerOptions
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling_core.types.doc.base import ImageRefMode
 
@@ -57,7 +58,7 @@ class ServicePolicy:
 
         Raises:
             ValueError: a source or target kind of the settings does not exist here, or the
-                library of the artifact storage is not installed.
+                library of the artifact storage or of a default stage is not installed.
         """
         if registry is None:
             registry = Registry.discover(allow_external_plugins=settings.allow_external_plugins)
@@ -95,6 +96,10 @@ class ServicePolicy:
         The argument is not changed.
         """
         return self.options.check(options)
+
+    def check_chunker(self, options: BaseChunkerOptions) -> None:
+        """Refuse a chunker that needs what is not installed here."""
+        self.stages["chunking"].check_installed(options.chunker.value, "with chunker")
 
     def check_source_count(self, count: int, what: Literal["files", "sources"] = "sources") -> None:
         """Refuse more documents than one request may have."""

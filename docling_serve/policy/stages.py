@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from docling.datamodel.service.options import ConvertDocumentsOptions
@@ -39,6 +39,8 @@ class Stage:
     asked for, by id. ``implementations`` are the allowed kinds or engines, ``None`` for any.
     ``config_models`` maps an implementation, or ``None`` for all, to the options model that a
     custom config must fit; a kind that is not in it, of an ``open`` stage, is not checked.
+    ``missing`` says of presets, kinds and engines that would be allowed how to get what they need
+    and this server lacks; ``None`` stands for a config that names neither.
     """
 
     name: str
@@ -52,6 +54,12 @@ class Stage:
     implementations: tuple[str, ...] | None = None
     config_models: Mapping[str | None, type[BaseModel]] | None = None
     open: bool = False
+    missing: Mapping[str | None, str] = field(default_factory=dict)
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether a request can use this stage at all, as this server is installed."""
+        return bool(self.presets) or not self.missing or self.config_allowed
 
     def check(self, options: ConvertDocumentsOptions) -> str | None:
         """Check what ``options`` ask of this stage; returns the implementation they choose.
@@ -73,12 +81,21 @@ class Stage:
         preset = self.presets.get(preset_id)
         if preset is not None:
             return preset.implementation
+        self.check_installed(preset_id, "preset")
         if self.open:
             return None
         raise PolicyViolation(
             f"{_capital(self.label)} preset '{preset_id}' is not allowed. "
             f"Allowed presets: {_listed(self.presets)}."
         )
+
+    def check_installed(self, name: str | None, word: str) -> None:
+        """Refuse a preset, kind or engine that needs what this server lacks."""
+        if name in self.missing:
+            named = f" {word} '{name}'" if name else ""
+            raise PolicyViolation(
+                f"{_capital(self.label)}{named} cannot be used: {self.missing[name]}"
+            )
 
     def check_config_allowed(self) -> None:
         """Refuse a custom config of this stage where the settings do not allow any."""
@@ -91,6 +108,7 @@ class Stage:
     def _check_config(self, config: BaseModel | Mapping[str, Any]) -> str | None:
         implementation = implementation_of(config, by_engine=self.by_engine)
         models = self.config_models or {}
+        self.check_installed(implementation, "engine" if self.by_engine else "kind")
         if self.implementations is not None:
             self._check_allowed(implementation)
         model = models.get(implementation, models.get(None))
