@@ -255,6 +255,7 @@ def _services(runtime: Runtime, policy: ServicePolicy, engine: Engine) -> Servic
         policy,
         engine,
         describe_workers=pool.describe,
+        stop_worker=pool.stop_worker,
         read_gpus=functools.partial(_read_gpus, runtime),
     )
 

@@ -24,6 +24,7 @@ from docling_serve.api import (
     health,
     management,
     metrics,
+    operations,
     tasks,
     ui,
     websocket,
@@ -55,7 +56,11 @@ def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Li
 
     @asynccontextmanager
     async def measured(app: FastAPI) -> AsyncIterator[None]:
-        async with lifespan(app), metrics.measuring(app, telemetry.metrics):
+        async with (
+            lifespan(app),
+            metrics.measuring(app, telemetry.metrics),
+            operations.sampling(app),
+        ):
             yield
         await asyncio.to_thread(telemetry.close)
 
@@ -97,7 +102,17 @@ def _add_routes(app: FastAPI, settings: DoclingServeSettings, policy: ServicePol
     if settings.enable_capabilities_endpoint:
         app.include_router(health.capabilities_router)
     app.include_router(batch.make_router(policy))
-    for module in (convert, chunk, tasks, events, callback, clear, management, websocket):
+    for module in (
+        convert,
+        chunk,
+        tasks,
+        events,
+        callback,
+        clear,
+        management,
+        operations,
+        websocket,
+    ):
         app.include_router(module.router)
     app.include_router(docs_pages.icon_router)
     if settings.enable_ui:

@@ -14,13 +14,15 @@ import psutil
 from fastapi import APIRouter, Depends, HTTPException
 
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep
+from docling_serve.api.services import Services
 from docling_serve.process.control_group import read_number, read_table
 
 _MIB = 1024 * 1024
 _TOP_TYPES = 20  # upstream B18
 
 
-def _require_open(services: ServicesDep) -> None:
+def require_open(services: ServicesDep) -> None:
+    """Raises ``HTTPException``: 403, the settings keep these routes closed."""
     if not services.settings.enable_management_endpoints:
         raise HTTPException(
             403,  # spelling as upstream B18
@@ -29,7 +31,7 @@ def _require_open(services: ServicesDep) -> None:
 
 
 router = APIRouter(
-    prefix="/v1", tags=["management"], dependencies=[Depends(_require_open), RequireApiKey]
+    prefix="/v1", tags=["management"], dependencies=[Depends(require_open), RequireApiKey]
 )
 
 
@@ -62,6 +64,15 @@ async def workers(services: ServicesDep) -> dict[str, Any]:
         raise HTTPException(
             404, "There are no worker processes: subprocess mode is off, or tasks run elsewhere."
         )
+    described = visible_workers(services)
+    assert described is not None
+    return described
+
+
+def visible_workers(services: Services) -> dict[str, Any] | None:
+    """The pool as operators may see it; None where tasks do not run in worker processes."""
+    if services.describe_workers is None:
+        return None
     described = services.describe_workers()
     if not services.settings.debug_error_details:
         described["ended"] = [{**worker, "last_output": []} for worker in described["ended"]]

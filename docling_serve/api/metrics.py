@@ -48,7 +48,7 @@ async def measuring(app: FastAPI, metrics: Metrics) -> AsyncIterator[None]:
         return await _load(services)
 
     if isinstance(services.engine, TellsEnds):
-        services.engine.on_ended = lambda view: _count(metrics, view)
+        services.engine.on_ended = lambda view: _count(metrics, services, view)
     own = services.engine.collector if isinstance(services.engine, HasCollector) else None
     with metrics.observing(read, own):
         yield
@@ -103,13 +103,15 @@ def _isolation(pool: dict[str, Any]) -> Isolation:
     )
 
 
-def _count(metrics: Metrics, view: TaskView) -> None:
+def _count(metrics: Metrics, services: Services, view: TaskView) -> None:
     assert view.created_at is not None
     assert view.finished_at is not None
     started = view.started_at or view.finished_at
+    outcome = view.failure.category if view.failure else "success"
+    services.outcomes[outcome] += 1
     metrics.task_ended(
         view.task_type.value,
-        view.failure.category if view.failure else "success",
+        outcome,
         waited_s=(started - view.created_at).total_seconds(),
         worked_s=(view.finished_at - started).total_seconds(),
         pages=view.result.num_pages if view.result else 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,5 +36,9 @@ class Services:
     describe_workers: Callable[[], dict[str, Any]] | None = None
     #: The memory of the GPUs that workers may use; None where there are no workers.
     read_gpus: Callable[[], Awaitable[Sequence[GpuMemory]]] | None = None
+    #: Ends a worker by its number; False if there is none.
+    stop_worker: Callable[[int], bool] | None = None
+    #: How many tasks ended in this process: ``success``, or the category of their failure.
+    outcomes: Counter[str] = field(default_factory=Counter)
     #: Set when the server ends its streams: no task of theirs will finish here any more.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -46,6 +46,15 @@ LISTED = {
     "operations|GET /v1/memory/counts|security": "B19",
     "operations|GET /v1/memory/stats|security": "B19",
     "operations|GET /v1/workers": "workers",
+    "operations|GET /v1/workers/events": "operations",
+    "operations|DELETE /v1/workers/{number}": "operations",
+    "schemas|Stage": "stages",
+    **{
+        f"schemas|TaskStatusResponse|properties|{name}": "stages"
+        for name in (
+            *("stage", "stage_text", "tasks_ahead", "expected_wait_s", "waited_s", "converted_s"),
+        )
+    },
     "operations|GET /v1/clear/results|parameters|header X-Tenant-Id": "K93 tenant",
     **{
         f"schemas|Body_Chunk_files_with_{form}|properties|callbacks": "callbacks" for form in _FORMS

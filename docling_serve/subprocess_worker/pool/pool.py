@@ -23,7 +23,7 @@ from docling_serve.subprocess_worker.pool.snapshot import (
     WorkerSnapshot,
 )
 from docling_serve.subprocess_worker.pool.starter import Starter
-from docling_serve.subprocess_worker.pool.states import StopReason, WorkerState
+from docling_serve.subprocess_worker.pool.states import HAS_A_JOB, StopReason, WorkerState
 from docling_serve.subprocess_worker.pool.supervisor import Supervisor
 from docling_serve.subprocess_worker.protocol.config import WorkerPoolConfig
 
@@ -141,6 +141,15 @@ class SubprocessWorkerPool:
     async def clear(self) -> None:
         """Give up every worker that holds models, idle ones now and busy ones after their job."""
         self._live().clear()
+
+    def stop_worker(self, number: int) -> bool:
+        """End a worker now, and cancel the job it has; False if there is no such worker."""
+        worker = self._supervisor.workers.get(number) if self._supervisor is not None else None
+        if worker is None:
+            return False
+        has_job = worker.state in HAS_A_JOB
+        worker.stop(StopReason.CANCELLED if has_job else StopReason.CLEARED, ask=not has_job)
+        return True
 
     def snapshot(self) -> PoolSnapshot:
         """The pool as it is now: it informs, it never gates."""
