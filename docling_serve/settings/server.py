@@ -59,7 +59,8 @@ class ServerSettings(BaseModel):
     )
     static_path: Path | None = Field(
         default=None,
-        description="Directory served at /static, for documentation pages without a CDN.",
+        description="Directory served at /static. Scripts of documentation pages that are in it"
+        " take the place of those that are built in.",
     )
     scratch_path: Path | None = Field(
         default=None,
