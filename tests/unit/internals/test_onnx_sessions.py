@@ -27,6 +27,7 @@ from docling_serve.internals.onnx_sessions import (
     watch_rapidocr,
     watch_sessions,
 )
+from tests.helpers.api import SLIP, document
 from tests.helpers.fake_gpu.build import compiler
 
 CPU = "CPUExecutionProvider"
@@ -35,7 +36,7 @@ ARENA_FULL = (
     "onnxruntime::BFCArena::AllocateRawInternal(size_t, bool) Failed to allocate memory for"
     " requested buffer of size 8388608000"
 )
-SCAN = Path(__file__).parents[3] / "examples/documents/scan.png"
+SCAN = document(SLIP)
 
 
 @pytest.fixture(autouse=True)
