@@ -511,11 +511,9 @@ def _sleeps(path: Path) -> Iterator[int]:
 
 
 SLEEPS = {
-    "docling_serve/cli/client.py",
     "docling_serve/subprocess_worker/child/priority.py",
 }
-"""Here somebody else says "again later", and has no event for later: a server whose queue is full,
-the kernel."""
+"""Where the kernel says "again later", and offers no event for later."""
 
 
 def test_nobody_sleeps() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -13,7 +15,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import docling_serve.settings as shared
-from docling_serve.cli import client
+from docling_serve.cli.client import tasks as task_commands
+from docling_serve.cli.client.convert import convert as convert_documents
 from docling_serve.errors import DoclingServeError
 from docling_serve.observability.versions import component_versions
 from docling_serve.orchestrator_factory import (
@@ -258,8 +261,11 @@ def doctor(
     raise typer.Exit(run_doctor(_console, told, as_json=as_json, trial=trial))
 
 
-app.command()(client.convert)
-app.command()(client.watch)
+app.command(name="convert")(convert_documents)
+app.command()(task_commands.tasks)
+app.command()(task_commands.watch)
+app.command()(task_commands.cancel)
+app.command(name="workers")(task_commands.workers)
 
 
 def _hand_down(artifacts_path: Path | None, enable_ui: bool | None) -> None:
@@ -281,12 +287,15 @@ def _serve(kind: str, **options: Any) -> None:
         _refuse(exc)
     except (EngineUnavailable, ConnectionError, DoclingServeError) as exc:
         _end(str(exc))
+    _require_port(options["host"], options["port"])
     secure = options["ssl_certfile"] and options["ssl_keyfile"]
     url = f"{'https' if secure else 'http'}://{options['host']}:{options['port']}"
     _console.print(f"Starting {kind} server 🚀")
-    _console.print(f"Server started at {url}")
+    _console.print(f"API: {url}/v1")
     if settings.enable_api_docs:
-        _console.print(f"Documentation at {url}/docs")
+        _console.print(f"Documentation: {url}/docs")
+    if settings.enable_ui:
+        _console.print(f"Web page: {url}/ui")
     uvicorn.run(
         "docling_serve.app:create_app",
         factory=True,
@@ -296,6 +305,19 @@ def _serve(kind: str, **options: Any) -> None:
         timeout_graceful_shutdown=int(settings.shutdown_grace) + _ANSWER_S,
         **options,
     )
+
+
+def _require_port(host: str, port: int) -> None:
+    """End with one line if the port is taken, before anything is loaded for it."""
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            _end(f"port {port} of {host} is in use: choose another with --port")
+        _end(f"cannot listen on {host}, port {port}: {exc.strerror or exc}")
 
 
 def _require_scratch(settings: DoclingServeSettings, workers: int | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import uvicorn
 from typer.testing import CliRunner
 
 import docling_serve.settings as shared
+from docling_serve.cli import main
 from docling_serve.cli.main import app
 from tests.helpers.process_ends import ROOT, python
 
@@ -55,6 +57,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Runs:
         calls.append({"target": target, **options})
 
     monkeypatch.setattr(uvicorn, "run", run)
+    monkeypatch.setattr(main, "_require_port", lambda *_: None)  # other tests may use it now
     return calls
 
 
@@ -86,8 +89,13 @@ COMMANDS = {
     "dev": SERVING,
     "rq-worker": set(),
     # New here: see "client commands" in docs/differences.md.
-    "convert": AT_A_SERVER | {"files", "--to", "--output", "--option"},
+    "convert": AT_A_SERVER
+    | {"sources", "--to", "-t", "--output", "-o", "--option", "-O", "--ocr", "--no-ocr"}
+    | {"--force-ocr", "--pages", "--name", "--json", "--quiet", "-q"},
+    "tasks": AT_A_SERVER | {"--state", "--limit", "-n", "--json"},
     "watch": AT_A_SERVER | {"task_id"},
+    "cancel": AT_A_SERVER | {"task_ids"},
+    "workers": AT_A_SERVER | {"--json"},
     "doctor": {"documents", "--convert", "--tasks", "--plot", "--json"},
 }
 
@@ -158,6 +166,8 @@ def test_run_has_the_defaults_of_production(started: Runs) -> None:
         "root_path": "",
         "proxy_headers": True,
         "timeout_keep_alive": 60,
+        "http": "docling_serve.internals.uvicorn_connections:GuardedConnection",
+        "ws_max_size": 64 * 1024,
         "ssl_certfile": None,
         "ssl_keyfile": None,
         "ssl_keyfile_password": None,
@@ -253,6 +263,22 @@ def test_a_log_level_that_is_set_stays(monkeypatch: pytest.MonkeyPatch, started:
 
 
 # ---- what is refused -----------------------------------------------------------------------------
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = invoke("run", "--host", "127.0.0.1", "--port", str(port))
+
+    assert result.exit_code == 1
+    assert result.output == f"port {port} of 127.0.0.1 is in use: choose another with --port\n"
+
+
+def test_an_address_of_another_machine_is_one_line() -> None:
+    result = invoke("run", "--host", "192.0.2.1")
+
+    assert result.exit_code == 1
+    assert result.output.startswith("cannot listen on 192.0.2.1, port 5001: ")
 
 
 @pytest.mark.parametrize(
