@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from docling.datamodel.service.responses import TaskFailureResult
@@ -17,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from docling_serve.api.json_body import name_ignored_fields
 from docling_serve.errors import (
     BY_CANCEL,
     BY_SHUTDOWN,
@@ -72,19 +74,38 @@ def failure_response(failure: Failure, task_id: str) -> JSONResponse:
     return JSONResponse(content, failure_status(failure))
 
 
+_Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
 def install(app: FastAPI) -> None:
     """Attach the table to ``app``."""
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(TaskNotFoundError, _no_task)
-    app.add_exception_handler(ProgressInvalid, _bad_progress)
-    app.add_exception_handler(ShuttingDown, _shutting_down)
-    app.add_exception_handler(QueueFull, _queue_full)
-    app.add_exception_handler(KeyReused, _refused)
-    app.add_exception_handler(TaskNotTransferable, _refused)
-    app.add_exception_handler(RedisBackpressureError, _busy)
-    app.add_exception_handler(TaskFailed, _task_failed)
-    app.add_exception_handler(OSError, _no_room)
-    app.add_exception_handler(HTTPException, _http_error)
+    handlers: dict[type[Exception], _Handler] = {
+        RequestValidationError: _invalid,
+        TaskNotFoundError: _no_task,
+        ProgressInvalid: _bad_progress,
+        ShuttingDown: _shutting_down,
+        QueueFull: _queue_full,
+        KeyReused: _refused,
+        TaskNotTransferable: _refused,
+        RedisBackpressureError: _busy,
+        TaskFailed: _task_failed,
+        OSError: _no_room,
+        HTTPException: _http_error,
+    }
+    for error, handle in handlers.items():
+        app.add_exception_handler(error, _naming_ignored_fields(handle))
+
+
+def _naming_ignored_fields(handle: _Handler) -> _Handler:
+    """``handle``, whose answer names the form fields that were not understood: a refused request
+    is where a misspelt field is looked for."""
+
+    async def handle_and_name(request: Request, exc: Exception) -> Response:
+        response = await handle(request, exc)
+        name_ignored_fields(request, response)
+        return response
+
+    return handle_and_name
 
 
 async def _invalid(_: Request, exc: Exception) -> JSONResponse:

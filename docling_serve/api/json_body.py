@@ -60,7 +60,7 @@ class JsonRoute(APIRoute):
             forgetful = _ForgetfulRequest(request.scope, request.receive)
             try:
                 response = await handle(forgetful)
-                _name_ignored_fields(forgetful, response)
+                name_ignored_fields(forgetful, response)
                 return response
             finally:
                 await forgetful.close()  # the uploads of a form are in the task's folder now
@@ -68,7 +68,8 @@ class JsonRoute(APIRoute):
         return handle_forgetful
 
 
-def _name_ignored_fields(request: Request, response: Response) -> None:
+def name_ignored_fields(request: Request, response: Response) -> None:
+    """Put the names of the form fields that mean nothing here into a header of ``response``."""
     names = getattr(request.state, "ignored_fields", ())
     if names:
         # Whatever a client calls a field must do for a header, and not make it long.

@@ -217,6 +217,24 @@ async def test_form_fields_that_mean_nothing_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "sent",
+    [
+        {"do_chunking": "true", "do_ocr": "perhaps"},  # a field that is not what it should be
+        {"do_chunking": "true", "ocr_engine": "nonexistent"},
+        {"do_chunking": "true", "pdf_backend": "nonexistent"},
+    ],
+    ids=["type", "policy", "enum"],
+)
+async def test_a_refused_form_names_its_unknown_fields_too(
+    tmp_path: Path, sent: dict[str, str]
+) -> None:
+    async with rest_server(tmp_path) as server:
+        reply = await server.client.post("/v1/convert/file", files=UPLOAD, data=sent)
+    assert reply.status_code == 422
+    assert reply.headers["x-docling-ignored-fields"] == "do_chunking"
+
+
+@pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({"X-Api-Key": "secret"}, 200),
