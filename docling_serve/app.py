@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from docling_jobkit.datamodel.task import Task
 
     from docling_serve.api.services import Readiness, Services
+    from docling_serve.api.uploaded_files import UploadedFiles
     from docling_serve.orchestrator_factory import Engine
     from docling_serve.policy import ServicePolicy
 
@@ -178,14 +179,15 @@ def _build(runtime: Runtime) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
+    from docling_serve.api.uploaded_files import UploadedFiles  # noqa: PLC0415
     from docling_serve.callbacks.delivery import CallbackDelivery, CallbackRules  # noqa: PLC0415
     from docling_serve.engines.local.journal import Journal  # noqa: PLC0415
 
     settings = runtime.settings
     scratch = await asyncio.to_thread(_scratch, runtime)
     journal = await asyncio.to_thread(Journal.open, scratch.journal, durable=runtime.keeps_tasks)
-    ledger = journal if runtime.keeps_tasks else None
-    callbacks = CallbackDelivery(CallbackRules.from_settings(settings), ledger)
+    rules = CallbackRules.from_settings(settings)
+    callbacks = CallbackDelivery(rules, journal if runtime.keeps_tasks else None)
     await callbacks.resume()
 
     parts = EngineParts(
@@ -199,12 +201,9 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     )
     engine = make_engine(settings, parts)
     await engine.recover()
-    set_current_engine(engine)
-    pool = runtime.pool
-    if pool is not None:
-        share_worker_pool(pool)
-    _Process.runtime = runtime
-    services = _services(runtime, policy, engine)
+    _share(runtime, engine)
+    files = await asyncio.to_thread(UploadedFiles.of, settings, scratch.path / "uploads")
+    services = _services(runtime, policy, engine, files)
     app.state.services = services
     shutdown = Shutdown(
         begin=lambda: _begin_shutdown(runtime, engine, services),
@@ -232,8 +231,17 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
             await runtime.runner.close()
             await callbacks.close(within_s=0 if shutdown.hurried else settings.shutdown_grace)
             await journal.close()
+            await asyncio.to_thread(files.close)  # before another server may have the folder
             scratch.release()
             runtime.guardian.dismiss()
+
+
+def _share(runtime: Runtime, engine: Engine) -> None:
+    """Have the calls for code outside the server use the parts of this one."""
+    set_current_engine(engine)
+    if runtime.pool is not None:
+        share_worker_pool(runtime.pool)
+    _Process.runtime = runtime
 
 
 def _scratch(runtime: Runtime) -> Scratch | KeptScratch:
@@ -244,16 +252,19 @@ def _scratch(runtime: Runtime) -> Scratch | KeptScratch:
     return Scratch(path, runtime.guardian)
 
 
-def _services(runtime: Runtime, policy: ServicePolicy, engine: Engine) -> Services:
+def _services(
+    runtime: Runtime, policy: ServicePolicy, engine: Engine, files: UploadedFiles
+) -> Services:
     from docling_serve.api.services import Services  # noqa: PLC0415
 
     pool = runtime.pool
     if pool is None:
-        return Services(runtime.settings, policy, engine)
+        return Services(runtime.settings, policy, engine, files)
     return Services(
         runtime.settings,
         policy,
         engine,
+        files,
         describe_workers=pool.describe,
         stop_worker=pool.stop_worker,
         read_gpus=functools.partial(_read_gpus, runtime),

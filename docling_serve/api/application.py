@@ -33,6 +33,7 @@ from docling_serve.api.answer_headers import AnswerHeaders
 from docling_serve.api.body_limits import BodyLimits
 from docling_serve.api.cors import PagesElsewhere
 from docling_serve.api.dependencies import brings_key
+from docling_serve.api.faces import add_faces
 from docling_serve.api.openapi import describe_with
 from docling_serve.observability.request_fields import RequestFields
 from docling_serve.observability.telemetry import Telemetry
@@ -98,6 +99,7 @@ def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Li
 
 
 def _add_routes(app: FastAPI, settings: DoclingServeSettings, policy: ServicePolicy) -> None:
+    add_faces(app, settings)
     app.include_router(health.router)
     if settings.enable_capabilities_endpoint:
         app.include_router(health.capabilities_router)

@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 #: The rest of the body is still on its way: the connection cannot be used for anything else.
 _CLOSE = {"Connection": "close"}
 
+_WITH_BODY = ("POST", "PUT")
+
 
 class BodyLimits:
     """ASGI middleware. ``brings_key`` says whether the headers of a request open the server."""
@@ -37,11 +39,11 @@ class BodyLimits:
         self._brings_key = brings_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["method"] not in _WITH_BODY:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit, name = self._limit(headers)
+        limit, name = self._limit(scope["method"], headers)
         refusal: HTTPException | None = None
         if not self._brings_key(headers):
             refusal = HTTPException(401, "Unauthorized", _CLOSE)  # upstream C20
@@ -54,9 +56,12 @@ class BodyLimits:
             return
         await self._app(scope, receive if limit is None else _counted(receive, limit, name), send)
 
-    def _limit(self, headers: Headers) -> tuple[int | None, str]:
+    def _limit(self, method: str, headers: Headers) -> tuple[int | None, str]:
+        """What is put is a document, whatever its type."""
         form = headers.get("content-type", "").lower().startswith("multipart/form-data")
-        return (self._uploads, "max_upload_size") if form else (self._json, "max_json_size")
+        if form or method == "PUT":
+            return self._uploads, "max_upload_size"
+        return self._json, "max_json_size"
 
 
 def _announced(headers: Headers) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from docling_serve.api.uploaded_files import UploadedFiles
 from docling_serve.engines.base import TaskEngine
 from docling_serve.observability.load import GpuMemory
 from docling_serve.policy import ServicePolicy
@@ -31,6 +32,7 @@ class Services:
     settings: DoclingServeSettings
     policy: ServicePolicy
     engine: TaskEngine
+    files: UploadedFiles
     readiness: Readiness = field(default_factory=Readiness)
     #: The worker pool as plain data; None where tasks do not run in worker processes.
     describe_workers: Callable[[], dict[str, Any]] | None = None

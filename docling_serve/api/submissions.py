@@ -88,6 +88,16 @@ async def convert_sources(
     )
 
 
+async def convert_document(
+    services: Services, source: Source, options: ConvertDocumentsOptions, tenant: str
+) -> Submission:
+    """The submission of one document whose result comes in the body."""
+    services.policy.check_source_count(1)
+    checked = services.policy.check_options(options)
+    target = _named_target(services, TargetName.INBODY, chunk=False)
+    return Submission(sources=[source], options=checked, targets=[target], tenant=tenant)
+
+
 async def convert_batch(
     services: Services, request: BatchConvertSourcesRequest, tenant: str, version_header: str | None
 ) -> Submission:

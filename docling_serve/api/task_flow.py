@@ -30,7 +30,7 @@ from docling_serve.api.task_stage import (
     tasks_ahead,
     waited_s,
 )
-from docling_serve.engines.base import Capacity, Submission, TaskView
+from docling_serve.engines.base import Capacity, Reply, Submission, TaskView
 from docling_serve.errors import Failure
 from docling_serve.jobs.rendering import public_failure, render_failure
 
@@ -87,8 +87,19 @@ async def submit_async(
 async def submit_and_wait(
     services: Services, submission: Submission, request: Request, key: str | None
 ) -> Response:
-    """Accept a task and answer with its result, or 504 when ``max_sync_wait`` ran out. Who sends
-    a ``key`` means to come back: the task then goes on without its client."""
+    """Accept a task and answer with its result, or as :func:`submit_and_finish` does."""
+    view = await submit_and_finish(services, submission, request, key)
+    if isinstance(view, Response):
+        return view
+    return await result_response(services, view, submission.tenant)
+
+
+async def submit_and_finish(
+    services: Services, submission: Submission, request: Request, key: str | None
+) -> TaskView | Response:
+    """Accept a task and wait until it has succeeded; else the answer: that of its failure, or 504
+    when ``max_sync_wait`` ran out. A client that sends a ``key`` means to come back: the task then
+    goes on without it."""
     attached = key is None and services.settings.sync_cancel_on_disconnect
     submission = replace(submission, idempotency_key=key, attached=attached)
     view = await services.engine.submit(submission)
@@ -98,7 +109,7 @@ async def submit_and_wait(
         return await _too_long(services, view, submission)
     if view.failure is not None:
         return failure_response(view.failure, view.task_id)
-    return await result_response(services, view, submission.tenant)
+    return view
 
 
 async def task_result(services: Services, task_id: str, tenant: str) -> Response:
@@ -116,22 +127,36 @@ async def task_result(services: Services, task_id: str, tenant: str) -> Response
         return Response(
             rendered.content,
             media_type=rendered.media_type,
-            background=_fetched(services, task_id),
+            background=fetched(services, task_id),
         )
     return await result_response(services, view, tenant)
 
 
+async def read_result(services: Services, view: TaskView, tenant: str) -> bytes:
+    """The whole body of a successful task, for routes that answer with something made of it."""
+    reply = await _reply(services, view, tenant)
+    if reply.path is None:
+        return reply.content
+    try:
+        return await asyncio.to_thread(reply.path.read_bytes)
+    except FileNotFoundError:  # its time was over in this very moment
+        raise TaskNotFoundError from None
+
+
+def result_headers(view: TaskView) -> dict[str, str]:
+    """What every answer with a result says in its headers."""
+    return {"X-Docling-Task-Id": view.task_id}
+
+
 async def result_response(services: Services, view: TaskView, tenant: str) -> Response:
-    reply = await services.engine.reply(view.task_id, tenant)
-    if reply is None:
-        raise HTTPException(404, _NOT_YET)
-    headers = {"X-Docling-Task-Id": view.task_id}
-    fetched = _fetched(services, view.task_id)
+    reply = await _reply(services, view, tenant)
+    headers = result_headers(view)
+    background = fetched(services, view.task_id)
     if reply.path is None:
         if reply.download_name is not None:
             headers["Content-Disposition"] = f'attachment; filename="{reply.download_name}"'
         return Response(
-            reply.content, headers=headers, media_type=reply.media_type, background=fetched
+            reply.content, headers=headers, media_type=reply.media_type, background=background
         )
     try:
         # A download has a name for the client to save it under, which FileResponse knows to spell.
@@ -140,14 +165,21 @@ async def result_response(services: Services, view: TaskView, tenant: str) -> Re
     except FileNotFoundError:  # its time was over in this very moment
         raise TaskNotFoundError from None
     if isinstance(body, bytes):
-        return Response(body, headers=headers, media_type=reply.media_type, background=fetched)
+        return Response(body, headers=headers, media_type=reply.media_type, background=background)
     return _OpenFileResponse(
         body,
         media_type=reply.media_type,
         filename=reply.download_name,
         headers=headers,
-        background=fetched,
+        background=background,
     )
+
+
+async def _reply(services: Services, view: TaskView, tenant: str) -> Reply:
+    reply = await services.engine.reply(view.task_id, tenant)
+    if reply is None:
+        raise HTTPException(404, _NOT_YET)
+    return reply
 
 
 def _open(path: Path, small_bytes: int) -> IO[bytes] | bytes:
@@ -218,7 +250,8 @@ async def _client_gone(request: Request) -> None:
         pass
 
 
-def _fetched(services: Services, task_id: str) -> BackgroundTask:
+def fetched(services: Services, task_id: str) -> BackgroundTask:
+    """What is done after an answer with the result of a task."""
     return BackgroundTask(services.engine.on_result_fetched, task_id)
 
 

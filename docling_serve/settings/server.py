@@ -36,6 +36,19 @@ class ServerSettings(BaseModel):
         description="Request headers allowed in cross-origin requests, as a JSON array.",
     )
     enable_ui: bool = Field(default=False, description="Serve the demonstration page at /ui.")
+    enable_external_loader_api: bool = Field(
+        default=False,
+        description="Answer PUT /process, as Open WebUI asks its external document loader.",
+    )
+    enable_tika_api: bool = Field(
+        default=False,
+        description="Answer the routes of Apache Tika that give text (/tika, /rmeta, /meta).",
+    )
+    enable_mistral_api: bool = Field(
+        default=False,
+        description="Answer Mistral's OCR routes (/v1/files, /v1/ocr). Its files are bounded by"
+        " eng_loc_max_queued_bytes and eng_loc_max_queue_age.",
+    )
     enable_api_docs: bool = Field(
         default=True,
         description="Serve /openapi.json and the documentation pages made from it.",

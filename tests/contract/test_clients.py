@@ -36,6 +36,9 @@ def keyed_server(mode: str, serve: StartServer) -> Iterator[RunningServer]:
     settings = {
         "DOCLING_SERVE_API_KEY": _RECORDED["key"],
         "DOCLING_SERVE_ALLOW_CUSTOM_LAYOUT_CONFIG": "true",
+        "DOCLING_SERVE_ENABLE_EXTERNAL_LOADER_API": "true",
+        "DOCLING_SERVE_ENABLE_TIKA_API": "true",
+        "DOCLING_SERVE_ENABLE_MISTRAL_API": "true",
     }
     with serve(MODES[mode] | settings) as running:
         yield running
@@ -43,19 +46,23 @@ def keyed_server(mode: str, serve: StartServer) -> Iterator[RunningServer]:
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: str(client["client"]))
 def test_client(keyed_server: RunningServer, client: dict[str, Any]) -> None:
-    task_id = ""
+    known: dict[str, str] = {}
     document_name = _document_of(client)
     for step in client["steps"]:
-        reply = _send(keyed_server, step, task_id)
+        reply = _send(keyed_server, _filled(step, known))
         assert reply.status_code == step["status"], f"{step['path']}: {reply.text[:1000]}"
         assert reply.headers.get("x-docling-ignored-fields") == step.get("ignored")
         if "entries" in step:
             with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
                 assert set(step["entries"]) <= set(archive.namelist())
+        if "text" in step:
+            _check("text", reply.text, step["text"], document_name)
         for path, expected in step.get("reads", {}).items():
             _check(path, _read(reply.json(), path), expected, document_name)
         if reply.headers["content-type"] == "application/json" and step["method"] == "POST":
-            task_id = reply.json().get("task_id", task_id)
+            known["task_id"] = reply.json().get("task_id", known.get("task_id"))
+        for name, path in step.get("remember", {}).items():
+            known[name] = _read(reply.json(), path)
 
 
 def test_the_sources_of_the_recordings_are_named() -> None:
@@ -72,21 +79,29 @@ def test_the_page_on_clients_names_the_recordings() -> None:
     assert sorted(named) == sorted(client["client"] for client in CLIENTS)
 
 
-def _send(server: RunningServer, step: dict[str, Any], task_id: str) -> httpx.Response:
-    request: dict[str, Any] = {
-        "method": step["method"],
-        "url": step["path"].replace("{task_id}", task_id),
-        "headers": step["headers"],
-    }
+def _filled(step: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
+    """``step`` with what is known in place of the names in braces."""
+    text = json.dumps(step)
+    for name, value in known.items():
+        text = text.replace(f"{{{name}}}", str(value))
+    filled: dict[str, Any] = json.loads(text)
+    return filled
+
+
+def _send(server: RunningServer, step: dict[str, Any]) -> httpx.Response:
+    request: dict[str, Any] = {key: step[key] for key in ("method", "headers")}
+    request["url"] = step["path"]
     if "json" in step:
         request["json"] = _with_documents(step["json"])
-    elif step["method"] == "POST":
+    elif "body" in step:
+        request["content"] = document(step["body"]["document"])
+    elif "file" in step:
         # Parts without a file name are fields; a list keeps their order and repeats them.
         file = step["file"]
         content = document(file["document"])
         request["files"] = [
             *((name, (None, value.encode())) for name, value in step.get("form", ())),
-            ("files", (file["filename"], content, file["type"])),
+            (file.get("field", "files"), (file["filename"], content, file["type"])),
         ]
     replies: list[httpx.Response] = []
 
@@ -122,7 +137,7 @@ def _with_documents(value: Any) -> Any:
 
 def _read(body: Any, path: str) -> Any:
     for name in path.split("."):
-        body = body[name]
+        body = body[int(name)] if isinstance(body, list) else body[name]
     return body
 
 

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from docling_serve.api import make_app
 from docling_serve.api.services import Services
+from docling_serve.api.uploaded_files import UploadedFiles
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.lines import QueueLimits
 from docling_serve.engines.local.rules import LocalRules
@@ -31,12 +32,14 @@ STORAGES = ("s3", "azure_blob", "google_cloud_storage", "google_drive")
 
 @dataclass
 class ScriptedRunner:
-    """Answers every task with the job it was given, as JSON, or fails it with ``failure``.
+    """Answers every task with the job it was given, as JSON, or with ``reply``, or fails it with
+    ``failure``.
 
     A closed ``gate`` holds tasks that have started; ``begun`` gets their ids.
     """
 
     failure: Failure | None = None
+    reply: dict[str, Any] | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     pages: int = 0
     jobs: list[JobSpec] = field(default_factory=list)
@@ -54,7 +57,7 @@ class ScriptedRunner:
         await self.gate.wait()
         if self.failure is not None:
             raise TaskFailed(self.failure)
-        folder.body.write_text(json.dumps({"job": spec.model_dump(mode="json")}))
+        folder.body.write_text(json.dumps(self.reply or {"job": spec.model_dump(mode="json")}))
         count = len(spec.sources)
         return JobResult(
             body=folder.body.name,
@@ -134,7 +137,8 @@ async def rest_server(
         clear_converters=_nothing,
     )
 
-    services = Services(config, policy, engine)
+    files = UploadedFiles.of(config, folder.with_name(f"{folder.name}-uploads"))
+    services = Services(config, policy, engine, files)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -145,6 +149,7 @@ async def rest_server(
         finally:
             await engine.close()
             queue.cancel()
+            files.close()
 
     app = make_app(config, policy, lifespan)
     async with (

@@ -1,0 +1,146 @@
+"""One document as other APIs send it, and what its conversion answers with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mimetypes
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from docling.datamodel.base_models import FormatToExtensions, FormatToMimeType
+from docling.datamodel.service.options import ConvertDocumentsOptions
+from docling_core.types.doc.base import ImageRefMode
+from fastapi import HTTPException, Request, UploadFile
+from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
+
+from docling_serve.api import submissions, task_flow
+from docling_serve.api.services import Services
+from docling_serve.engines.base import Source, Upload
+
+Body = dict[str, Any]
+"""The in-body answer of this server, as data."""
+
+_SPOOL_BYTES = 1024 * 1024
+_UNNAMED = "document"
+#: The extensions of a media type that docling reads; the first of them is the usual one.
+_EXTENSIONS = {
+    media_type: extensions
+    for kind, media_types in reversed(FormatToMimeType.items())
+    for media_type in media_types
+    if (extensions := FormatToExtensions.get(kind))
+}
+
+
+def media_type_of(content_type: str | None) -> str:
+    """A media type without its parameters, in lower case; empty where there is none."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def document_name(name: str | None, content_type: str | None) -> str:
+    """The name of a document that came as ``name``, if at all, with this media type. Where the
+    name has no extension, the type gives one: docling guesses the format from both the content
+    and the extension."""
+    name = name or _UNNAMED
+    media_type = media_type_of(content_type)
+    extensions = _EXTENSIONS.get(media_type)
+    if PurePosixPath(name).suffix or extensions is None:
+        return name
+    common = (mimetypes.guess_extension(media_type) or "").removeprefix(".")
+    return f"{name}.{common if common in extensions else extensions[0]}"
+
+
+@asynccontextmanager
+async def raw_body(request: Request) -> AsyncIterator[BinaryIO]:
+    """The body of ``request`` as a file, in memory while it is small.
+
+    Raises:
+        HTTPException: 415, the body is compressed; 400, it ended early.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise HTTPException(415, f"Content-Encoding {encoding} is not supported; send the document")
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
+        file = UploadFile(cast(BinaryIO, spool))
+        try:
+            async for piece in request.stream():
+                await file.write(piece)
+        except ClientDisconnect as exc:
+            raise HTTPException(400, "The body ended early.") from exc
+        await file.seek(0)
+        yield file.file
+
+
+@asynccontextmanager
+async def form_file(request: Request) -> AsyncIterator[UploadFile]:
+    """The one file of a multipart request, whatever its field is called.
+
+    Raises:
+        HTTPException: 400, the body is no form; 422, there is no file in it, or more than one.
+    """
+    async with request.form() as form:
+        files = [value for _, value in form.multi_items() if not isinstance(value, str)]
+        if len(files) != 1:
+            raise HTTPException(422, f"The form must have one file; it has {len(files)}.")
+        yield cast(UploadFile, files[0])
+
+
+async def answer(
+    services: Services,
+    request: Request,
+    source: Source,
+    options: ConvertDocumentsOptions,
+    tenant: str,
+    shape: Callable[[Body], bytes],
+    media_type: str = "application/json",
+) -> Response:
+    """Convert one document and answer with what ``shape`` makes of the result, in a thread.
+
+    Errors are answered as on the server's own routes. A document that could not be converted is a
+    422, as there is nothing to say of it here.
+
+    Raises:
+        HTTPException, TaskNotFoundError: as :mod:`docling_serve.api.task_flow` does.
+    """
+    submission = await submissions.convert_document(services, source, options, tenant)
+    view = await task_flow.submit_and_finish(services, submission, request, key=None)
+    if isinstance(view, Response):
+        return view
+
+    def shaped(body: bytes) -> bytes:
+        result: Body = json.loads(body)
+        if result["status"] not in ("success", "partial_success"):
+            reasons = [error["error_message"] for error in result["errors"]]
+            raise HTTPException(422, "; ".join(reasons) or "The document could not be converted.")
+        return shape(result)
+
+    read = await task_flow.read_result(services, view, tenant)
+    headers = task_flow.result_headers(view)
+    background = task_flow.fetched(services, view.task_id)
+    try:
+        content = await asyncio.to_thread(shaped, read)
+    except HTTPException:
+        await background()
+        raise
+    return Response(content, headers=headers, media_type=media_type, background=background)
+
+
+def options_for(services: Services, *formats: str, **options: Any) -> ConvertDocumentsOptions:
+    """Options that ask for ``formats``, without images where the deployment allows that."""
+    if ImageRefMode.PLACEHOLDER in services.policy.image_export_modes():
+        options["image_export_mode"] = ImageRefMode.PLACEHOLDER
+    return ConvertDocumentsOptions.model_validate({"to_formats": list(formats), **options})
+
+
+def upload_of(file: BinaryIO, name: str | None, content_type: str | None) -> Upload:
+    """``file`` as a source, with a name that shows its format."""
+    return Upload(document_name(name, content_type), file)
+
+
+def dumped(content: Any) -> bytes:
+    """JSON as this server writes it."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
