@@ -36,9 +36,19 @@ _STEPS = ("docling", "docling_core", "docling_jobkit")
 request_fields: ContextVar[Mapping[str, str]] = ContextVar("request_fields", default={})  # noqa: B039
 
 
+#: What all lines of this process have in common, such as the task that a worker runs.
+process_fields: dict[str, str] = {}
+
+#: Our messages name what they are about in these words.
+_NAMED = {
+    "task": re.compile(r"\btask ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b"),
+    "worker": re.compile(r"\bworker (\d+)\b"),
+}
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: timestamp, level, logger, message, extra fields and those of the
-    request (upstream L97)."""
+    """One JSON object per line: timestamp, level, logger, message, the process that wrote it
+    (``pid``), the ``task`` and ``worker`` that it names, extra fields and those of the request."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -47,7 +57,12 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            "pid": record.process,
+            **process_fields,
         }
+        if record.name.startswith("docling_serve."):
+            found = ((field, named.search(line["message"])) for field, named in _NAMED.items())
+            line.update({field: match.group(1) for field, match in found if match})
         line.update({k: v for k, v in vars(record).items() if _is_extra(k)})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs.spec import JobProgress, TaskFolder
-from docling_serve.observability.logging import configure_logging
+from docling_serve.observability.logging import configure_logging, process_fields
 from docling_serve.process.deferred_imports import is_loaded
 from docling_serve.subprocess_worker.child.allocator import (
     give_back_freed_memory,
@@ -192,6 +192,7 @@ class _Worker:
         try:
             use_temporary_folder(folder.temp)
             spec = folder.read_job()
+            process_fields["task"] = spec.task_id
             self._configure(spec.converter_config)
             self._before = self._conversion.stats
             result = self._conversion.run(
@@ -212,6 +213,8 @@ class _Worker:
                     converters=self._converters(),
                 )
             )
+        finally:
+            process_fields.clear()
 
     def _give_back_memory(self) -> None:
         """Give back what nothing uses any more; some 0.1 s after a scan."""

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
 
-from docling_serve.observability.logging import JsonFormatter, configure_logging
+from docling_serve.observability.logging import JsonFormatter, configure_logging, process_fields
 
 
 class Output:
@@ -55,7 +57,6 @@ def test_a_line_of_text_has_level_and_name(output: Output) -> None:
 
 
 def test_a_line_of_json_has_fields(output: Output) -> None:
-    """Upstream L97."""
     configure_logging("INFO", "json")
     logging.getLogger("docling_serve.x").info("ünï %d", 1, extra={"requestid": "r-1"})
 
@@ -65,8 +66,25 @@ def test_a_line_of_json_has_fields(output: Output) -> None:
         "level": "INFO",
         "logger": "docling_serve.x",
         "message": "ünï 1",
+        "pid": os.getpid(),
         "requestid": "r-1",
     }
+
+
+def test_a_line_of_json_names_its_task_and_worker(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logging("INFO", "json")
+    task = str(uuid.UUID(int=7))
+    logging.getLogger("docling_serve.x").info("task %s: given to worker %d", task, 3)
+    logging.getLogger("elsewhere").info("task %s: given to worker %d", task, 3)
+    monkeypatch.setitem(process_fields, "task", "t")
+    logging.getLogger("elsewhere").info("page 1")
+
+    ours, others, within = map(json.loads, output.lines())
+    assert (ours["task"], ours["worker"]) == (task, "3")
+    assert not {"task", "worker"} & set(others)
+    assert within["task"] == "t"
 
 
 def test_json_stays_one_line_whatever_is_logged(output: Output) -> None:
@@ -134,4 +152,5 @@ def test_a_record_without_extras_has_none() -> None:
         "level",
         "logger",
         "message",
+        "pid",
     }
