@@ -34,9 +34,11 @@ from docling_serve.conversion.gpu_stages import may_use_gpu
 from docling_serve.conversion.guarded_backends import guarded
 from docling_serve.conversion.input_limits import InputLimits
 from docling_serve.conversion.model_sets import ConverterStats, ModelSet, ModelSets
+from docling_serve.internals.docling_devices import answer_for_rapidocr
 from docling_serve.internals.docling_pipelines import Blueprint, Key, Obtain
 from docling_serve.internals.jobkit_manager import ConverterManager
 from docling_serve.internals.onnx_sessions import watch_rapidocr, watch_sessions
+from docling_serve.process.installation import is_lite
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class Converters:
         self._manager = manager
         self._limits = limits or InputLimits()
         self._sets = ModelSets(manager.config.options_cache_size, _has_weights)
+        if is_lite():  # else torch knows, and a worker asks it for nothing
+            answer_for_rapidocr()
         self._defaults = _for_this_process(default_format_options())
 
     @property

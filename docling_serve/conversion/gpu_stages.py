@@ -17,7 +17,7 @@ from docling.pipeline.base_pipeline import BasePipeline
 from docling.pipeline.simple_pipeline import SimplePipeline
 from docling.pipeline.standard_pdf_pipeline import StandardPdfPipeline
 
-from docling_serve.internals.docling_devices import torch_build
+from docling_serve.internals.docling_devices import onnx_can_use_cuda, torch_build
 
 _ENRICHMENTS_ON_TORCH = (
     "do_picture_classification",
@@ -31,15 +31,6 @@ _OCR_ON_THE_CPU = ("tesseract", "tesserocr", "ocrmac", "kserve_v2_ocr")
 def torch_can_use_cuda() -> bool:
     """Whether the installed torch was built for CUDA, or for ROCm, which it calls the same."""
     return bool(torch_build().get("cuda") or torch_build().get("hip"))
-
-
-def onnx_can_use_cuda() -> bool:
-    """Whether the installed ONNX Runtime has the provider for CUDA."""
-    try:
-        import onnxruntime  # noqa: PLC0415 - an OCR engine that may be left out
-    except ImportError:
-        return False
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def may_use_gpu(pipeline_cls: type[BasePipeline], options: PipelineOptions) -> bool:

@@ -23,8 +23,8 @@ from docling.models.factories import (
 
 import docling_serve.conversion.conversion  # noqa: F401 - imported for its imports
 from docling_serve.conversion.converters import default_format_options
-from docling_serve.conversion.gpu_stages import onnx_can_use_cuda, torch_can_use_cuda
-from docling_serve.internals.docling_devices import answer_for_rapidocr
+from docling_serve.conversion.gpu_stages import torch_can_use_cuda
+from docling_serve.internals.docling_devices import answer_for_rapidocr, onnx_can_use_cuda
 from docling_serve.internals.onnx_sessions import watch_rapidocr, watch_sessions
 from docling_serve.internals.rapidocr_sessions import plan_no_memory
 from docling_serve.process.deferred_imports import TORCH, is_loaded, load

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from docling.datamodel.accelerator_options import AcceleratorDevice
+from docling.exceptions import AcceleratorDeviceNotAvailableError
 from docling.utils.accelerator_utils import decide_device as ask_torch
 
 from docling_serve.process.deferred_imports import is_loaded
+from docling_serve.process.installation import is_lite
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ def _known(asked: str) -> str | None:
     """The device, or None where only torch can say."""
     if asked == AcceleratorDevice.CPU.value:
         return "cpu"
+    if is_lite():
+        return _without_torch(asked)
     build = torch_build()
     if build.get("hip") or build.get("xpu"):
         return None
@@ -62,6 +66,18 @@ def _known(asked: str) -> str | None:
     if asked == AcceleratorDevice.AUTO.value:
         return "cuda:0" if has_cuda else "cpu"
     return "cuda:0" if asked == AcceleratorDevice.CUDA.value and has_cuda else None
+
+
+def _without_torch(asked: str) -> str:
+    """The same answers where only ONNX Runtime can use a GPU."""
+    if onnx_can_use_cuda() and _shows_gpu():
+        if asked == AcceleratorDevice.AUTO.value:
+            return "cuda:0"
+        if asked.startswith(AcceleratorDevice.CUDA.value):
+            return asked if ":" in asked else "cuda:0"
+    if asked == AcceleratorDevice.AUTO.value:
+        return "cpu"
+    raise AcceleratorDeviceNotAvailableError(f"ONNX Runtime has no device '{asked}' here.")
 
 
 @cache
@@ -88,6 +104,15 @@ def _run_file(package: str, file: str) -> Mapping[str, Any]:
         if path.is_file():
             return runpy.run_path(str(path))
     return {}
+
+
+def onnx_can_use_cuda() -> bool:
+    """Whether the installed ONNX Runtime has the provider for CUDA."""
+    try:
+        import onnxruntime  # noqa: PLC0415 - an OCR engine that may be left out
+    except ImportError:
+        return False
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def _shows_gpu() -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from docling_serve.conversion.gpu_stages import onnx_can_use_cuda, torch_can_use_cuda
+from docling_serve.conversion.gpu_stages import torch_can_use_cuda
+from docling_serve.internals.docling_devices import onnx_can_use_cuda
 from tests.conftest import StartServer
 from tests.helpers.api import upload
 from tests.helpers.documents import blank_pdf

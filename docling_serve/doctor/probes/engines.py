@@ -9,7 +9,6 @@ from typing import Any
 
 from docling_serve.doctor.facts import EngineFacts, StageFacts, TorchFacts
 from docling_serve.process.deferred_imports import defer_absent
-from docling_serve.process.installation import is_lite
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.settings.converter_config import converter_config
 from docling_serve.subprocess_worker.child.containment import scrub_environment
@@ -122,12 +121,11 @@ def _vlm_library(options: Any) -> str:
 
 def _device(asked: str, library: str) -> str:
     """The device that docling gives a stage, or why it gives none."""
-    if is_lite():
-        return "cpu" if library else ""
     if library not in ("torch", "onnxruntime"):
         return "cpu" if library else ""
     from docling.exceptions import AcceleratorDeviceNotAvailableError  # noqa: PLC0415
-    from docling.utils.accelerator_utils import decide_device  # noqa: PLC0415
+
+    from docling_serve.internals.docling_devices import decide_device  # noqa: PLC0415
 
     try:
         return decide_device(asked)

@@ -62,6 +62,35 @@ def test_torch_is_asked_only_where_it_must_be(
     assert asked == ([device] if expected == "asked" else [])
 
 
+@pytest.mark.parametrize(
+    ("provider", "gpu", "device", "expected"),
+    [
+        (True, True, "auto", "cuda:0"),
+        (True, True, "cuda", "cuda:0"),
+        (True, True, "cuda:1", "cuda:1"),
+        (True, True, "cpu", "cpu"),
+        (True, False, "auto", "cpu"),
+        (False, True, "auto", "cpu"),
+        (False, True, "cuda", "refused: ONNX Runtime has no device 'cuda' here."),
+        (True, True, "mps", "refused: ONNX Runtime has no device 'mps' here."),
+    ],
+)
+def test_onnx_runtime_decides_in_a_lite_install(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: list[str],
+    provider: bool,
+    gpu: bool,
+    device: str,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(docling_devices, "is_lite", lambda: True)
+    monkeypatch.setattr(docling_devices, "onnx_can_use_cuda", lambda: provider)
+    monkeypatch.setattr(docling_devices, "_shows_gpu", lambda: gpu)
+
+    assert _outcome(docling_devices.decide_device, device) == expected
+    assert asked == []
+
+
 def test_torch_answers_once_it_is_there(monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
     monkeypatch.setattr(docling_devices, "is_loaded", lambda library: library == "torch")
 
