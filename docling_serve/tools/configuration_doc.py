@@ -3,16 +3,15 @@
 python -m docling_serve.tools.configuration_doc [--check] [--path docs/configuration.md]
 """
 
-import argparse
 import inspect
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import ByteSize, TypeAdapter
 
 from docling_serve.settings import GROUPS, SECRET_FIELDS, SettingsGroup, env_names
 from docling_serve.tools.env_example import format_env_value
+from docling_serve.tools.generated_file import write_or_check
 
 _HEADER = """\
 # Configuration
@@ -74,24 +73,10 @@ def _default(value: object) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page, or with ``--check`` compare it; 1 when it differs or is missing."""
-    parser = argparse.ArgumentParser(description="Write docs/configuration.md from the settings.")
-    parser.add_argument("--check", action="store_true", help="compare only, write nothing")
-    parser.add_argument("--path", type=Path, default=Path("docs/configuration.md"), help="the page")
-    options = parser.parse_args(argv)
-    path: Path = options.path
-    wanted = render_configuration()
-    if not options.check:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted, encoding="utf-8")
-        return 0
-    if path.is_file() and path.read_text(encoding="utf-8") == wanted:
-        return 0
-    print(
-        f"{path} differs from the settings; run: python -m docling_serve.tools.configuration_doc",
-        file=sys.stderr,
+    """Write the file, or with ``--check`` compare it; 1 when it differs or is missing."""
+    return write_or_check(
+        "docling_serve.tools.configuration_doc", "docs/configuration.md", render_configuration, argv
     )
-    return 1
 
 
 if __name__ == "__main__":

@@ -3,16 +3,15 @@
 python -m docling_serve.tools.env_example [--check] [--path .env.example]
 """
 
-import argparse
 import inspect
 import json
 import sys
 import textwrap
 from collections.abc import Sequence
 from enum import Enum
-from pathlib import Path
 
 from docling_serve.settings import GROUPS, SettingsGroup, env_names
+from docling_serve.tools.generated_file import write_or_check
 
 _WIDTH = 98
 _HEADER = """\
@@ -71,22 +70,9 @@ def _comment(text: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the file, or with ``--check`` compare it; 1 when it differs or is missing."""
-    parser = argparse.ArgumentParser(description="Write .env.example from the settings.")
-    parser.add_argument("--check", action="store_true", help="compare only, write nothing")
-    parser.add_argument("--path", type=Path, default=Path(".env.example"), help="the file")
-    options = parser.parse_args(argv)
-    path: Path = options.path
-    wanted = render_env_example()
-    if not options.check:
-        path.write_text(wanted, encoding="utf-8")
-        return 0
-    if path.is_file() and path.read_text(encoding="utf-8") == wanted:
-        return 0
-    print(
-        f"{path} differs from the settings; run: python -m docling_serve.tools.env_example",
-        file=sys.stderr,
+    return write_or_check(
+        "docling_serve.tools.env_example", ".env.example", render_env_example, argv
     )
-    return 1
 
 
 if __name__ == "__main__":

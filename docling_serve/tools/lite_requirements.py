@@ -6,16 +6,15 @@ Starts from docling-serve[rapidocr], follows the metadata of the packages instal
 at those that the lite install leaves out.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from docling_serve.process.installation import LITE_LEAVES_OUT
+from docling_serve.tools.generated_file import write_or_check
 
 ROOT = Requirement("docling-serve[rapidocr]")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -97,20 +96,12 @@ def _marker(versions: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the file, or with ``--check`` compare it; 1 when it differs or is missing."""
-    parser = argparse.ArgumentParser(description="Write the list of the lite install.")
-    parser.add_argument("--check", action="store_true", help="compare only, write nothing")
-    parser.add_argument("--path", type=Path, default=Path("requirements-lite.txt"), help="the file")
-    options = parser.parse_args(argv)
-    path: Path = options.path
-    wanted = render_lite_requirements()
-    if not options.check:
-        path.write_text(wanted, encoding="utf-8")
-        return 0
-    if path.is_file() and path.read_text(encoding="utf-8") == wanted:
-        return 0
-    command = "python -m docling_serve.tools.lite_requirements"
-    print(f"{path} differs from what is installed; run: {command}", file=sys.stderr)
-    return 1
+    return write_or_check(
+        "docling_serve.tools.lite_requirements",
+        "requirements-lite.txt",
+        render_lite_requirements,
+        argv,
+    )
 
 
 if __name__ == "__main__":

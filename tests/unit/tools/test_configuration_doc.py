@@ -69,4 +69,4 @@ def test_write_then_check_then_change(capsys: pytest.CaptureFixture[str]) -> Non
     page = Path("docs/configuration.md")
     page.write_text(page.read_text().replace("`5001`", "`5002`"))
     assert main(["--check"]) == 1
-    assert "differs from the settings" in capsys.readouterr().err
+    assert "is out of date" in capsys.readouterr().err
