@@ -17,6 +17,7 @@ from tests.helpers.fake_gpu.fixtures import (  # noqa: F401
     new_fake_gpu,
 )
 from tests.helpers.loops import LOOPS, NewLoop, made, unseen
+from tests.helpers.scheduling import FilesTogether
 from tests.helpers.server import (
     IN_PROCESS_MODE,
     SUBPROCESS_MODE,
@@ -59,6 +60,12 @@ MODES = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--soak``: the long form of the tests in tests/soak."""
     parser.addoption("--soak", action="store_true", help="run tests/soak for as long as it takes")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether | None:
+    """Ours for ``--dist loadfile``."""
+    return FilesTogether(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_asyncio_loop_factories(
