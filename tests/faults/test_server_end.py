@@ -13,12 +13,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import FORKED, StartServer
-from tests.helpers.api import missing_phrases, upload
+from tests.conftest import FORKED, MODES, StartServer
+from tests.helpers.api import SLIP, missing_phrases, upload
 from tests.helpers.eventually import eventually
 from tests.helpers.requests_by_hand import open_request
 from tests.helpers.server import (
-    IN_PROCESS_MODE,
     NOTHING_KEPT,
     START_LIMIT_S,
     STOP_LIMIT_S,
@@ -95,7 +94,8 @@ def test_nothing_is_left(
 
 @pytest.mark.parametrize("end", [killed, terminated])
 def test_nothing_is_left_without_the_mode(start_server: StartServer, end: Step) -> None:
-    server = start_server(IN_PROCESS_MODE | {"DOCLING_SERVE_SHUTDOWN_GRACE": "0.1"})
+    grace = {"DOCLING_SERVE_SHUTDOWN_GRACE": "0.1"}
+    server = start_server(MODES["in-process"] | grace)
     task = server.api.submit(upload("scan.png"))
     eventually(lambda: server.api.poll(task)["task_status"] == "started", within_s=START_LIMIT_S)
 
@@ -120,14 +120,14 @@ def begun(server: RunningServer) -> None:
 
 def test_a_task_that_runs_is_finished_and_answered(start_server: StartServer) -> None:
     server = start_server(SUBPROCESS_MODE)
-    connection = open_request(server, "scan.png")
+    connection = open_request(server, SLIP)
     begun(server)
 
     server.signal(signal.SIGTERM)
 
     status, body = read(connection)
     assert status == 200
-    assert missing_phrases("scan.png", json.dumps(body)) == []
+    assert missing_phrases(SLIP, json.dumps(body)) == []
     server.wait(STOP_LIMIT_S)
 
 

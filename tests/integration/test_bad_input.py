@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import MAX_FILE_SIZE
 from tests.helpers import documents
-from tests.helpers.api import base64_source, document, missing_phrases, upload
+from tests.helpers.api import SLIP, base64_source, document, missing_phrases, upload
 from tests.helpers.eventually import eventually
 from tests.helpers.server import RunningServer
 
@@ -68,10 +68,10 @@ def test_an_empty_text_is_an_empty_document(server: RunningServer) -> None:
 
 def test_an_image_named_pdf_is_read_as_what_it_is(server: RunningServer) -> None:
     """Upstream E47."""
-    body = server.api.convert(upload("scan.pdf", document("scan.png"))).json()
+    body = server.api.convert(upload("scan.pdf", document(SLIP))).json()
 
     assert body["status"] == "success"
-    assert missing_phrases("scan.png", body["document"]["md_content"]) == []
+    assert missing_phrases(SLIP, body["document"]["md_content"]) == []
 
 
 def test_pages_beyond_the_end_are_a_failure_that_tells_the_number(server: RunningServer) -> None:
@@ -183,7 +183,7 @@ def test_a_task_that_is_not_known_is_not_found(server: RunningServer) -> None:
 
 
 def test_a_language_without_a_model_is_a_mistake_of_the_request(server: RunningServer) -> None:
-    reply = server.api.convert(upload("scan.png"), form={"ocr_lang": "zzz"})
+    reply = server.api.convert(upload(SLIP), form={"ocr_lang": "zzz"})
 
     assert reply.status_code == 422, reply.text
     assert reply.json()["failure"]["category"] == "policy"
@@ -193,11 +193,9 @@ def test_a_language_without_a_model_is_a_mistake_of_the_request(server: RunningS
 
 @pytest.mark.parametrize("languages", ["en,de", "en, de"])
 def test_languages_may_be_joined_by_commas(server: RunningServer, languages: str) -> None:
-    by_form = server.api.convert(upload("scan.png"), form={"ocr_lang": languages})
-    by_json = server.api.convert_source(
-        base64_source("scan.png"), options={"ocr_lang": [languages]}
-    )
+    by_form = server.api.convert(upload(SLIP), form={"ocr_lang": languages})
+    by_json = server.api.convert_source(base64_source(SLIP), options={"ocr_lang": [languages]})
 
     for reply in (by_form, by_json):
         assert reply.status_code == 200, reply.text
-        assert missing_phrases("scan.png", reply.json()["document"]["md_content"]) == []
+        assert missing_phrases(SLIP, reply.json()["document"]["md_content"]) == []

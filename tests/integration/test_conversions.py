@@ -14,7 +14,15 @@ import httpx
 import pytest
 
 from tests.conftest import RESULT_REMOVAL_DELAY_S
-from tests.helpers.api import DOCUMENTS, EXPECTED, base64_source, missing_phrases, upload
+from tests.helpers.api import (
+    DOCUMENTS,
+    EXPECTED,
+    PHRASES,
+    SLIP,
+    base64_source,
+    missing_phrases,
+    upload,
+)
 from tests.helpers.eventually import eventually
 from tests.helpers.server import RunningServer
 
@@ -35,7 +43,7 @@ def test_an_upload_is_answered_with_its_text(server: RunningServer, name: str) -
 
 
 def test_a_task_is_waited_for_in_one_poll_and_its_result_read_twice(server: RunningServer) -> None:
-    task = server.api.submit(upload("scan.png"))
+    task = server.api.submit(upload(SLIP))
     early = server.api.result(task)
     status = server.api.poll(task, wait_s=100)
     first, second = server.api.result(task), server.api.result(task)
@@ -45,7 +53,7 @@ def test_a_task_is_waited_for_in_one_poll_and_its_result_read_twice(server: Runn
     assert status["task_status"] == "success"
     assert status["task_position"] is None
     assert status["task_meta"]["num_succeeded"] == 1
-    assert missing_phrases("scan.png", first.json()["document"]["md_content"]) == []
+    assert missing_phrases(SLIP, first.json()["document"]["md_content"]) == []
     assert second.json() == first.json()
 
 
@@ -66,7 +74,7 @@ def test_a_result_is_gone_some_time_after_it_was_fetched(server: RunningServer) 
 
 
 def test_several_tasks_are_all_converted(server: RunningServer) -> None:
-    names = ["notes.md", "scan.png", "page.html", "letter.docx"]
+    names = ["notes.md", SLIP, "page.html", "letter.docx"]
     tasks = {name: server.api.submit(upload(name)) for name in names}
 
     for name, task in tasks.items():
@@ -74,7 +82,7 @@ def test_several_tasks_are_all_converted(server: RunningServer) -> None:
         assert missing_phrases(name, text) == []
 
 
-@pytest.mark.parametrize("name", ["scan.png", "letter.docx"])
+@pytest.mark.parametrize("name", [SLIP, "letter.docx"])
 def test_a_base64_source_is_answered_with_its_text(server: RunningServer, name: str) -> None:
     reply = server.api.convert_source(base64_source(name))
 
@@ -113,11 +121,11 @@ def test_an_address_is_fetched_and_converted(server: RunningServer, web_server: 
 
 
 def test_several_files_come_back_as_one_zip(server: RunningServer) -> None:
-    names = ["scan.png", "notes.md", "page.html"]
+    names = [SLIP, "notes.md", "page.html"]
     reply = server.api.convert(*map(upload, names))
 
     texts = unzipped(reply)
-    assert sorted(texts) == ["notes.md", "page.md", "scan.md"]
+    assert sorted(texts) == ["notes.md", "page.md", "slip.md"]
     for name in names:
         assert missing_phrases(name, texts[f"{name.split('.')[0]}.md"]) == []
 
@@ -161,7 +169,7 @@ def test_a_zip_can_be_the_result_of_a_task(server: RunningServer) -> None:
     assert list(unzipped(server.api.result(task))) == ["notes.md"]
 
 
-@pytest.mark.parametrize("name", ["scan.png", "page.html"])
+@pytest.mark.parametrize("name", [SLIP, "page.html"])
 def test_all_formats_asked_for_come_in_one_body(server: RunningServer, name: str) -> None:
     form = {"to_formats": ["md", "json", "text", "html"]}
     body = server.api.convert(upload(name), form=form).json()
@@ -171,7 +179,7 @@ def test_all_formats_asked_for_come_in_one_body(server: RunningServer, name: str
         assert missing_phrases(name, document[content]) == [], content
     assert document["json_content"]["schema_name"] == "DoclingDocument"
     joined = " ".join(text["text"] for text in document["json_content"]["texts"])
-    assert EXPECTED[name]["phrases"][0] in joined
+    assert PHRASES[name][0] in joined
     assert document["doctags_content"] is None
 
 

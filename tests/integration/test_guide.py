@@ -31,7 +31,7 @@ from docling_serve.subprocess_worker import (
     process_in_subprocess,
 )
 from tests.conftest import StartServer
-from tests.helpers.api import base64_source, document, missing_phrases, upload
+from tests.helpers.api import SLIP, base64_source, document, missing_phrases, upload
 from tests.helpers.server import OCR_ONLY, SUBPROCESS_MODE
 
 pytestmark = pytest.mark.usefixtures("ocr_only")
@@ -84,16 +84,16 @@ def markdown(result: dict[str, Any]) -> str:
 
 @pytest.mark.usefixtures("closed_pool")
 async def test_a_flat_dictionary_is_converted_in_a_worker() -> None:
-    task_dict = flat(DocumentStream(name="scan.png", stream=io.BytesIO(document("scan.png"))))
+    task_dict = flat(DocumentStream(name=SLIP, stream=io.BytesIO(document(SLIP))))
     result = await process_in_subprocess(task_dict, timeout=120)
     assert result["status"] == "success", result
-    assert missing_phrases("scan.png", markdown(result["results"])) == []
+    assert missing_phrases(SLIP, markdown(result["results"])) == []
 
     # The same worker, and a source as clients send it. The pool has no settings of its own.
-    task_dict = flat(base64_source("scan.png"), artifacts_path=None, max_num_pages=3)
+    task_dict = flat(base64_source(SLIP), artifacts_path=None, max_num_pages=3)
     pickle.dumps(task_dict)
     result = await process_in_subprocess(task_dict)
-    assert missing_phrases("scan.png", markdown(result["results"])) == []
+    assert missing_phrases(SLIP, markdown(result["results"])) == []
     assert get_worker_pool().metrics.total_tasks == 2
 
 
@@ -206,7 +206,7 @@ def test_a_task_is_run_where_the_mode_says(tmp_path: Path, mode: bool) -> None:
     }
     ended = subprocess.run(
         [sys.executable, str(script)],
-        input=json.dumps(base64_source("scan.png")),
+        input=json.dumps(base64_source(SLIP)),
         env=env,
         capture_output=True,
         text=True,
@@ -217,7 +217,7 @@ def test_a_task_is_run_where_the_mode_says(tmp_path: Path, mode: bool) -> None:
     used, handed_over, result = json.loads(ended.stdout.splitlines()[-1])
     assert used is mode
     assert handed_over == int(mode)
-    assert missing_phrases("scan.png", markdown(result)) == []
+    assert missing_phrases(SLIP, markdown(result)) == []
 
 
 # ---- the command line ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.api import document, missing_phrases
+from tests.helpers.api import SLIP, document, missing_phrases
 from tests.helpers.server import RunningServer
 
 PNG, DOCX, MD = (
@@ -80,12 +80,12 @@ def test_open_webui(
 def test_open_webui_with_a_scan(server: RunningServer) -> None:
     reply = server.api.http.post(
         "/v1/convert/file",
-        files={"files": ("/app/backend/data/uploads/scan.png", document("scan.png"), PNG)},
+        files={"files": ("/app/backend/data/uploads/scan.png", document(SLIP), PNG)},
         data=OPEN_WEBUI["languages"],
     )
 
     assert reply.is_success, reply.text
-    assert missing_phrases("scan.png", reply.json()["document"]["md_content"]) == []
+    assert missing_phrases(SLIP, reply.json()["document"]["md_content"]) == []
 
 
 def test_open_webui_is_told_why_a_description_of_pictures_cannot_be_had(

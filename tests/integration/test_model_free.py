@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import MODES, StartServer
-from tests.helpers.api import base64_source, missing_phrases, upload
+from tests.helpers.api import SLIP, base64_source, missing_phrases, upload
 from tests.helpers.eventually import eventually
 from tests.helpers.server import RunningServer
 
@@ -57,7 +57,7 @@ def test_a_small_format_needs_no_model(
 
 
 def test_a_missing_model_is_named_and_so_is_the_way_out(bare_server: RunningServer) -> None:
-    reply = bare_server.api.convert(upload("scan.png"))
+    reply = bare_server.api.convert(upload(SLIP))
 
     assert 400 <= reply.status_code < 600
     assert says_how_to_get_models(reply.json()["detail"])
@@ -88,7 +88,7 @@ def says_how_to_get_models(text: str) -> bool:
 def test_a_document_without_models_converts_after_one_that_failed(
     bare_server: RunningServer,
 ) -> None:
-    tasks = [bare_server.api.submit(upload(name)) for name in ("scan.png", "notes.md")]
+    tasks = [bare_server.api.submit(upload(name)) for name in (SLIP, "notes.md")]
 
     states = [bare_server.api.finish(task)["task_status"] for task in tasks]
 

@@ -20,7 +20,7 @@ import pytest
 from docling_serve.engines.rq.reaper import ReaperTimes
 from docling_serve.internals import jobkit_rq
 from tests.conftest import KEEP_WORKERS, StartServer
-from tests.helpers.api import document, missing_phrases, upload
+from tests.helpers.api import SLIP, document, missing_phrases, upload
 from tests.helpers.documents import scanned_pdf
 from tests.helpers.eventually import eventually
 from tests.helpers.process_ends import has_ended
@@ -137,9 +137,9 @@ def text_of(server: RunningServer, task_id: str) -> str:
 def test_what_one_gateway_accepts_another_answers(
     here: RunningServer, there: RunningServer, worker: RunningRqWorker
 ) -> None:
-    scan, notes = (here.api.submit(upload(name)) for name in ("scan.png", "notes.md"))
+    scan, notes = (here.api.submit(upload(name)) for name in (SLIP, "notes.md"))
 
-    assert missing_phrases("scan.png", text_of(there, scan)) == []
+    assert missing_phrases(SLIP, text_of(there, scan)) == []
     assert missing_phrases("notes.md", text_of(there, notes)) == []
     assert text_of(here, notes) == text_of(there, notes)
     assert here.log().count(f"task {notes}: accepted") == 1
@@ -297,11 +297,11 @@ async def test_a_killed_worker_costs_one_job(
 async def test_a_worker_gives_memory_back_and_finishes_its_job_before_it_ends(
     redis_server: RedisServer, start_worker: StartWorker
 ) -> None:
-    scan = document("scan.png")
+    scan = document(SLIP)
 
     async with gateway(redis_server.url, eng_rq_queue_name="idle") as engine:
         worker = await asyncio.to_thread(start_worker, "idle")
-        tasks = [(await engine.submit(uploaded("scan.png", scan))).task_id for _ in range(3)]
+        tasks = [(await engine.submit(uploaded(SLIP, scan))).task_id for _ in range(3)]
         for task in tasks:
             assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
         pids = {handed.pid for handed in worker.all_handed_over()}
@@ -309,7 +309,7 @@ async def test_a_worker_gives_memory_back_and_finishes_its_job_before_it_ends(
         gone = partial(eventually, lambda: not worker.workers(), within_s=ORPHAN_LIMIT_S)
         await asyncio.to_thread(gone)
 
-        last = (await engine.submit(uploaded("scan.png", scan))).task_id
+        last = (await engine.submit(uploaded(SLIP, scan))).task_id
         await asyncio.to_thread(worker.wait_for, last)
         worker.signal(signal.SIGTERM)
         later = (await engine.submit(markdown())).task_id
@@ -324,11 +324,11 @@ async def test_without_the_mode_a_worker_converts_itself(
     async with gateway(redis_server.url, eng_rq_queue_name="inside") as engine:
         boot = {"DOCLING_SERVE_LOAD_MODELS_AT_BOOT": "false"}
         worker = await asyncio.to_thread(partial(start_worker, "inside", **IN_PROCESS_MODE, **boot))
-        task = (await engine.submit(uploaded("scan.png", document("scan.png")))).task_id
+        task = (await engine.submit(uploaded(SLIP, document(SLIP)))).task_id
         assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
         reply = await engine.reply(task)
         assert reply is not None
-        assert missing_phrases("scan.png", reply.content.decode()) == []
+        assert missing_phrases(SLIP, reply.content.decode()) == []
         assert worker.workers() == []
         assert "libtorch" in worker.maps()
 
