@@ -191,7 +191,8 @@ class Conversion:
             tracker.look_at(result)
             return _left(folder, dump_slice(result), started, ocr_ran=tracker.ocr_ran)
         abort = options.abort_on_error
-        results = converted(sources, convert, folder, tracker, abort, self._limits)
+        formats = options.from_formats
+        results = converted(sources, convert, folder, tracker, abort, self._limits, formats)
         documents = exportable(results, spec.target_document_version, _one_archive(spec))
         relay = CallbackRelay(on_callback) if task.callbacks else None
         if spec.task_type == "chunk":

@@ -10,6 +10,10 @@ import sys
 from pydantic import BaseModel, Field
 
 
+class OverLimit(Exception):
+    """A document is larger than allowed; the text says in what, and names the setting."""
+
+
 class DocumentLimits(BaseModel):
     """Bounds on one document."""
 
@@ -46,4 +50,36 @@ class DocumentLimits(BaseModel):
     )
     max_archive_entries: int = Field(
         default=20_000, ge=1, description="Entries of the largest archive that is opened."
+    )
+    max_image_frames: int = Field(
+        default=1000,
+        ge=1,
+        description="Frames of an image (GIF, WebP, TIFF and others), each of which is a page.",
+    )
+    max_form_paints: int = Field(
+        default=100_000,
+        ge=1,
+        description="How many forms of a PDF one of them may paint, with all that these paint.",
+    )
+    max_markup_depth: int = Field(
+        default=400,
+        ge=1,
+        description="Levels of nesting in HTML and Markdown. In HTML an element without an end"
+        " holds all that follows it.",
+    )
+    max_paragraph_marks: int = Field(
+        default=5000,
+        ge=1,
+        description="Backticks and links in one paragraph of Markdown.",
+    )
+    max_table_cells: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Cells of a table (CSV, Markdown); docling takes no more than the default. A"
+        " sheet (XLSX, ODS) may span five times as many, empty ones between others included.",
+    )
+    max_pictures: int = Field(
+        default=2000,
+        ge=1,
+        description="Pictures that an office file may show, each as often as it is shown.",
     )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import PurePath
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from docling.datamodel.base_models import DocumentStream, HttpSource, InputFormat
 from docling.datamodel.document import ConversionResult
 from docling_jobkit.datamodel.exportable_document import ExportableDocument
 
+from docling_serve.conversion.document_limits import OverLimit
 from docling_serve.conversion.exhaustion import raise_if_memory_ran_out
 from docling_serve.conversion.failures import DocumentFailed, document_failure, refused, tidy
-from docling_serve.conversion.input_limits import InputLimits, OverLimit, check_archive
+from docling_serve.conversion.input_limits import InputLimits, check_archive
 from docling_serve.conversion.pdf_access import needs_password
 from docling_serve.conversion.reports import ProgressTracker
 from docling_serve.jobs.spec import RemoteUrl, StagedFile, TaskFolder
@@ -28,6 +31,7 @@ class ConvertAll(Protocol):
     ) -> Iterable[ConversionResult]: ...
 
 
+_NOT_ALLOWED = "URL is not allowed"
 #: With a number and any ending it still is a file's name, of 255 bytes.
 _NUMBERED_STEM_BYTES = 230
 
@@ -42,8 +46,10 @@ def converted(
     tracker: ProgressTracker,
     abort_on_error: bool,
     limits: InputLimits,
+    formats: Sequence[InputFormat] = (),
 ) -> Iterator[Located]:
-    """Convert one source after the other; only the one at work is in memory.
+    """Convert one source after the other; only the one at work is in memory. ``formats`` are those
+    that the request takes.
 
     Raises:
         DocumentFailed: with ``abort_on_error``, at the first document that fails.
@@ -56,7 +62,8 @@ def converted(
             tracker.look_at(result)
             name = _name(source, result)
             _explain_encryption(result, source, folder)
-            tidy(result)
+            _explain_address(result, source)
+            tidy(result, name, _size(source, result, folder), formats)
             failure = document_failure(result, name, index + 1)
             if failure is None:
                 tracker.converted += 1
@@ -113,6 +120,15 @@ def _name(source: StagedFile | RemoteUrl | Any, result: ConversionResult) -> str
     return source.filename if isinstance(source, StagedFile) else result.input.file.name
 
 
+def _size(
+    source: StagedFile | RemoteUrl | Any, result: ConversionResult, folder: TaskFolder
+) -> int | None:
+    """How many bytes the document has; None if it never came."""
+    if isinstance(source, StagedFile):
+        return folder.source(source).stat().st_size
+    return result.input.filesize or None
+
+
 def _uri(source: StagedFile | RemoteUrl | Any) -> str | None:
     if isinstance(source, StagedFile):
         return source.filename
@@ -132,6 +148,19 @@ def _explain_encryption(
         result.errors[
             0
         ].error_message = f"{source.filename} is encrypted and needs a password; send it decrypted."
+
+
+def _explain_address(result: ConversionResult, source: StagedFile | RemoteUrl | Any) -> None:
+    """Say of a host that is not known that it is not: docling takes it for one that is not
+    allowed."""
+    host = urlsplit(source.url).hostname if isinstance(source, RemoteUrl) else None
+    if host and result.errors and result.errors[0].error_message.startswith(_NOT_ALLOWED):
+        try:
+            socket.getaddrinfo(host, None)
+        except socket.gaierror:
+            result.errors[0].error_message = f"The host {host} does not resolve."
+        except (OSError, UnicodeError):
+            return  # nobody knows
 
 
 def exportable(

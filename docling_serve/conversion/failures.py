@@ -21,9 +21,10 @@ from docling_jobkit.datamodel.result import FailurePhase
 from docling_jobkit.public_errors import INTERNAL_TASK_ERROR_MESSAGE, classify_public_task_failure
 from pydantic import ValidationError
 
+from docling_serve.conversion.document_limits import OverLimit
 from docling_serve.conversion.exhaustion import exhausted
 from docling_serve.conversion.guarded_backends import DocumentRefused
-from docling_serve.conversion.input_limits import OverLimit
+from docling_serve.conversion.plain_words import plain
 from docling_serve.errors import (
     TOO_LARGE,
     UNSUPPORTED_FORMAT,
@@ -187,10 +188,10 @@ def document_failure(result: ConversionResult, name: str, number: int) -> Failur
     reason = _reason(result)
     if reason is not None:
         details["reason"] = reason
-    why = "; ".join(e.error_message for e in errors) or f"it was {result.status.value}."
+    why = safe_text("; ".join(e.error_message for e in errors)) or f"it was {result.status.value}."
     return Failure(
         category.value,
-        f"{name} could not be converted: {safe_text(why)}",
+        why if why.startswith(name) else f"{name} could not be converted: {why}",
         retryable=category is FailureCategory.SOURCE_UNAVAILABLE,
         phase="source_enumeration"
         if category is FailureCategory.SOURCE_UNAVAILABLE
@@ -199,11 +200,18 @@ def document_failure(result: ConversionResult, name: str, number: int) -> Failur
     )
 
 
-def tidy(result: ConversionResult) -> None:
-    """Take out of the errors what must not leave the server, and call a refusal one."""
+def tidy(
+    result: ConversionResult,
+    name: str = "The document",
+    size: int | None = None,
+    formats: Sequence[InputFormat] = (),
+) -> None:
+    """Say what is wrong with the document ``name`` of ``size`` bytes, take out of the errors what
+    must not leave the server, and call a refusal one. ``formats`` are those that it might have."""
     refusal = _is_refused(result)
     for error in result.errors:
-        error.error_message = safe_text(error.error_message)
+        text = error.error_message
+        error.error_message = safe_text(text if refusal else plain(text, name, size, formats))
         if refusal:
             error.category = FailureCategory.POLICY
 

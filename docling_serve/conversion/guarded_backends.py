@@ -17,7 +17,8 @@ from docling.datamodel.base_models import InputFormat
 from docling.document_converter import FormatOption
 from docling.exceptions import DocumentLoadError
 
-from docling_serve.conversion.input_limits import InputLimits, OverLimit, check_document
+from docling_serve.conversion.document_limits import OverLimit
+from docling_serve.conversion.input_limits import InputLimits, check_document
 
 
 class DocumentRefused(DocumentLoadError):
@@ -44,9 +45,9 @@ def _guarded(
         try:
             if isinstance(path_or_stream, Path):
                 with path_or_stream.open("rb") as file:
-                    check_document(file, limits)
+                    check_document(file, limits, in_doc.format)
             else:
-                check_document(path_or_stream, limits)
+                check_document(path_or_stream, limits, in_doc.format)
         except OverLimit as exc:
             raise DocumentRefused(str(exc)) from exc
         backend.__init__(self, in_doc, path_or_stream, *args, **kwargs)

@@ -16,11 +16,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+from docling.datamodel.base_models import InputFormat
 from PIL import Image, UnidentifiedImageError
 from pydantic import ConfigDict
 
-from docling_serve.conversion.document_limits import DocumentLimits
+from docling_serve.conversion.document_limits import DocumentLimits, OverLimit
+from docling_serve.conversion.office_shapes import check_office
 from docling_serve.conversion.pdf_access import page_sizes
+from docling_serve.conversion.pdf_forms import most_paints
+from docling_serve.conversion.text_shapes import check_csv, check_html, check_markdown
 
 #: What everybody may unpack to, however small it was packed: text in office files packs well.
 _ALWAYS_ALLOWED_BYTES = 64 * 1024 * 1024
@@ -30,6 +34,10 @@ _ENTRY_BYTES = 1024
 _HEAD_BYTES = 1024
 #: docling renders pages for OCR at three times 72 dpi.
 _OCR_SCALE = 3.0
+#: docling takes an image for one of so many dots per inch if it does not say, or says 1.
+_POINTS = 72.0
+#: Below that what an image says decides of its size; roundings of 72 are above.
+_LOW_DPI = 60.0
 
 #: What docling takes for a PDF whatever it is called, and whatever comes after it.
 _PDF = (b"%PDF", b"\xef\xbb\xbf%PDF")
@@ -39,28 +47,41 @@ _ZIP_END = struct.Struct("<4s4H2LH")
 _ZIP64_END = struct.Struct("<4sQ2H2L4Q")
 
 
-class OverLimit(Exception):
-    """A document is larger than allowed; the text says in what, and names the setting."""
-
-
 class InputLimits(DocumentLimits):
     """The limits that the configuration has, so that they may be a key of a cache."""
 
     model_config = ConfigDict(frozen=True)
 
 
-def check_document(document: BinaryIO, limits: InputLimits) -> None:
+#: How text of these formats is looked at.
+_TEXT = {
+    InputFormat.MD: check_markdown,
+    InputFormat.HTML: check_html,
+    InputFormat.CSV: check_csv,
+}
+
+
+def check_document(
+    document: BinaryIO, limits: InputLimits, format_: InputFormat | None = None
+) -> None:
     """Check whatever it is; leaves ``document`` at its start. What cannot be read passes: whoever
     opens it will say why.
 
     Raises:
-        OverLimit: it is too large.
+        OverLimit: it is too large, or so made that it would take too long.
     """
     check_archive(document, limits)
+    if format_ in _TEXT:
+        document.seek(0)
+        _TEXT[format_](document.read().decode("utf-8", "replace"), limits)
+        document.seek(0)
+        return
     head = _head(document)
     if b"%PDF-" in head:
         _check_pdf(document, limits)
-    elif not head.startswith((b"PK", b"\x1f\x8b")):
+    elif head.startswith(b"PK"):
+        check_office(document, limits)
+    elif not head.startswith(b"\x1f\x8b"):
         _check_image(document, limits)
     document.seek(0)
 
@@ -147,6 +168,11 @@ def _check_pdf(document: BinaryIO, limits: InputLimits) -> None:
     for number, (width, height) in enumerate(sizes, start=1):
         _check_page_count(number, limits)
         _check_pixels(width * height * _OCR_SCALE**2, f"Page {number}", limits)
+    document.seek(0)
+    if most_paints(document.read(), limits.max_form_paints) > limits.max_form_paints:
+        raise OverLimit(
+            f"A form of the PDF paints more than {limits.max_form_paints} others (max_form_paints)."
+        )
 
 
 def _check_image(document: BinaryIO, limits: InputLimits) -> None:
@@ -156,7 +182,10 @@ def _check_image(document: BinaryIO, limits: InputLimits) -> None:
             image = Image.open(document)
             for number, (width, height) in enumerate(_frames(image), start=1):
                 _check_page_count(number, limits)
+                _check_frames(number, limits)
                 _check_pixels(width * height, "The image", limits)
+            _check_frames(getattr(image, "n_frames", 1), limits)
+            _check_resolution(image, limits)
     except Image.DecompressionBombError:
         raise OverLimit(_too_many_pixels("The image", limits)) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
@@ -174,6 +203,27 @@ def _frames(image: Image.Image) -> Iterator[tuple[int, int]]:
             return
         yield image.size
         number += 1
+
+
+def _check_frames(frames: int, limits: InputLimits) -> None:
+    if frames > limits.max_image_frames:
+        raise OverLimit(
+            f"The image has more than {limits.max_image_frames} frames (max_image_frames)."
+        )
+
+
+def _check_resolution(image: Image.Image, limits: InputLimits) -> None:
+    """docling scales an image to the size that it is said to have on paper."""
+    across, down = image.info.get("dpi", (0, 0))
+    if (across, down) == (1, 1) or not 0 < min(across, down) < _LOW_DPI:
+        return
+    width, height = image.size
+    pixels = width * height * (_POINTS / across) * (_POINTS / down) * _OCR_SCALE**2
+    if pixels > limits.max_image_pixels:
+        raise OverLimit(
+            f"The image says it has {min(across, down):.3g} dots per inch, so that it is huge on"
+            f" paper; drawn, it has more than {limits.max_image_pixels} pixels (max_image_pixels)."
+        )
 
 
 def _check_page_count(pages: int, limits: InputLimits) -> None:

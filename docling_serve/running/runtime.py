@@ -132,6 +132,7 @@ def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
         idle_timeout_s=settings.worker_idle_timeout_s(),
         max_tasks=settings.subprocess_max_tasks,
         light_workers=settings.subprocess_light_workers,
+        light_timeout_s=settings.subprocess_light_timeout,
         page_fanout=settings.subprocess_page_fanout,
         max_rss_bytes=settings.subprocess_max_rss,
         max_vram_bytes=settings.subprocess_max_vram,

@@ -26,6 +26,13 @@ class IsolationSettings(BaseModel):
         description="Seconds a task may take in its worker; then the worker is killed and the task"
         " fails.",
     )
+    subprocess_light_timeout: float = Field(
+        default=60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds for each document of a task that needs no models (Markdown, HTML,"
+        " office files), within subprocess_timeout. 0: no limit of their own.",
+    )
     subprocess_light_workers: int = Field(
         default=1,
         ge=0,

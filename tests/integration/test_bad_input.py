@@ -31,10 +31,10 @@ def scratch_check(server: RunningServer) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "content", "status", "category", "cause"),
     [
-        ("empty.pdf", b"", "failure", "backend_failure", "could not load"),
-        ("empty.png", b"", "skipped", "policy", "empty.png"),
-        ("empty.docx", b"", "failure", "backend_failure", "could not load"),
-        ("broken.pdf", documents.broken_pdf(), "failure", "backend_failure", "could not load"),
+        ("empty.pdf", b"", "failure", "backend_failure", "empty.pdf is empty."),
+        ("empty.png", b"", "skipped", "policy", "empty.png is empty."),
+        ("empty.docx", b"", "failure", "backend_failure", "empty.docx is empty."),
+        ("broken.pdf", documents.broken_pdf(), "failure", "backend_failure", "is damaged"),
         ("locked.pdf", documents.encrypted_pdf(), "failure", "backend_failure", "is encrypted"),
         ("model.xyz", b"zzz", "skipped", "policy", "File format not allowed: model.xyz"),
         ("large.md", TOO_LARGE, "failure", "policy", f"limit of {MAX_FILE_SIZE} bytes"),

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
 from docling_serve.jobs.run_request import Listeners
@@ -39,6 +39,8 @@ class Job:
     future: asyncio.Future[JobResult]
     listeners: Listeners
     goes_on: bool = False
+    #: The setting that ``timeout_s`` comes from.
+    timeout_setting: str = "subprocess_timeout"
     submitted: float = field(default_factory=time.monotonic)
     attempts: int = 0
     worker: int | None = None
@@ -104,7 +106,7 @@ class Job:
         done, total = self._count()
         if reason is StopReason.STALLED:
             return stopped_at("subprocess_stall_timeout", self.stall_s, done, total)
-        return stopped_at("subprocess_timeout", self.timeout_s, done, total)
+        return stopped_at(self.timeout_setting, self.timeout_s, done, total)
 
     def over_memory(self, taken_bytes: int, limit_bytes: int) -> TaskFailed:
         """What the job ends with when its worker is stopped at a limit of memory."""
@@ -134,7 +136,7 @@ class Job:
 
 
 def stopped_at(
-    setting: Literal["subprocess_timeout", "subprocess_stall_timeout"],
+    setting: str,
     seconds: float,
     done: int,
     total: int,

@@ -87,6 +87,7 @@ class SubprocessWorkerPool:
         light: bool = False,
         kind: str = "",
         goes_on: bool = False,
+        timeout_setting: str = "subprocess_timeout",
         listeners: Listeners = NO_LISTENERS,
     ) -> JobResult:
         """Run the job whose ``job.json`` lies in ``folder``; wait for a worker if need be.
@@ -95,7 +96,8 @@ class SubprocessWorkerPool:
         counts from the hand-over to a worker, time in the queue apart, and anew for a second
         attempt. A ``light`` job needs no models and may run beside the others; ``kind`` is the same
         for jobs that need the same models. One that ``goes_on`` with a task under way, inside
-        :meth:`more_coming`, is taken while the pool drains.
+        :meth:`more_coming`, is taken while the pool drains. ``timeout_setting`` is named where
+        the limit is reached.
 
         Raises:
             TaskFailed: the job ended without a reply; the failure says why.
@@ -115,6 +117,7 @@ class SubprocessWorkerPool:
             light=light and self.config.light_workers > 0,
             kind=kind,
             goes_on=goes_on,
+            timeout_setting=timeout_setting,
             future=asyncio.get_running_loop().create_future(),
             listeners=listeners,
         )

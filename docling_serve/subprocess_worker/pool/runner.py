@@ -79,12 +79,16 @@ async def run_task(pool: SubprocessWorkerPool, request: RunRequest, timeout_s: f
     if pool.config.fans_out and may_fan_out(spec):
         with pool.more_coming():
             return await PageFanOut(request, timeout_s, pool.run, pool.config).convert()
+    setting, light_s = "subprocess_timeout", pool.config.light_timeout_s * max(1, len(spec.sources))
+    if request.light and 0 < light_s < timeout_s:
+        setting, timeout_s = "subprocess_light_timeout", light_s
     return await pool.run(
         request.folder,
         spec.task_id,
         timeout_s,
         light=request.light,
         kind=model_kind(spec),
+        timeout_setting=setting,
         listeners=request.listeners,
     )
 

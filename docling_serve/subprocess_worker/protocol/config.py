@@ -35,6 +35,8 @@ class WorkerPoolConfig:
     max_workers: int = 1
     #: Workers that may run jobs without models beside those; 0 lets such jobs wait like others.
     light_workers: int = 1
+    #: How long a job without models may take for each of its documents.
+    light_timeout_s: float = 0.0
     start_method: StartMethod = "spawn"
     #: Standby processes kept ready: imports done, no GPU memory.
     prewarm: int = 0
