@@ -43,7 +43,7 @@ from docling_serve.running.gate import (
 from docling_serve.running.runtime import Runtime, log_level
 from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
 from docling_serve.settings.converter_config import converter_config
-from docling_serve.storage import KeptScratch, Scratch
+from docling_serve.storage import KeptScratch, Scratch, kept_results_in, uploads_in
 from docling_serve.subprocess_worker import share_worker_pool
 from docling_serve.vram.background import read_in_background
 from docling_serve.vram.mode import decide_mode
@@ -195,6 +195,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         pooled=runtime.subprocess_mode,
         keep=runtime.keeps_tasks,
         folders=scratch.tasks,
+        cache_folder=kept_results_in(scratch.path),
         journal=journal,
         clear_converters=runtime.runner.clear,
         on_callback=callbacks.send,
@@ -202,7 +203,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
     engine = make_engine(settings, parts)
     await engine.recover()
     _share(runtime, engine)
-    files = await asyncio.to_thread(UploadedFiles.of, settings, scratch.path / "uploads")
+    files = await asyncio.to_thread(UploadedFiles.of, settings, uploads_in(scratch.path))
     services = _services(runtime, policy, engine, files)
     app.state.services = services
     shutdown = Shutdown(

@@ -41,6 +41,7 @@ class EngineParts:
     journal: Journal | None
     clear_converters: Callable[[], Awaitable[None]]
     on_callback: OnCallback
+    cache_folder: Path | None = None
 
 
 class EngineUnavailable(ValueError):
@@ -101,6 +102,7 @@ def make_engine(settings: DoclingServeSettings, parts: EngineParts) -> Engine:
         LocalRules.from_settings(settings, pooled=parts.pooled, keep=parts.keep),
         parts.folders,
         parts.journal,
+        cache_folder=parts.cache_folder,
         on_callback=parts.on_callback,
         clear_converters=parts.clear_converters,
     )

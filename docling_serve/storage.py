@@ -31,6 +31,9 @@ _PREFIX = "docling-serve-"
 _LOCK = "owner.lock"
 _JOURNAL = "journal.sqlite3"
 _TASKS = "tasks"
+# What else lies in a configured folder may have any name, but hardly these.
+_UPLOADS = "docling-serve.uploads"
+_KEPT_RESULTS = "docling-serve.results"
 _LOOK_AGAIN_S = 0.1
 _LOCK_WAIT_S = 5.0
 
@@ -112,6 +115,16 @@ class KeptScratch:
 def journal_in(folder: Path) -> Path:
     """The journal of a server that works with ``folder``."""
     return folder / _JOURNAL
+
+
+def uploads_in(folder: Path) -> Path:
+    """Where files are kept that were uploaded for a later request."""
+    return folder / _UPLOADS
+
+
+def kept_results_in(folder: Path) -> Path:
+    """Where results are kept for requests like earlier ones."""
+    return folder / _KEPT_RESULTS
 
 
 def require_free(path: Path, wait_s: float = _LOCK_WAIT_S) -> None:

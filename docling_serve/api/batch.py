@@ -23,7 +23,7 @@ from docling.datamodel.service.targets import (
     PresignedUrlTarget,
     S3Target,
 )
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, create_model
 
 from docling_serve.api import submissions, task_flow
@@ -64,13 +64,14 @@ def make_router(policy: ServicePolicy) -> APIRouter:
     async def process_source_batch(
         services: ServicesDep,
         tenant: Tenant,
+        response: Response,
         conversion_request: body,  # type: ignore[valid-type]
         version: DocumentVersionHeader = None,
         key: IdempotencyKey = None,
     ) -> TaskStatusResponse:
         """Accept documents of storages and addresses as a task that writes to storages."""
         submission = await submissions.convert_batch(services, conversion_request, tenant, version)
-        return await task_flow.submit_async(services, submission, key)
+        return await task_flow.submit_async(services, submission, key, response)
 
     return router
 

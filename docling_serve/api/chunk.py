@@ -108,11 +108,12 @@ def _add_routes(
         @router.post(f"/{chunker}/{origin}/async", name=f"{name} as async task", **later)
         async def chunk_async(
             services: ServicesDep,
+            response: Response,
             submission: submission_of,  # type: ignore[valid-type]
             key: IdempotencyKey = None,
         ) -> TaskStatusResponse:
             """Accept documents to convert and cut into chunks as a task."""
-            return await task_flow.submit_async(services, submission, key)
+            return await task_flow.submit_async(services, submission, key, response)
 
 
 def _described(

@@ -101,15 +101,15 @@ async def process_file(
 
 @router.post("/source/async")
 async def process_url_async(
-    services: ServicesDep, submission: OfSources, key: IdempotencyKey = None
+    services: ServicesDep, response: Response, submission: OfSources, key: IdempotencyKey = None
 ) -> TaskStatusResponse:
     """Accept documents given by address or as base64 as a task."""
-    return await task_flow.submit_async(services, submission, key)
+    return await task_flow.submit_async(services, submission, key, response)
 
 
 @router.post("/file/async", openapi_extra=form_body(_ASYNC_FILE_BODY))
 async def process_file_async(
-    services: ServicesDep, submission: OfFiles, key: IdempotencyKey = None
+    services: ServicesDep, response: Response, submission: OfFiles, key: IdempotencyKey = None
 ) -> TaskStatusResponse:
     """Accept uploaded files as a task."""
-    return await task_flow.submit_async(services, submission, key)
+    return await task_flow.submit_async(services, submission, key, response)

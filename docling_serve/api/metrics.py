@@ -16,6 +16,7 @@ from docling_serve.api.services import Services
 from docling_serve.engines.base import (
     DEFAULT_TENANT,
     HasCollector,
+    HasResultCache,
     TaskView,
     TellsEnds,
     TellsQueueAge,
@@ -67,7 +68,17 @@ async def _load(services: Services) -> Load:
         sum(line.running for line in lines) if capacity else None,
         _isolation(services.describe_workers()) if services.describe_workers else None,
         await services.read_gpus() if services.read_gpus else (),
+        *_cache(services),
     )
+
+
+def _cache(services: Services) -> tuple[int | None, dict[str, int]]:
+    """The bytes of kept results, and the look-ups by their outcome."""
+    engine = services.engine
+    use = engine.cache_use if isinstance(engine, HasResultCache) else None
+    if use is None:
+        return None, {}
+    return use.bytes, {"hit": use.hits, "miss": use.misses}
 
 
 def _oldest_wait_s(services: Services) -> float | None:

@@ -78,10 +78,13 @@ def capacity_response(capacity: Capacity) -> CapacityResponse:
 
 
 async def submit_async(
-    services: Services, submission: Submission, key: str | None
+    services: Services, submission: Submission, key: str | None, response: Response
 ) -> TaskStatusResponse:
-    """Accept a task and say where it stands; under ``key`` a request makes one task only."""
-    return status_response(await services.engine.submit(replace(submission, idempotency_key=key)))
+    """Accept a task and say where it stands; under ``key`` a request makes one task only. The
+    headers of ``response`` say whether the result was looked for among earlier ones."""
+    view = await services.engine.submit(replace(submission, idempotency_key=key))
+    response.headers.update(_cache_header(view))
+    return status_response(view)
 
 
 async def submit_and_wait(
@@ -145,7 +148,12 @@ async def read_result(services: Services, view: TaskView, tenant: str) -> bytes:
 
 def result_headers(view: TaskView) -> dict[str, str]:
     """What every answer with a result says in its headers."""
-    return {"X-Docling-Task-Id": view.task_id}
+    return {"X-Docling-Task-Id": view.task_id, **_cache_header(view)}
+
+
+def _cache_header(view: TaskView) -> dict[str, str]:
+    """Whether the result was made for an earlier request; nothing where it was not looked for."""
+    return {} if view.cache is None else {"X-Docling-Cache": view.cache}
 
 
 async def result_response(services: Services, view: TaskView, tenant: str) -> Response:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 
 from docling.datamodel.service.callbacks import (
     CallbackSpec,
@@ -75,7 +75,7 @@ class TaskView:
     ``ahead`` is how many tasks must leave before it starts, ``expected_wait_s`` how long that takes
     judging by earlier tasks; both are None where it is not known. ``waits_in`` is the stage that a
     task waits in whose turn has come. ``names`` are the documents, without the keys that an address
-    may have.
+    may have. ``cache`` says whether its result was looked for, and found, among those made before.
     """
 
     task_id: str
@@ -87,6 +87,7 @@ class TaskView:
     waits_in: Stage | None = None
     light: bool = False
     names: Sequence[str] = ()
+    cache: Literal["hit", "miss"] | None = None
     num_docs: int = 0
     progress: JobProgress | None = None
     result: JobResult | None = None
@@ -262,6 +263,26 @@ class TellsQueueAge(Protocol):
     def waiting_since(self) -> float | None:
         """When the task that waits longest was accepted, in seconds since 1970; None if no task
         waits."""
+        ...
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """How often a result that was made already was looked for and found, or not, since the start,
+    and the bytes that are kept."""
+
+    hits: int
+    misses: int
+    bytes: int
+
+
+@runtime_checkable
+class HasResultCache(Protocol):
+    """An engine that may answer with a result that was made already."""
+
+    @property
+    def cache_use(self) -> CacheUse | None:
+        """None where it is off."""
         ...
 
 

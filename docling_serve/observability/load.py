@@ -55,13 +55,16 @@ class GpuMemory:
 @dataclass(frozen=True)
 class Load:
     """Tasks in the queue, how long the first of them has waited, how many run (None where that is
-    not known here), the workers, if any, and the GPUs."""
+    not known here), the workers, if any, the GPUs, and the results that are kept for requests like
+    earlier ones, where they are."""
 
     waiting: int = 0
     oldest_wait_s: float | None = None
     running: int | None = None
     isolation: Isolation | None = None
     gpus: Sequence[GpuMemory] = ()
+    cache_bytes: int | None = None
+    cache_lookups: _Numbers = field(default_factory=dict)
 
 
 Read = Callable[[], Load | None]
@@ -82,6 +85,11 @@ _GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
         "",
         "Tasks that run.",
         lambda load: _one(load.running),
+    ),
+    "docling_serve.result_cache.size": (
+        "By",
+        "Results that are kept for requests like earlier ones.",
+        lambda load: _one(load.cache_bytes),
     ),
     "docling_serve.workers": (
         "",
@@ -214,6 +222,11 @@ def make_load_instruments(meter: Meter, read: Read) -> None:
         meter.create_observable_gauge(
             name, callbacks=[observer(observe)], unit=unit, description=description
         )
+    meter.create_observable_counter(
+        "docling_serve.result_cache.lookups",
+        callbacks=[observer(lambda load: _by("result", load.cache_lookups))],
+        description="Requests whose result was looked for among earlier ones (hit, miss).",
+    )
     for name, (unit, description, count) in _COUNTERS.items():
         meter.create_observable_counter(
             name,

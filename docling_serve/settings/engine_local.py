@@ -57,3 +57,20 @@ class LocalEngineSettings(BaseModel):
         description="Bytes that results may take in all; beyond that the oldest are removed, those"
         " that were read first. 0: no limit.",
     )
+    result_cache: bool = Field(
+        default=False,
+        description="Answer a request with the result of an earlier one that was the same, document"
+        " by document and option by option, of the same tenant. For uploads and base64 whose result"
+        " goes into the answer.",
+    )
+    result_cache_max_bytes: ByteSize = Field(
+        default=ByteSize(5 * 1000**3),
+        description="Bytes of results kept for result_cache; beyond that those go that were not"
+        " asked for longest. 0: no limit.",
+    )
+    result_cache_max_age: float = Field(
+        default=24 * 3600.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds after which a result is made anew. 0: no limit.",
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from .engine_local import LocalEngineSettings
 from .engine_ray import RayEngineSettings
 from .engine_ray_actors import RayActorSettings
 from .engine_rq import RqEngineSettings
@@ -35,6 +36,7 @@ class _Rule:
 _SWITCH = "use_subprocess_for_ocr"
 _NEIGHBOURS = {name for name in IsolationSettings.model_fields if name.startswith("unload_")}
 _WORKERS = set(IsolationSettings.model_fields) - {_SWITCH, "free_vram_on_idle"} - _NEIGHBOURS
+_CACHE = {name for name in LocalEngineSettings.model_fields if name.startswith("result_cache")}
 _STORAGE = set(ArtifactStorageSettings.model_fields)
 _AZURE = {name for name in _STORAGE if "_azure_" in name}
 _ANY_STORAGE = {
@@ -63,10 +65,11 @@ _RULES = (
         "it is for eng_kind=ray.",
     ),
     _Rule(
-        {"eng_loc_num_workers", "eng_loc_share_models"},
+        {"eng_loc_num_workers", "eng_loc_share_models", *_CACHE},
         _is_not(AsyncEngine.LOCAL),
         "it is for eng_kind=local.",
     ),
+    _Rule(_CACHE - {"result_cache"}, lambda s: not s.result_cache, "result_cache is off."),
     _Rule(
         {"eng_loc_num_workers", "eng_loc_share_models", "load_models_at_boot"},
         lambda s: s.eng_kind is AsyncEngine.LOCAL and s.use_subprocess_for_ocr is True,

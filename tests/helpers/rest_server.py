@@ -19,6 +19,7 @@ from docling_serve.api.services import Services
 from docling_serve.api.uploaded_files import UploadedFiles
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.lines import QueueLimits
+from docling_serve.engines.local.result_cache import CacheRules
 from docling_serve.engines.local.rules import LocalRules
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs.run_request import RunRequest
@@ -128,11 +129,15 @@ async def rest_server(
         ),
         result_removal_delay_s=config.result_removal_delay,
         single_use_results=config.single_use_results,
+        cache=CacheRules(config.api_key, config.result_cache_max_bytes, config.result_cache_max_age)
+        if config.result_cache
+        else None,
     )
     engine = LocalEngine(
         runner,
         rules,
         folder,
+        cache_folder=folder.with_name(f"{folder.name}-result-cache"),
         on_callback=lambda task_id, _, event: events.append((task_id, event)),
         clear_converters=_nothing,
     )

@@ -2,29 +2,38 @@
 
 A task is accepted once its row is committed; whatever fails before that leaves nothing behind.
 A key is a client's promise that two requests are the same; a fingerprint shows whether they are.
+A request whose result is in the cache becomes a task that has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel
-
-from docling_serve.engines.base import Submission, Upload, plain
-from docling_serve.engines.local.disk import Disk, sha256_of
+from docling_serve.engines.base import Submission, Upload
+from docling_serve.engines.local.disk import Disk
+from docling_serve.engines.local.fingerprint import fingerprint
 from docling_serve.engines.local.journal import Journal, TaskRow
 from docling_serve.engines.local.lines import Lines
+from docling_serve.engines.local.result_cache import CacheKey, ResultCache
 from docling_serve.engines.local.staging import Deployment, Staged, size_of, stage
+from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import KeyReused
-from docling_serve.jobs.spec import JobSource, RemoteUrl, StagedFile, TaskFolder, display_name
+from docling_serve.jobs.spec import (
+    JobResult,
+    JobSource,
+    RemoteUrl,
+    StagedFile,
+    TaskFolder,
+    display_name,
+)
 from docling_serve.jobs.writing import finish_in_thread
 
 _NAMES_KEPT = 20
@@ -40,12 +49,14 @@ class Acceptance:
         folders: Path,
         lines: Lines,
         deployment: Deployment,
+        cache: ResultCache | None = None,
     ) -> None:
         self._journal = journal
         self._disk = disk
         self._folders = folders
         self._lines = lines
         self._deployment = deployment
+        self._cache = cache
         #: The task of each key; not done while it is being taken in.
         self._keys: dict[tuple[str, str], asyncio.Future[TaskRecord]] = {}
 
@@ -87,6 +98,33 @@ class Acceptance:
             self._keys.pop((record.row.tenant, record.row.idempotency_key), None)
 
     async def _take_in(self, submission: Submission) -> TaskRecord:
+        key = None
+        if self._cache is not None and ResultCache.serves(submission):
+            key = await asyncio.to_thread(self._cache.key_of, submission)
+            if (answered := await self._answer(submission, key, self._cache)) is not None:
+                return answered
+        record = await self._stage_and_journal(submission)
+        record.cache_key = key
+        return record
+
+    async def _answer(
+        self, submission: Submission, key: CacheKey, cache: ResultCache
+    ) -> TaskRecord | None:
+        """A task that has ended with the result in ``cache``, if there is one."""
+        task_id = str(uuid.uuid4())
+        folder = TaskFolder(self._folders / task_id)
+        try:
+            result = await cache.take(key, folder)
+            if result is None:
+                return None
+            row = _answered_row(submission, task_id, key, result, folder.body.stat().st_size)
+            await self._journal.accept(row)
+        except BaseException:
+            await self._undo(folder)
+            raise
+        return TaskRecord(row, folder, cache_key=key, from_cache=True)
+
+    async def _stage_and_journal(self, submission: Submission) -> TaskRecord:
         size = size_of(submission)
         self._lines.reserve(submission.tenant, size)
         task_id = str(uuid.uuid4())
@@ -97,12 +135,15 @@ class Acceptance:
             await self._journal.accept(record.row)
         except BaseException:
             self._lines.give_back(submission.tenant, size)
-            # Behind the row, in case that is on its way; if it cannot be written, neither can that.
-            undone = self._journal.forget(task_id)
-            undone.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await asyncio.to_thread(folder.remove)
+            await self._undo(folder)
             raise
         return record
+
+    async def _undo(self, folder: TaskFolder) -> None:
+        # Behind the row, in case that is on its way; if it cannot be written, neither can that.
+        undone = self._journal.forget(folder.root.name)
+        undone.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.to_thread(folder.remove)
 
     def _stage(self, submission: Submission, folder: TaskFolder) -> Staged:
         task_id = folder.root.name
@@ -117,23 +158,45 @@ async def _same_request(record: TaskRecord, submission: Submission) -> TaskRecor
 
 
 def _row(submission: Submission, staged: Staged, size: int) -> TaskRow:
-    spec = staged.spec
-    keyed = submission.idempotency_key is not None
     return TaskRow(
-        task_id=spec.task_id,
-        tenant=submission.tenant,
-        task_type=submission.task_type.value,
-        num_docs=len(spec.sources),
-        created=time.time(),
-        input_bytes=size,
-        attached=submission.attached,
+        task_id=staged.spec.task_id,
         light=staged.light,
-        pending_callbacks=[callback.model_dump(mode="json") for callback in submission.callbacks]
-        or None,
-        idempotency_key=submission.idempotency_key,
-        fingerprint=fingerprint(submission, staged.digests) if keyed else None,
-        names=display_names(spec.sources),
+        input_bytes=size,
+        names=display_names(staged.spec.sources),
+        **_from_request(submission, staged.digests),
     )
+
+
+def _answered_row(
+    submission: Submission, task_id: str, key: CacheKey, result: JobResult, size: int
+) -> TaskRow:
+    """The row of a task that had its result when it came."""
+    row = TaskRow(
+        task_id=task_id,
+        names=[display_name(s.name) for s in submission.sources if isinstance(s, Upload)][
+            :_NAMES_KEPT
+        ],
+        **_from_request(submission, key.digests),
+    )
+    return replace(
+        row, state=TaskState.SUCCESS, finished=row.created, result=result, result_bytes=size
+    )
+
+
+def _from_request(submission: Submission, digests: Sequence[str]) -> dict[str, Any]:
+    """The fields of a row that the request says; ``digests`` are those of its uploads."""
+    keyed = submission.idempotency_key is not None
+    callbacks = [callback.model_dump(mode="json") for callback in submission.callbacks]
+    return {
+        "tenant": submission.tenant,
+        "task_type": submission.task_type.value,
+        "num_docs": len(submission.sources),
+        "created": time.time(),
+        "attached": submission.attached,
+        "pending_callbacks": callbacks or None,
+        "idempotency_key": submission.idempotency_key,
+        "fingerprint": fingerprint(submission, digests) if keyed else None,
+    }
 
 
 def display_names(sources: Sequence[JobSource]) -> list[str]:
@@ -149,32 +212,3 @@ def _display_name(source: JobSource) -> str:
         address = urlsplit(source.url)
         return display_name(PurePosixPath(unquote(address.path)).name or address.hostname or "")
     return str(source.config.get("kind", "connector"))
-
-
-def fingerprint(submission: Submission, digests: Sequence[str] | None = None) -> str:
-    """The same text for the same request, sources and options included.
-
-    ``digests`` are the SHA-256 of the uploads, in order, where they are known; else they are read.
-    Blocks.
-    """
-    known = iter(digests) if digests is not None else None
-    sources: list[object] = []
-    for source in submission.sources:
-        if isinstance(source, Upload):
-            digest = sha256_of(source.file) if known is None else next(known)
-            sources.append(["upload", source.name, digest])
-        else:
-            sources.append(plain(source))
-    chunking = submission.chunking_options
-    said = {
-        "sources": sources,
-        "options": plain(submission.options),
-        "targets": [plain(target) for target in submission.targets],
-        "task_type": submission.task_type.value,
-        "chunking_options": plain(chunking) if isinstance(chunking, BaseModel) else None,
-        "include_converted_doc": submission.include_converted_doc,
-        "callbacks": [plain(callback) for callback in submission.callbacks],
-        "target_document_version": submission.target_document_version,
-    }
-    text = json.dumps(said, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -160,6 +160,7 @@ class Conductor:
             waits_in=record.waits_in,
             light=row.light,
             names=row.names,
+            cache=None if record.cache_key is None else "hit" if record.from_cache else "miss",
             num_docs=row.num_docs,
             progress=record.progress,
             result=row.result,

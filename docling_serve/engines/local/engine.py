@@ -22,6 +22,7 @@ from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 
 from docling_serve.engines.base import (
     DEFAULT_TENANT,
+    CacheUse,
     Capacity,
     OnCallback,
     Reply,
@@ -37,6 +38,7 @@ from docling_serve.engines.local.journal import Journal
 from docling_serve.engines.local.lines import Line, Lines
 from docling_serve.engines.local.outcomes import Outcomes
 from docling_serve.engines.local.recovery import Recovered, Restorer
+from docling_serve.engines.local.result_cache import ResultCache, drop_cache
 from docling_serve.engines.local.rules import LocalRules
 from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
@@ -52,7 +54,8 @@ class LocalEngine(JobkitInterface):
     """Tasks of this process, which ``gate`` runs, by ``rules``.
 
     ``journal`` and ``folders`` are its memory beyond this process. Who made them closes them, once
-    the engine is closed. ``on_callback`` delivers what a task's callbacks are due.
+    the engine is closed. Results are kept for later requests in ``cache_folder``. ``on_callback``
+    delivers what a task's callbacks are due.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class LocalEngine(JobkitInterface):
         journal: Journal | None = None,
         *,
         disk: Disk | None = None,
+        cache_folder: Path | None = None,
         on_callback: OnCallback = lambda *_: None,
         clear_converters: Callable[[], Awaitable[None]],
     ) -> None:
@@ -80,7 +84,11 @@ class LocalEngine(JobkitInterface):
             Line(rules.hand_over_light, rules.workers_light) if rules.hand_over_light else None,
             rules.limits,
         )
-        self._outcomes = Outcomes(self._journal, disk)
+        self._cache_folder = cache_folder
+        self._cache = None
+        if rules.cache is not None and cache_folder is not None:
+            self._cache = ResultCache(cache_folder, rules.cache, disk)
+        self._outcomes = Outcomes(self._journal, disk, self._cache)
         self._conductor = Conductor(
             gate,
             self._lines,
@@ -97,8 +105,11 @@ class LocalEngine(JobkitInterface):
             rules.retention,
             self._conductor.cancel,
             self.delete_task,
+            self._cache,
         )
-        self._acceptance = Acceptance(self._journal, disk, folders, self._lines, rules.deployment)
+        self._acceptance = Acceptance(
+            self._journal, disk, folders, self._lines, rules.deployment, self._cache
+        )
         self._restorer = Restorer(folders, rules.deployment, rules.max_attempts)
 
     # ---- what the API asks ------------------------------------------------------------------
@@ -116,7 +127,11 @@ class LocalEngine(JobkitInterface):
             raise ShuttingDown("the server is shutting down")
         await self._outcomes.write_again()  # the key of a deleted task must not be in the way
         record, is_new = await self._acceptance.accept(submission)
-        if is_new:
+        if is_new and record.from_cache:
+            _log.info("task %s: its result was made already", record.task_id)
+            self._records[record.task_id] = record
+            self._on_end(record)
+        elif is_new:
             _log.info(
                 "task %s: accepted, %d document(s), %d waiting",
                 record.task_id,
@@ -170,6 +185,8 @@ class LocalEngine(JobkitInterface):
         record = self._find(task_id, tenant)
         self._conductor.cancel(record, CANCELLED)
         await record.wait_settled(None)
+        if self._cache is not None:
+            await self._cache.forget(record.cache_key, task_id)
         await self.delete_task(task_id)
         return self._conductor.view(record)
 
@@ -202,6 +219,8 @@ class LocalEngine(JobkitInterface):
             row = record.row
             if tenant in (None, row.tenant) and row.finished is not None and row.finished < before:
                 await self.delete_task(task_id)
+        if self._cache is not None:
+            await self._cache.clear(before, tenant)
 
     async def list_tasks(
         self, tenant: str, state: TaskStatus | None = None, limit: int = 100
@@ -221,6 +240,10 @@ class LocalEngine(JobkitInterface):
         await self._clear_converters()
 
     @property
+    def cache_use(self) -> CacheUse | None:
+        return self._cache.use if self._cache is not None else None
+
+    @property
     def waiting(self) -> int:
         """Tasks that have not started."""
         return len(self._lines)
@@ -233,6 +256,10 @@ class LocalEngine(JobkitInterface):
 
     async def recover(self) -> None:
         """Take over what the server before left in journal and folders. Before anything else."""
+        if self._cache is not None:
+            await self._cache.load()
+        elif self._cache_folder is not None:
+            await asyncio.to_thread(drop_cache, self._cache_folder)
         found = await self._restorer.restore(await self._journal.tasks())
         for task_id in found.forgotten:
             await self._journal.forget(task_id)

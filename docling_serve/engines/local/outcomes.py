@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.journal import IllegalMove, Journal, TaskRow
+from docling_serve.engines.local.result_cache import ResultCache
 from docling_serve.engines.local.states import TaskState
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import (
@@ -51,8 +52,9 @@ def _failure_of(task_id: str, error: BaseException) -> Failure:
 class Outcomes:
     """Writes the end of tasks, files first. A client is told of an end once this is done."""
 
-    def __init__(self, journal: Journal, disk: Disk) -> None:
+    def __init__(self, journal: Journal, disk: Disk, cache: ResultCache | None = None) -> None:
         self._journal = journal
+        self._cache = cache
         self._disk = disk
         #: Failures that clients know of and the journal does not, since the disk was full; None
         #: for a task that was deleted.
@@ -71,6 +73,7 @@ class Outcomes:
                 _log.error("task %s: its result cannot be kept: %s", record.task_id, exc)
                 outcome = _not_kept(exc)
             else:
+                await self._keep_for_others(record, outcome)
                 await asyncio.to_thread(record.folder.drop_inputs)
                 return ended
         return await self._write_failure(record, outcome)
@@ -119,6 +122,11 @@ class Outcomes:
         return replace(
             record.row, state=TaskState.SUCCESS, finished=now, result=result, result_bytes=size
         )
+
+    async def _keep_for_others(self, record: TaskRecord, result: JobResult) -> None:
+        if self._cache is not None and record.cache_key is not None:
+            body = record.folder.root / result.body
+            await self._cache.keep(record.cache_key, record.task_id, result, body)
 
     async def _write_failure(self, record: TaskRecord, failure: Failure) -> TaskRow:
         task_id = record.task_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from docling_serve.engines.local.lines import QueueLimits
+from docling_serve.engines.local.result_cache import CacheRules
 from docling_serve.engines.local.staging import Deployment
 from docling_serve.engines.local.upkeep import RetentionRules
 from docling_serve.settings import DoclingServeSettings
@@ -33,6 +34,7 @@ class LocalRules:
     deployment: Deployment = field(default_factory=Deployment)
     result_removal_delay_s: float = 300.0
     single_use_results: bool = True
+    cache: CacheRules | None = None
 
     @classmethod
     def from_settings(
@@ -41,6 +43,7 @@ class LocalRules:
         """The rules of a server whose tasks run in a worker pool if ``pooled``, else in threads."""
         workers = settings.subprocess_max_workers if pooled else settings.eng_loc_num_workers
         light = settings.subprocess_light_workers if pooled else 0
+        config = converter_config(settings)
         return cls(
             hand_over=workers + 1 if pooled else workers,
             workers=workers,
@@ -58,9 +61,14 @@ class LocalRules:
                 max_age_s=settings.eng_loc_max_result_age,
                 max_bytes=settings.eng_loc_max_results_bytes,
             ),
-            deployment=Deployment(
-                converter_config(settings), presigned_config(settings), settings.debug_error_details
-            ),
+            deployment=Deployment(config, presigned_config(settings), settings.debug_error_details),
+            cache=CacheRules.of(
+                [settings.api_key, config],
+                settings.result_cache_max_bytes,
+                settings.result_cache_max_age,
+            )
+            if settings.result_cache
+            else None,
             result_removal_delay_s=settings.result_removal_delay,
             single_use_results=settings.single_use_results,
         )

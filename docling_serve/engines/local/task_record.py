@@ -16,6 +16,7 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 
 from docling_serve.engines.base import Watch
 from docling_serve.engines.local.journal import TaskRow
+from docling_serve.engines.local.result_cache import CacheKey
 from docling_serve.engines.local.states import SETTLED, TaskState
 from docling_serve.errors import Failure
 from docling_serve.jobs.rendering import public_failure
@@ -31,7 +32,8 @@ class TaskRecord:
 
     ``spec`` is there until the task has ended. ``waits_in`` is the stage before a worker has it,
     where it is not just queued. ``stopped_with`` says why the runner was told to
-    stop.
+    stop. ``cache_key`` is the name of its result in the cache, if it could be there; ``from_cache``
+    says that it was.
     """
 
     row: TaskRow
@@ -44,6 +46,8 @@ class TaskRecord:
     started_clock: float | None = None
     removal: asyncio.TimerHandle | None = None
     watches: set[Watch] = field(default_factory=set)
+    cache_key: CacheKey | None = None
+    from_cache: bool = False
     _change: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

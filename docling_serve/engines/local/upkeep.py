@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from docling_serve.engines.local.journal import TaskRow
 from docling_serve.engines.local.lines import Lines
 from docling_serve.engines.local.outcomes import Outcomes
+from docling_serve.engines.local.result_cache import ResultCache
 from docling_serve.engines.local.task_record import TaskRecord
 from docling_serve.errors import Failure
 
@@ -60,6 +61,7 @@ class Upkeep:
         rules: RetentionRules,
         cancel: Callable[[TaskRecord, Failure], None],
         delete: Callable[[str], Awaitable[None]],
+        cache: ResultCache | None = None,
     ) -> None:
         self._records = records
         self._lines = lines
@@ -67,6 +69,7 @@ class Upkeep:
         self._rules = rules
         self._cancel = cancel
         self._delete = delete
+        self._cache = cache
 
     async def run(self) -> None:
         """One round after the other, for as long as the server runs."""
@@ -83,6 +86,8 @@ class Upkeep:
             if task.fetched is None and task.result_bytes:
                 _log.warning("task %s: removing a result that nobody has read", task.task_id)
             await self._delete(task.task_id)
+        if self._cache is not None:
+            await self._cache.expire(now)
 
     def _end_overdue(self, now: float) -> None:
         limit = self._lines.limits.age_s

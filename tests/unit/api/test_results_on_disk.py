@@ -27,7 +27,7 @@ async def answer(path: Path) -> Response:
         return None
 
     services: Any = SimpleNamespace(engine=SimpleNamespace(reply=reply, on_result_fetched=fetched))
-    view: Any = SimpleNamespace(task_id="t")
+    view: Any = SimpleNamespace(task_id="t", cache=None)
     return await result_response(services, view, "default")
 
 
