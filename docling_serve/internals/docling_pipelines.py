@@ -6,6 +6,10 @@ the copy gets the request's options, what docling derives from these, and for ea
 switched on a model that depends on nothing but the stage's own options. What docling adds to its
 options one day selects models until it is listed here, so that it cannot leak between requests.
 
+docling's own cache would be less code. With the embedded profile each further combination of
+options then takes 0.25 s, and 230 to 360 MB once a page was converted; here it takes 1 ms, and
+models are not made again.
+
 Read from docling-slim 2.143 (``standard_pdf_pipeline``, ``vlm_pipeline`` and ``base_pipeline`` of
 ``docling.pipeline``). Guarded by tests/unit/internals/test_docling_pipelines.py, which compares
 these pipelines with docling's own.

@@ -297,11 +297,11 @@ async def test_a_killed_worker_costs_one_job(
 async def test_a_worker_gives_memory_back_and_finishes_its_job_before_it_ends(
     redis_server: RedisServer, start_worker: StartWorker
 ) -> None:
-    scan = document(SLIP)
+    scan = document("scan.png")
 
     async with gateway(redis_server.url, eng_rq_queue_name="idle") as engine:
         worker = await asyncio.to_thread(start_worker, "idle")
-        tasks = [(await engine.submit(uploaded(SLIP, scan))).task_id for _ in range(3)]
+        tasks = [(await engine.submit(uploaded("scan.png", scan))).task_id for _ in range(3)]
         for task in tasks:
             assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
         pids = {handed.pid for handed in worker.all_handed_over()}
@@ -309,7 +309,7 @@ async def test_a_worker_gives_memory_back_and_finishes_its_job_before_it_ends(
         gone = partial(eventually, lambda: not worker.workers(), within_s=ORPHAN_LIMIT_S)
         await asyncio.to_thread(gone)
 
-        last = (await engine.submit(uploaded(SLIP, scan))).task_id
+        last = (await engine.submit(uploaded("scan.png", scan))).task_id
         await asyncio.to_thread(worker.wait_for, last)
         worker.signal(signal.SIGTERM)
         later = (await engine.submit(markdown())).task_id
