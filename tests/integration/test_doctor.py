@@ -17,8 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.helpers.api import SLIP, document
 from tests.helpers.eventually import eventually
 from tests.helpers.fake_gpu import GIB, FakeCard, FakeDriver, FakeGpu, FakeProcess
+from tests.helpers.fake_gpu.fixtures import BuiltLibraries
 from tests.helpers.process_ends import ROOT, descendants, has_ended, killed_at_end, python
 
 LIMIT_S = 240.0
@@ -28,20 +30,44 @@ _FOREIGN = ("DOCLING_SERVE_", "UVICORN_", "CUDA_VISIBLE_DEVICES", "DOCLING_DEVIC
 OCR_ONLY = {
     "DOCLING_SERVE_CONFIG_FILE": str(ROOT / "examples" / "ocr-only.yaml"),
     "HF_HUB_OFFLINE": "1",
+    "DOCLING_SERVE_LOAD_MODELS_AT_BOOT": "false",
 }
 #: A worker that holds models is larger than this, one that stands by is smaller.
 MODELS = 400_000_000
 
-#: The modules that a process has imported, printed at its end.
+#: The modules that a process has imported, printed at its end. The facts go to a file too.
 _SPY = """
-import atexit, sys
+import atexit, os, pathlib, pickle, sys
 heavy = ("torch", "transformers", "onnxruntime", "docling")
 def tell():
     print("imported:", [name for name in heavy if sys.modules.get(name)], file=sys.stderr)
 atexit.register(tell)
 from docling_serve.cli.main import app
+from docling_serve.doctor import command
+examine = command.examine
+def examined():
+    facts = examine()
+    pathlib.Path(os.environ["FACTS"]).write_bytes(pickle.dumps(facts))
+    return facts
+command.examine = examined
 app()
 """
+
+#: What no card changes was asked once; starting workers and engines for it takes 10 s each time.
+_KNOWN = """
+import os, pathlib, pickle
+from docling_serve.cli.main import app
+from docling_serve.doctor import command, examination
+facts = pickle.loads(pathlib.Path(os.environ["FACTS"]).read_bytes())
+examination._workers = lambda limit_s: facts.workers
+question = examination._question
+examination._question = lambda name, *more: (
+    facts.engines if name == "engines" else question(name, *more)
+)
+"""
+_CARDS = _KNOWN + "app()\n"
+#: A trial alone: the facts are those of the machine without a GPU.
+_TRIAL = _KNOWN + "command.examine = lambda: facts\napp()\n"
 
 
 @dataclass(frozen=True)
@@ -86,31 +112,53 @@ def no_driver(fake_gpu: FakeGpu) -> FakeGpu:
     return fake_gpu
 
 
-def test_a_machine_without_a_gpu(tmp_path: Path, no_driver: FakeGpu) -> None:
+@dataclass(frozen=True)
+class Examined:
+    """A whole examination, the file with its facts, and the processes that it left."""
+
+    told: Told
+    facts: Path
+    left: frozenset[int]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a command that shall know these facts."""
+        return {"FACTS": str(self.facts)}
+
+
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory: pytest.TempPathFactory, fake_libraries: BuiltLibraries) -> Examined:
+    """The doctor on a machine whose driver knows no card."""
+    folder = tmp_path_factory.mktemp("examined")
+    facts = folder / "facts"
+    env = FakeGpu(folder, fake_libraries(())).environment({"FACTS": str(facts)})
     before = descendants()
+    told = doctor(folder, env=env, code=_SPY)
+    return Examined(told, facts, frozenset(descendants() - before))
 
-    told = doctor(tmp_path, env=no_driver.environment(), code=_SPY)
 
+def test_a_machine_without_a_gpu(examined: Examined) -> None:
+    told = examined.told
     assert told.status == 0, told.out + told.err
     assert "note     No NVIDIA GPU: no GPU. Conversions run on the CPU." in told.out
     assert "ok       OCR: auto runs on ONNX Runtime, cpu." in told.out
     assert "its worker is gone within" in told.out
     assert told.out.endswith("0 problem(s), 0 warning(s)\n")
     assert told.err.endswith("imported: []\n")
-    assert descendants() <= before
+    assert not examined.left
 
 
 def test_two_cards_in_cudas_order_and_who_holds_their_memory(
-    tmp_path: Path, fake_gpu: FakeGpu
+    tmp_path: Path, fake_gpu: FakeGpu, examined: Examined
 ) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as neighbour:
         held = FakeProcess(neighbour.pid, 2 * GIB)
         slow = FakeCard(1, total_bytes=8 * GIB, used_bytes=GIB, name="Slow one", processes=(held,))
         fast = FakeCard(2, total_bytes=24 * GIB, name="Fast one")
         fake_gpu.play(FakeDriver((slow, fast), cuda_order=(2, 1)))
-        env = {"DOCLING_SERVE_USE_SUBPROCESS": "auto"}
+        env = {"DOCLING_SERVE_USE_SUBPROCESS": "auto", **examined.environment}
 
-        told = doctor(tmp_path, "--json", env=fake_gpu.environment(env))
+        told = doctor(tmp_path, "--json", env=fake_gpu.environment(env), code=_CARDS)
         neighbour.communicate(b"\n")
 
     assert told.texts("ok")[:3] == [
@@ -127,25 +175,27 @@ def test_two_cards_in_cudas_order_and_who_holds_their_memory(
     )
 
 
-def test_a_card_that_torch_cannot_use_is_a_problem(tmp_path: Path, fake_gpu: FakeGpu) -> None:
+def test_a_card_that_torch_cannot_use_is_a_problem(
+    tmp_path: Path, fake_gpu: FakeGpu, examined: Examined
+) -> None:
     fake_gpu.play(FakeDriver((FakeCard(1),), version="535.183.01", cuda_version=12020))
 
-    told = doctor(tmp_path, "--json", env=fake_gpu.environment())
+    env = fake_gpu.environment(examined.environment)
+    told = doctor(tmp_path, "--json", env=env, code=_CARDS)
 
     assert told.status == 1
     assert not told.document["ok"]
     assert "The driver (535.183.01) is too old for torch" in str(told.texts("problem"))
 
 
-def test_a_driver_that_hangs_is_a_problem_and_not_a_hang(tmp_path: Path, fake_gpu: FakeGpu) -> None:
+def test_a_driver_that_hangs_is_a_problem_and_not_a_hang(
+    tmp_path: Path, fake_gpu: FakeGpu, examined: Examined
+) -> None:
     fake_gpu.play(FakeDriver((FakeCard(1),), held=("nvmlInit",)))
-    quick = (
-        "from docling_serve.doctor import examination\n"
-        "examination.LIMITS_S['gpu'] = examination.LIMITS_S['mode'] = 5.0\n"
-        "from docling_serve.cli.main import app\napp()\n"
-    )
+    quick = "examination.LIMITS_S['gpu'] = examination.LIMITS_S['mode'] = 5.0\n"
 
-    told = doctor(tmp_path, env=fake_gpu.environment(), code=quick)
+    env = fake_gpu.environment(examined.environment)
+    told = doctor(tmp_path, env=env, code=_KNOWN + quick + "app()\n")
 
     assert told.status == 1
     assert "problem  The NVIDIA driver cannot be read: no answer within 5 s" in told.out
@@ -161,14 +211,14 @@ def test_settings_that_a_server_refuses_are_a_problem(tmp_path: Path, no_driver:
 
 
 def test_a_trial_without_a_gpu_is_about_host_memory(tmp_path: Path, no_driver: FakeGpu) -> None:
-    document = tmp_path / "notes.md"
-    document.write_text("# Notes\n\nThe lamp is lit.\n")
+    notes = tmp_path / "notes.md"
+    notes.write_text("# Notes\n\nThe lamp is lit.\n")
     plot = tmp_path / "memory.svg"
     before = descendants()
 
     told = doctor(
         tmp_path,
-        *("--convert", str(document), "--tasks", "1", "--plot", str(plot)),
+        *("--convert", str(notes), "--tasks", "1", "--plot", str(plot)),
         env=no_driver.environment(OCR_ONLY),
     )
 
@@ -187,13 +237,19 @@ def _is_server(process: psutil.Process) -> bool:
     return False
 
 
-def test_a_trial_that_is_told_to_end_leaves_no_server(tmp_path: Path) -> None:
+def test_a_trial_that_is_told_to_end_leaves_no_server(tmp_path: Path, examined: Examined) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     command = subprocess.Popen(
-        python("-m", "docling_serve", "doctor", "--convert", "--tasks", "1"),
+        python("-c", _TRIAL, "doctor", "--convert", "--tasks", "1"),
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), **OCR_ONLY},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(temporary),
+            **OCR_ONLY,
+            **examined.environment,
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -213,10 +269,10 @@ def test_a_trial_that_is_told_to_end_leaves_no_server(tmp_path: Path) -> None:
 
 
 def test_documents_without_a_trial_are_refused(tmp_path: Path) -> None:
-    document = tmp_path / "notes.md"
-    document.write_text("# Notes\n")
+    notes = tmp_path / "notes.md"
+    notes.write_text("# Notes\n")
 
-    told = doctor(tmp_path, str(document))
+    told = doctor(tmp_path, str(notes))
 
     assert told.status == 2
     assert "--convert" in told.err
@@ -253,13 +309,19 @@ def holding_memory(fake_gpu: FakeGpu, who: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("who", "status"), [("worker", 0), ("server", 1)])
-def test_a_trial_on_a_card(tmp_path: Path, fake_gpu: FakeGpu, who: str, status: int) -> None:
+def test_a_trial_on_a_card(
+    tmp_path: Path, fake_gpu: FakeGpu, examined: Examined, who: str, status: int
+) -> None:
     fake_gpu.play(FakeDriver((FakeCard(1),)))
     # Nothing here can use a fake card: what docling asks is answered before it asks the driver.
-    env = fake_gpu.environment({**OCR_ONLY, "DOCLING_DEVICE": "cpu"})
+    env = fake_gpu.environment({**OCR_ONLY, "DOCLING_DEVICE": "cpu", **examined.environment})
+    slip = tmp_path / SLIP
+    slip.write_bytes(document(SLIP))
 
     with holding_memory(fake_gpu, who):
-        told = doctor(tmp_path, "--convert", "--tasks", "1", "--json", env=env)
+        told = doctor(
+            tmp_path, "--convert", str(slip), "--tasks", "1", "--json", env=env, code=_TRIAL
+        )
 
     trials = told.texts("ok") + told.texts("note") + told.texts("problem")
     assert told.status == status, told.out

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import StartServer
-from tests.helpers.api import missing_phrases, upload
+from tests.helpers.api import SLIP, missing_phrases, upload
 from tests.helpers.fake_gpu import FakeCard, FakeDriver, FakeGpu
 from tests.helpers.metrics_page import samples
 from tests.helpers.run_with_loop import command_on
@@ -23,7 +23,7 @@ def test_documents_convert(start_server: StartServer, start_method: str) -> None
     server = start_server(SUBPROCESS_MODE | NOTHING_KEPT | settings, command=command_on("asyncio"))
     assert "uvloop/loop." not in server.maps()
 
-    tasks = {name: server.api.submit(upload(name)) for name in ("scan.png", "notes.md")}
+    tasks = {name: server.api.submit(upload(name)) for name in (SLIP, "notes.md")}
     for name, task in tasks.items():
         text = server.api.succeed(task)["document"]["md_content"]
         assert missing_phrases(name, text) == []

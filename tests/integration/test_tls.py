@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from tests.conftest import StartServer
 from tests.helpers.api import missing_phrases, upload
-from tests.helpers.server import IN_PROCESS_MODE, SUBPROCESS_MODE, RunningServer
+from tests.helpers.server import NOTHING_KEPT, SUBPROCESS_MODE, RunningServer
 
 PASSWORD = "opens the key"
 
@@ -113,6 +113,6 @@ def test_a_key_may_have_a_password(
     start_server: StartServer, tmp_path: Path, authority: trustme.CA
 ) -> None:
     settings = certificate_in(tmp_path, authority, PASSWORD)
-    server = start_server(IN_PROCESS_MODE | settings, tls=trusting(authority), probe="/health")
+    server = start_server(SUBPROCESS_MODE | NOTHING_KEPT | settings, tls=trusting(authority))
 
     assert server.api.http.get("/health").json() == {"status": "ok"}
