@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench quick test soak serve check venv lite clean
+.PHONY: help demo bench quick test soak ui serve check venv lite clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: $(STAMP)  ## All tests
 
 soak: $(STAMP)  ## 300 tasks with faults, 1,000 small ones; prints memory and ends (15 min)
 	$(BIN)/python -m pytest --soak -s tests/soak
+
+ui:  ## Build the page from its sources (for contributors; needs node 20 or newer)
+	cd docling_serve/ui/source && npm ci --ignore-scripts --no-audit --no-fund && node build.mjs
 
 serve: $(LITE_STAMP)  ## The server in the foreground, subprocess mode on (HOST=, PORT=, CONFIG=)
 	exec env DOCLING_SERVE_USE_SUBPROCESS=$${DOCLING_SERVE_USE_SUBPROCESS:-true} \

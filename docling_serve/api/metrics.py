@@ -120,6 +120,8 @@ def _count(metrics: Metrics, services: Services, view: TaskView) -> None:
     started = view.started_at or view.finished_at
     outcome = view.failure.category if view.failure else "success"
     services.outcomes[outcome] += 1
+    if view.result is not None and view.result.num_failed:
+        services.outcomes["documents_failed"] += view.result.num_failed
     metrics.task_ended(
         view.task_type.value,
         outcome,

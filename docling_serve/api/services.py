@@ -40,7 +40,8 @@ class Services:
     read_gpus: Callable[[], Awaitable[Sequence[GpuMemory]]] | None = None
     #: Ends a worker by its number; False if there is none.
     stop_worker: Callable[[int], bool] | None = None
-    #: How many tasks ended in this process: ``success``, or the category of their failure.
+    #: How many tasks ended in this process: ``success``, or the category of their failure; and how
+    #: many ``documents_failed`` in tasks that ended well.
     outcomes: Counter[str] = field(default_factory=Counter)
     #: Set when the server ends its streams: no task of theirs will finish here any more.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

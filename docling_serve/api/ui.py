@@ -1,4 +1,4 @@
-"""The demonstration page: its files are in ``docling_serve/ui``.
+"""The page: its files are in ``docling_serve/ui``, built by ``make ui`` from ``ui/source`` there.
 
 Assets have a hash of their content in their name, so they may be kept for ever, while the page
 itself is asked for each time (upstream B17).
@@ -16,13 +16,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from docling_serve.api.docs_pages import PAGE
 
-_TYPES = {".js": "text/javascript", ".css": "text/css"}
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 _POLICY = (
     # Results are shown in the page: nothing in them may run, and nothing is loaded from elsewhere.
-    # Inline styles are for the preview of HTML, which has the page's policy too.
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
-    "img-src 'self' data:; frame-src 'self'; form-action 'none'; base-uri 'none'; "
+    # The preview of HTML is a frame that inherits this; pictures in results are data.
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; frame-src 'self'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'self'"
 )
 _PAGE_HEADERS = {

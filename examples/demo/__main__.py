@@ -18,6 +18,11 @@ from .report import ConsoleWatcher, comparison, make_console, memory_table
 from .runs import Run, run
 from .server import DemoError
 
+PAGE_HINT = (
+    "To see it live: DOCLING_SERVE_ENABLE_UI=true DOCLING_SERVE_ENABLE_MANAGEMENT_ENDPOINTS=true "
+    "make serve, then open http://127.0.0.1:5001/ui"
+)
+
 
 @unwinding_at_sigterm()
 def main() -> int:
@@ -50,6 +55,7 @@ def main() -> int:
             f"[green]OK[/green]: {count} texts are right, and with the mode on the server "
             f"holds at rest what it held before ({seconds:.0f} s)."
         )
+        console.print(PAGE_HINT)
     return 1 if problems else 0
 
 

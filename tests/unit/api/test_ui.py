@@ -1,7 +1,9 @@
-"""The way to the demonstration page and its assets; a browser uses it in tests/integration."""
+"""The way to the page and its assets; a browser uses it in tests/integration."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import httpx
 import pytest
 
 from tests.helpers.rest_server import rest_server
+
+SOURCES = Path(__file__).parents[3] / "docling_serve" / "ui" / "source"
 
 
 async def ask(
@@ -61,6 +65,38 @@ async def test_a_closed_page_is_not_there(tmp_path: Path, path: str) -> None:
     reply = await ask(tmp_path, path, enable_ui=False)
 
     assert (reply.status_code, reply.json()) == (404, {"detail": "Not Found"})
+
+
+def test_the_bundle_is_built_from_these_sources() -> None:
+    """``make ui`` writes the digest of the sources into what it builds."""
+    digest = hashlib.sha256()
+    kinds = {".js", ".jsx", ".mjs", ".css", ".json"}
+    for path in sorted(path for path in SOURCES.iterdir() if path.suffix in kinds):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    bundle = (SOURCES.parent / "app.js").read_text(encoding="utf-8")
+
+    assert f"sources {digest.hexdigest()};" in bundle[:200], "run: make ui"
+
+
+def test_the_page_is_small_and_has_the_licences_of_its_libraries() -> None:
+    packaged = [path for path in SOURCES.parent.iterdir() if path.is_file()]
+    wanted = json.loads((SOURCES / "package.json").read_text())["dependencies"]
+    licences = (SOURCES.parent / "licences.txt").read_text(encoding="utf-8")
+    locked = (SOURCES / "package-lock.json").read_text()
+
+    assert sum(path.stat().st_size for path in packaged) < 400_000
+    assert [name for name in wanted if f"{name} {wanted[name]} (" not in licences] == []
+    assert "resolved" not in locked
+    assert locked.count('"integrity"') >= len(wanted)
+
+
+async def test_the_policy_is_strict(tmp_path: Path) -> None:
+    page = await ask(tmp_path, "/ui/", enable_ui=True)
+
+    policy = page.headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "script-src 'self';" in policy
+    assert "<style" not in page.text
 
 
 async def test_the_page_names_nobody_else(tmp_path: Path) -> None:

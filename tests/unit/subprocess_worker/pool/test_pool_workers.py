@@ -204,3 +204,30 @@ async def test_a_spare_whose_job_needs_no_models_is_not(tmp_path: Path) -> None:
             await ScriptedJob.make(tmp_path).run(pool)
 
         assert pool.metrics.workers_started == 1
+
+
+# ---- stopping one --------------------------------------------------------------------------------
+
+
+async def test_stopping_an_idle_worker_costs_no_job(tmp_path: Path) -> None:
+    job = ScriptedJob.make(tmp_path)
+    async with open_pool(**KEPT) as pool:
+        await job.run(pool)
+        (worker,) = pool.workers()
+
+        assert pool.stop_worker(worker.number)
+        await gone(pool, job)
+        assert pool.metrics.stops == {"cleared": 1}
+        assert not pool.stop_worker(worker.number)
+
+
+async def test_stopping_a_busy_worker_cancels_its_job(tmp_path: Path) -> None:
+    job = ScriptedJob.make(tmp_path, do="hang")
+    async with open_pool() as pool:
+        running = job.begin(pool)
+        await job.started.wait()
+        (worker,) = pool.workers()
+
+        assert pool.stop_worker(worker.number)
+        assert await outcome(running) == "policy"
+        assert pool.metrics.stops == {"cancelled": 1}
