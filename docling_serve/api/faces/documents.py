@@ -25,6 +25,17 @@ from docling_serve.engines.base import Source, Upload
 Body = dict[str, Any]
 """The in-body answer of this server, as data."""
 
+_BINARY = {"type": "string", "format": "binary"}
+_ONE_FILE = {"type": "object", "properties": {"file": _BINARY}, "required": ["file"]}
+RAW: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}}
+}
+"""What a route says in ``openapi_extra`` whose body is a document."""
+FORM: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _ONE_FILE}}}
+}
+"""The same for a form with one file, which may have any name."""
+
 _SPOOL_BYTES = 1024 * 1024
 _UNNAMED = "document"
 #: The extensions of a media type that docling reads; the first of them is the usual one.

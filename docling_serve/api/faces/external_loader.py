@@ -15,7 +15,15 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response
 
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
-from docling_serve.api.faces.documents import Body, answer, dumped, options_for, raw_body, upload_of
+from docling_serve.api.faces.documents import (
+    RAW,
+    Body,
+    answer,
+    dumped,
+    options_for,
+    raw_body,
+    upload_of,
+)
 from docling_serve.api.faces.errors import face_route
 
 
@@ -28,7 +36,7 @@ router = APIRouter(
 )
 
 
-@router.put("/process")
+@router.put("/process", openapi_extra=RAW)
 async def process_document(
     services: ServicesDep,
     request: Request,

@@ -25,6 +25,8 @@ from fastapi.responses import PlainTextResponse, Response
 from docling_serve.api import health
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
 from docling_serve.api.faces.documents import (
+    FORM,
+    RAW,
     Body,
     answer,
     document_name,
@@ -156,19 +158,20 @@ async def version(services: ServicesDep, request: Request) -> Response:
     return Response(dumped(versions), media_type=_JSON)
 
 
-@_documents.put("/meta")
+@_documents.put("/meta", openapi_extra=RAW)
 async def metadata_of_body(sent: _Body) -> dict[str, Any]:
     """What is known of a document without converting it."""
     return sent.metadata
 
 
-@_documents.api_route("/meta/form", methods=["POST", "PUT"])
+@_documents.post("/meta/form", openapi_extra=FORM)
+@_documents.put("/meta/form", include_in_schema=False)
 async def metadata_of_form(sent: _Form) -> dict[str, Any]:
     """What is known of a document without converting it."""
     return sent.metadata
 
 
-@_documents.put("/tika")
+@_documents.put("/tika", openapi_extra=RAW)
 async def tika(services: ServicesDep, request: Request, tenant: Tenant, sent: _Body) -> Response:
     """The document as text, or as HTML where that or JSON is asked for."""
     wanted = _wanted(request, _TEXT)
@@ -176,8 +179,10 @@ async def tika(services: ServicesDep, request: Request, tenant: Tenant, sent: _B
     return await _converted(services, request, tenant, sent, kind, wanted)
 
 
-@_documents.api_route("/tika/form", methods=["POST", "PUT"])
-@_documents.api_route("/tika/form/{kind}", methods=["POST", "PUT"])
+@_documents.post("/tika/form", openapi_extra=FORM)
+@_documents.put("/tika/form", include_in_schema=False)
+@_documents.post("/tika/form/{kind}", openapi_extra=FORM)
+@_documents.put("/tika/form/{kind}", include_in_schema=False)
 async def tika_form(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Form, kind: _Kind = "html"
 ) -> Response:
@@ -185,7 +190,7 @@ async def tika_form(
     return await _converted(services, request, tenant, sent, kind, _wanted(request, _JSON))
 
 
-@_documents.put("/tika/{kind}")
+@_documents.put("/tika/{kind}", openapi_extra=RAW)
 async def tika_as(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Body, kind: _Kind
 ) -> Response:
@@ -193,8 +198,10 @@ async def tika_as(
     return await _converted(services, request, tenant, sent, kind, _wanted(request, _JSON))
 
 
-@_documents.api_route("/rmeta/form", methods=["POST", "PUT"])
-@_documents.api_route("/rmeta/form/{kind}", methods=["POST", "PUT"])
+@_documents.post("/rmeta/form", openapi_extra=FORM)
+@_documents.put("/rmeta/form", include_in_schema=False)
+@_documents.post("/rmeta/form/{kind}", openapi_extra=FORM)
+@_documents.put("/rmeta/form/{kind}", include_in_schema=False)
 async def rmeta_form(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Form, kind: _Kind = "html"
 ) -> Response:
@@ -202,8 +209,8 @@ async def rmeta_form(
     return await _converted(services, request, tenant, sent, kind, _JSON)
 
 
-@_documents.put("/rmeta")
-@_documents.put("/rmeta/{kind}")
+@_documents.put("/rmeta", openapi_extra=RAW)
+@_documents.put("/rmeta/{kind}", openapi_extra=RAW)
 async def rmeta(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Body, kind: _Kind = "html"
 ) -> Response:

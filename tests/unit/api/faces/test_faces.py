@@ -66,6 +66,22 @@ async def test_all_that_concerns_documents_asks_for_the_key(tmp_path: Path) -> N
     assert open_to_all.status_code == 200
 
 
+async def test_the_api_document_describes_them(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    async with rest_server(tmp_path, **ALL) as server:
+        paths = (await server.client.get("/openapi.json")).json()["paths"]
+    operations = [
+        operation["operationId"] for each in paths.values() for operation in each.values()
+    ]
+    assert len(set(operations)) == len(operations)
+    assert [w for w in recwarn if "Operation ID" in str(w.message)] == []
+    described = [route.split() for route in ROUTES if route.split()[0] in ("PUT", "POST")]
+    for method, path in described:
+        named = paths.get(path) or paths[path.rpartition("/")[0] + "/{kind}"]
+        assert "requestBody" in named[method.lower()], path
+
+
 NAMED = [
     ("/process", {"X-Filename": "a%20b.md"}, "md"),
     ("/tika", {"Content-Disposition": 'attachment; filename="a b.md"'}, "text"),
