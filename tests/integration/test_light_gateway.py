@@ -1,13 +1,12 @@
 """What stays in the server process, and around it, after conversions.
 
-No standby process is kept here: a worker ends as soon as no task waits. A one-page scan takes some
-1.7 s on two cores, so this file takes about a minute.
+No standby process is kept here: a worker ends as soon as no task waits.
 """
 
 from __future__ import annotations
 
 from tests.conftest import StartServer
-from tests.helpers.api import missing_phrases, upload
+from tests.helpers.api import SLIP, missing_phrases, upload
 from tests.helpers.eventually import eventually
 from tests.helpers.server import (
     IN_PROCESS_MODE,
@@ -21,12 +20,12 @@ MIB = 1024 * 1024
 _HEAVY = ("libtorch", "onnxruntime", "libcuda", "libcudart")
 
 
-def convert_scans(server: RunningServer, count: int) -> None:
+def convert_scans(server: RunningServer, name: str, count: int) -> None:
     """Submit all tasks at once, so that one worker goes from one to the next; check each text."""
-    tasks = [server.api.submit(upload("scan.png")) for _ in range(count)]
+    tasks = [server.api.submit(upload(name)) for _ in range(count)]
     for task in tasks:
         text = server.api.succeed(task)["document"]["md_content"]
-        assert missing_phrases("scan.png", text) == []
+        assert missing_phrases(name, text) == []
 
 
 def test_twenty_ocr_tasks_leave_the_gateway_as_it_was(start_server: StartServer) -> None:
@@ -35,7 +34,7 @@ def test_twenty_ocr_tasks_leave_the_gateway_as_it_was(start_server: StartServer)
     assert server.workers() == [], "nothing is warmed up"
     assert not any(name in server.maps() for name in _HEAVY)
 
-    convert_scans(server, count=20)
+    convert_scans(server, SLIP, count=20)
 
     eventually(
         lambda: server.tree() == tree_before,
@@ -54,7 +53,7 @@ def test_without_the_mode_the_memory_stays(start_server: StartServer) -> None:
     server = start_server(IN_PROCESS_MODE)
     rss_before = server.rss()
 
-    convert_scans(server, count=6)
+    convert_scans(server, "scan.png", count=2)
     assert server.api.get("/v1/clear/converters").json() == {"status": "ok"}
 
     assert server.rss() - rss_before > 200 * MIB
