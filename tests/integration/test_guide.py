@@ -233,7 +233,7 @@ def test_the_module_without_a_command_starts_the_server(serve: StartServer) -> N
 
 def test_one_command_compares_the_modes(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks.modes", "--documents", "2"],
+        [sys.executable, "-m", "benchmarks.modes", "--documents", "1"],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HF_HUB_OFFLINE": "1"},
         cwd=tmp_path,
         capture_output=True,
