@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import FORKED, StartServer
 from tests.helpers import server_processes as processes
-from tests.helpers.api import missing_phrases, upload
+from tests.helpers.api import SLIP, missing_phrases, upload
 from tests.helpers.eventually import eventually
 from tests.helpers.server import (
     NOTHING_KEPT,
@@ -29,7 +29,7 @@ def test_the_task_of_a_worker_that_dies_fails_and_the_next_one_works(
     start_server: StartServer,
 ) -> None:
     server = start_server(SUBPROCESS_MODE | NOTHING_KEPT | NO_RETRIES)
-    task, waiting = server.api.submit(upload("scan.pdf")), server.api.submit(upload("scan.png"))
+    task, waiting = server.api.submit(upload("scan.pdf")), server.api.submit(upload(SLIP))
     os.kill(server.worker_of(task), signal.SIGKILL)
 
     status = server.api.finish(task)
@@ -42,7 +42,7 @@ def test_the_task_of_a_worker_that_dies_fails_and_the_next_one_works(
     assert server.api.get("/ready").status_code == 200
 
     after = server.api.succeed(waiting)
-    assert missing_phrases("scan.png", after["document"]["md_content"]) == []
+    assert missing_phrases(SLIP, after["document"]["md_content"]) == []
     server.wait_for_no_workers()
 
 
@@ -96,12 +96,12 @@ def worker_of_attempt(server: RunningServer, task: str, attempt: int) -> int:
 
 
 def test_a_task_whose_worker_was_lost_is_tried_again(forking: RunningServer) -> None:
-    task = forking.api.submit(upload("scan.png"))
+    task = forking.api.submit(upload(SLIP))
     os.kill(worker_of_attempt(forking, task, 1), signal.SIGKILL)
 
     body = forking.api.succeed(task)
 
-    assert missing_phrases("scan.png", body["document"]["md_content"]) == []
+    assert missing_phrases(SLIP, body["document"]["md_content"]) == []
     first, second = (one.pid for one in forking.all_handed_over() if one.task_id == task)
     assert first != second
 
@@ -121,8 +121,8 @@ def test_a_task_that_takes_two_workers_down_is_not_tried_again(forking: RunningS
     again = forking.api.finish(forking.api.submit(upload("scan.pdf")))
     assert again["task_status"] == "failure"
     assert "not tried again" in again["error_message"]
-    other = forking.api.convert(upload("scan.png"))
-    assert missing_phrases("scan.png", other.json()["document"]["md_content"]) == []
+    other = forking.api.convert(upload(SLIP))
+    assert missing_phrases(SLIP, other.json()["document"]["md_content"]) == []
 
 
 def test_a_standby_process_that_is_killed_is_replaced(forking: RunningServer) -> None:
@@ -148,13 +148,13 @@ def test_a_fork_server_that_is_killed_is_replaced(forking: RunningServer) -> Non
     eventually(lambda: not processes.alive(template.pid), within_s=ORPHAN_LIMIT_S)
 
     # The standby process outlives the fork server; the worker after it needs a new one.
-    task = forking.api.submit(upload("scan.png"))
+    task = forking.api.submit(upload(SLIP))
     text = forking.api.succeed(task)["document"]["md_content"]
-    assert missing_phrases("scan.png", text) == []
+    assert missing_phrases(SLIP, text) == []
     before = worker_of_attempt(forking, task, 1)
     os.kill(before, signal.SIGKILL)
     eventually(lambda: not processes.alive(before), within_s=ORPHAN_LIMIT_S)
 
-    text = forking.api.succeed(forking.api.submit(upload("scan.png")))["document"]["md_content"]
-    assert missing_phrases("scan.png", text) == []
+    text = forking.api.succeed(forking.api.submit(upload(SLIP)))["document"]["md_content"]
+    assert missing_phrases(SLIP, text) == []
     assert psutil.Process(forking.standby()).ppid() != template.pid
