@@ -171,6 +171,22 @@ def test_files_are_dropped_anywhere_and_the_request_is_shown_as_code(page: Page)
     expect(row(page, "dropped.md")).to_contain_text("Done")
 
 
+def test_a_document_is_cut_into_chunks_by_options_that_are_kept(page: Page) -> None:
+    page.get_by_label("Cut into chunks").select_option("hierarchical")
+    page.get_by_label("Read bitmaps").uncheck()
+    page.get_by_text("Saved options").click()
+    page.get_by_label("Name for these options").fill("mine")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("button", name="Back to the defaults").click()
+    expect(page.get_by_label("Read bitmaps")).to_be_checked()
+    page.get_by_role("button", name="Use mine").click()
+    expect(page.get_by_label("Read bitmaps")).not_to_be_checked()
+
+    convert(page, "notes.md")
+    expect(page.locator(".chunks li").first).to_contain_text("Keeper's notes")
+    expect(page.get_by_role("link", name="Download notes.chunks.jsonl")).to_be_visible()
+
+
 def test_a_reload_goes_on_and_cancelling_stops(page: Page, server_with_page: RunningServer) -> None:
     convert(page, a_long_scan())
     expect(page).to_have_url(re.compile("#/convert/."))
@@ -269,6 +285,8 @@ def test_without_management_the_queue_is_still_told(page: Page) -> None:
     expect(page.get_by_text("expected wait")).to_be_visible()
     page.get_by_role("link", name="Operations").click()
     expect(page.get_by_text("This server shows no internals")).to_be_visible()
+    page.get_by_text("What this server offers").click()
+    expect(page.get_by_text("Picture description", exact=True)).to_be_visible()
 
 
 # ---- where and how it is looked at -----------------------------------------------------------

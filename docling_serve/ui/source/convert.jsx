@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { apiKey } from "./api.js";
 import { bytes, capital } from "./format.js";
 import { cancel, convert, drop, finished, resume, rows, selected, send } from "./jobs.js";
-import { Formats, Options, chosen, further, requestOptions } from "./options.jsx";
+import { Formats, Options, chosen, chunker, further, requestOptions } from "./options.jsx";
 import { Result } from "./result.jsx";
 import { snippets } from "./snippets.js";
 import { offered, ready, route } from "./store.js";
@@ -50,7 +50,7 @@ async function submit(event) {
     const options = requestOptions();
     picked.value = [];
     url.value = "";
-    await convert(sources, options);
+    await convert(sources, options, chunker.value);
   } catch (problem) {
     error.value = problem.message;
   }
@@ -146,7 +146,7 @@ function CopyAs() {
   let code = {};
   try {
     const sources = [...picked.value, ...(url.value.trim() ? [url.value.trim()] : [])];
-    code = snippets(sources, requestOptions(), Boolean(apiKey.value));
+    code = snippets(sources, requestOptions(), Boolean(apiKey.value), chunker.value);
   } catch {
     // the options are not whole yet
   }

@@ -23,10 +23,10 @@ export function change(key, changes) {
 const find = (key) => rows.value.find((row) => row.key === key);
 
 // Sends each source, a File or an address, with these options.
-export async function convert(sources, options) {
+export async function convert(sources, options, chunker = "") {
   const added = sources.map((source) => ({
     key: ++keys, name: typeof source === "string" ? source : source.name,
-    size: source.size, source, options, taskId: null, status: null, error: "", cancelled: false,
+    size: source.size, source, options, chunker, taskId: null, status: null, error: "", cancelled: false,
   }));
   rows.value = [...added, ...rows.value];
   selected.value = added[0].key;
@@ -34,12 +34,12 @@ export async function convert(sources, options) {
 }
 
 export async function send(key) {
-  const { source, options } = find(key);
+  const { source, options, chunker } = find(key);
   change(key, { error: "", cancelled: false, status: null, taskId: null, sending: true });
   try {
-    const reply = await (typeof source === "string" ? sendUrl(source, options) : sendFile(source, options));
+    const reply = await (typeof source === "string" ? sendUrl(source, options, chunker) : sendFile(source, options, chunker));
     const status = await reply.json();
-    sent.set(status.task_id, { source, options });
+    sent.set(status.task_id, { source, options, chunker });
     change(key, { taskId: status.task_id, status, sending: false });
     remember();
     follow();
@@ -54,17 +54,26 @@ export function formOf(options) {
       [name, typeof item === "object" ? JSON.stringify(item) : String(item)]));
 }
 
-function sendFile(file, options) {
-  const form = new FormData();
-  form.append("files", file);
-  for (const [name, value] of formOf(options)) form.append(name, value);
-  return ask("v1/convert/file/async", { method: "POST", body: form });
+// The route of a request, the fields of its form, and its body: chunks have their own names.
+export const routeOf = (chunker, what) => `v1/${chunker ? `chunk/${chunker}` : "convert"}/${what}`;
+export const fieldsOf = (options, chunker) =>
+  formOf(options).filter(([name]) => !chunker || name !== "to_formats").map(([name, value]) => [chunker ? `convert_${name}` : name, value]);
+export function bodyOf(url, { to_formats, ...options }, chunker) {
+  const sources = [{ kind: "http", url }];
+  return chunker ? { sources, convert_options: options } : { sources, options: { to_formats, ...options } };
 }
 
-function sendUrl(url, options) {
-  return ask("v1/convert/source/async", {
+function sendFile(file, options, chunker) {
+  const form = new FormData();
+  form.append("files", file);
+  for (const [name, value] of fieldsOf(options, chunker)) form.append(name, value);
+  return ask(routeOf(chunker, "file/async"), { method: "POST", body: form });
+}
+
+function sendUrl(url, options, chunker) {
+  return ask(routeOf(chunker, "source/async"), {
     method: "POST",
-    body: JSON.stringify({ sources: [{ kind: "http", url }], options }),
+    body: JSON.stringify(bodyOf(url, options, chunker)),
     headers: { "Content-Type": "application/json" },
   });
 }

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { ask } from "./api.js";
 import { Staircase } from "./chart.jsx";
 import { bytes, capital, seconds, words } from "./format.js";
-import { giveMemoryBack, management, samples, snapshot } from "./store.js";
+import { giveMemoryBack, management, offered, samples, snapshot } from "./store.js";
 
 const REASONS = {
   idle: "nothing was left to do", max_tasks: "it had run its number of tasks", max_rss: "its memory passed subprocess_max_rss",
@@ -14,11 +14,28 @@ const REASONS = {
   pipe_lost: "it closed its connection",
 };
 
+// What clients of this server can choose from.
+function Offers() {
+  const now = offered.value;
+  if (!now) return null;
+  const limits = { ...now.limits, max_file_size: now.limits.max_file_size && bytes(now.limits.max_file_size) };
+  return (
+    <details class="offers">
+      <summary>What this server offers</summary>
+      {now.versions && <><h4>Versions</h4><Facts of={now.versions} /></>}
+      <h4>Limits</h4><Facts of={Object.fromEntries(Object.entries(limits).map(([name, value]) => [words(name.replace("max_", "")), String(value ?? "none")]))} />
+      <h4>Sources and targets</h4><Facts of={{ Sources: now.sources.join(", "), Targets: now.targets.allowed.join(", "), Default: now.targets.default }} />
+      <h4>Presets</h4>
+      <Facts of={Object.fromEntries(Object.entries(now.stages).map(([name, stage]) => [words(name), stage.presets.map((preset) => preset.id + (preset.id === stage.default ? " (default)" : "")).join(", ") || "none"]))} />
+    </details>
+  );
+}
+
 export function Operations() {
   const [said, setSaid] = useState("");
   const now = snapshot.value;
   if (management.value === "closed") {
-    return <main id="main"><h2>Operations</h2><p>This server shows no internals: <code>DOCLING_SERVE_ENABLE_MANAGEMENT_ENDPOINTS=true</code> opens this view.</p></main>;
+    return <main id="main"><h2>Operations</h2><p>This server shows no internals: <code>DOCLING_SERVE_ENABLE_MANAGEMENT_ENDPOINTS=true</code> opens this view.</p><Offers /></main>;
   }
   if (!now) return <main id="main"><h2>Operations</h2><p class="quiet">{management.value === "refused" ? "The server asks for the API key." : "Waiting for figures."}</p></main>;
   const act = async (work, text) => {
@@ -73,6 +90,7 @@ export function Operations() {
           ))}</ul>
         </section>
       )}
+      <Offers />
     </main>
   );
 }

@@ -6,6 +6,7 @@ import { words } from "./format.js";
 const KEPT = "docling-serve-options";
 export const chosen = signal(JSON.parse(sessionStorage.getItem(KEPT) || "{}")); // what differs from the defaults
 export const further = signal(""); // more options as JSON text
+export const chunker = signal(""); // hybrid, hierarchical; empty: documents, not chunks
 
 export function choose(name, value) {
   const next = { ...chosen.value };
@@ -16,9 +17,44 @@ export function choose(name, value) {
 }
 
 export function reset() {
+  chunker.value = "";
   chosen.value = {};
   further.value = "";
   sessionStorage.removeItem(KEPT);
+}
+
+const SAVED = "docling-serve-saved-options";
+const saved = signal(JSON.parse(localStorage.getItem(SAVED) || "{}"));
+
+function keep(all) {
+  saved.value = all;
+  localStorage.setItem(SAVED, JSON.stringify(all));
+}
+
+// Options under a name, in this browser.
+function Saved() {
+  const names = Object.keys(saved.value);
+  const save = () => {
+    const name = document.getElementById("save-as").value.trim();
+    if (name) keep({ ...saved.value, [name]: { chosen: chosen.value, further: further.value, chunker: chunker.value } });
+  };
+  const use = (name) => {
+    const set = saved.value[name];
+    chosen.value = set.chosen;
+    further.value = set.further;
+    chunker.value = set.chunker;
+    sessionStorage.setItem(KEPT, JSON.stringify(set.chosen));
+  };
+  return (
+    <details>
+      <summary>Saved options{names.length ? ` (${names.length})` : ""}</summary>
+      <ul class="picked-files">{names.map((name) => (
+        <li><button type="button" class="plain" onClick={() => use(name)}>Use {name}</button> <button type="button" class="plain" aria-label={`Forget ${name}`}
+          onClick={() => { const { [name]: _, ...rest } = saved.value; keep(rest); }}>Forget</button></li>
+      ))}</ul>
+      <div class="pair"><input id="save-as" aria-label="Name for these options" placeholder="name" /><button type="button" class="plain" onClick={save}>Save</button></div>
+    </details>
+  );
 }
 
 const GROUPS = {
@@ -159,6 +195,14 @@ export function Formats() {
           <label class="check"><input type="checkbox" checked={now.includes(name)} onChange={() => toggle(name)} /> {FORMATS[name] || name}</label>
         ))}
       </div>
+      <div class="field">
+        <label for="chunker">Cut into chunks</label>
+        <select id="chunker" value={chunker.value} onChange={(e) => { chunker.value = e.currentTarget.value; }}>
+          <option value="">No, whole documents</option>
+          <option value="hybrid">By structure and length (hybrid)</option>
+          <option value="hierarchical">By structure (hierarchical)</option>
+        </select>
+      </div>
       <label class="check"><input type="checkbox" checked={Boolean(shown)} onChange={(e) => showPages(e.currentTarget.checked)} /> Show pages with what was recognised</label>
     </fieldset>
   );
@@ -190,6 +234,7 @@ export function Options() {
         <label for="further" class="quiet">Anything that the API takes, e.g. a custom configuration where the server allows one</label>
         <textarea id="further" rows="4" spellcheck={false} value={further.value} onInput={(e) => { further.value = e.currentTarget.value; }} />
       </details>
+      <Saved />
       {changed > 0 && <button type="button" class="plain" onClick={reset}>Back to the defaults</button>}
     </section>
   );

@@ -21,6 +21,7 @@ export function Result({ taskId, name }) {
   if (state.loading) return <p class="quiet">Fetching the result.</p>;
   if (state.error) return <p class="error" role="alert">{state.error}</p>;
   if (state.archive) return <Archive blob={state.archive} />;
+  if (state.body.chunks) return <Chunks body={state.body} name={name} />;
   return <Document body={state.body} name={name} />;
 }
 
@@ -30,6 +31,19 @@ async function load(taskId) {
   const body = await reply.json();
   if (body.kind === "TaskFailureResult") return { error: capital(body.failure.message) };
   return { body };
+}
+
+function Chunks({ body, name }) {
+  const lines = body.chunks.map((chunk) => JSON.stringify(chunk)).join("\n");
+  return (
+    <div class="result">
+      <p>{body.chunks.length} chunks</p>
+      <ol class="chunks">{body.chunks.slice(0, FIRST).map((chunk) => (
+        <li><b>{(chunk.headings || []).join(" › ")}</b> <span class="quiet">{chunk.num_tokens ? `${chunk.num_tokens} tokens` : ""}{chunk.page_numbers?.length ? ` page ${chunk.page_numbers.join(", ")}` : ""}</span><p>{chunk.raw_text || chunk.text}</p></li>
+      ))}</ol>
+      <p class="downloads"><Download blob={new Blob([lines], { type: "application/x-ndjson" })} name={`${stem(name)}.chunks.jsonl`} /></p>
+    </div>
+  );
 }
 
 function Archive({ blob }) {

@@ -86,7 +86,7 @@ function TaskRow({ task, act }) {
       <td data-title="Actions" class="acts">
         {open && <button type="button" class="plain" aria-label={`Cancel ${name}`} onClick={forget}>Cancel</button>}
         {task.task_status === "success" && <a href={`#/tasks/${task.task_id}`}>Result</a>}
-        {!open && again && <button type="button" class="plain" aria-label={`Retry ${name}`} onClick={() => { location.hash = "#/convert"; convert([again.source], again.options); }}>Retry</button>}
+        {!open && again && <button type="button" class="plain" aria-label={`Retry ${name}`} onClick={() => { location.hash = "#/convert"; convert([again.source], again.options, again.chunker); }}>Retry</button>}
         {!open && <button type="button" class="plain" aria-label={`Delete ${name}`} onClick={forget}>Delete</button>}
       </td>
     </tr>
