@@ -7,6 +7,7 @@ and puts the parts together; the app's lifespan starts and stops them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import tempfile
@@ -41,6 +42,7 @@ from docling_serve.running.gate import (
     unload_external_models,
 )
 from docling_serve.running.runtime import Runtime, log_level
+from docling_serve.sandbox.kernel import hide_memory
 from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
 from docling_serve.settings.converter_config import converter_config
 from docling_serve.storage import KeptScratch, Scratch, kept_results_in, uploads_in
@@ -161,6 +163,9 @@ def _enter_mode(runtime: Runtime) -> None:
     if runtime.runs_tasks:
         mode = "on" if runtime.subprocess_mode else "off"
         _log.info("subprocess mode is %s (%s)", mode, runtime.reason)
+    if runtime.pool is not None and runtime.settings.subprocess_sandbox != "off":
+        with contextlib.suppress(OSError):  # a worker says of its own memory what took effect
+            hide_memory()
     if runtime.keeps_light:
         defer(TABLES)
         if not leave_out_torch():
@@ -248,9 +253,13 @@ def _share(runtime: Runtime, engine: Engine) -> None:
 def _scratch(runtime: Runtime) -> Scratch | KeptScratch:
     """The configured folder for tasks that outlive this process, else one of its own."""
     path = runtime.settings.scratch_path
+    scratch: Scratch | KeptScratch
     if path is not None and runtime.keeps_tasks:
-        return KeptScratch(path, runtime.guardian)
-    return Scratch(path, runtime.guardian)
+        scratch = KeptScratch(path, runtime.guardian)
+    else:
+        scratch = Scratch(path, runtime.guardian)
+    runtime.runner.work_in(scratch.workers)
+    return scratch
 
 
 def _services(

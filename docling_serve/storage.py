@@ -34,6 +34,7 @@ _TASKS = "tasks"
 # What else lies in a configured folder may have any name, but hardly these.
 _UPLOADS = "docling-serve.uploads"
 _KEPT_RESULTS = "docling-serve.results"
+_WORKERS = "docling-serve.workers"
 _LOOK_AGAIN_S = 0.1
 _LOCK_WAIT_S = 5.0
 
@@ -64,6 +65,11 @@ class Scratch:
     def journal(self) -> Path:
         """Where the journal is, beside the folders of tasks."""
         return journal_in(self.path)
+
+    @property
+    def workers(self) -> Path:
+        """Where workers find their jobs; of no use to the next server."""
+        return self.path / _WORKERS
 
     def release(self) -> None:
         """Remove the folder and all in it."""
@@ -106,6 +112,11 @@ class KeptScratch:
     def journal(self) -> Path:
         """Where the journal is, beside the folders of tasks."""
         return journal_in(self.path)
+
+    @property
+    def workers(self) -> Path:
+        """Where workers find their jobs; of no use to the next server."""
+        return self.path / _WORKERS
 
     def release(self) -> None:
         """Let another server have the folder; everything in it stays."""

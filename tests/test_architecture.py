@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "process": set(),
     "ocr_only": set(),
+    "sandbox": set(),
     "settings": {"conversion.document_limits"},
     "settings.lite": {"process.installation"},
     # ---- a job as data, and its conversion: what runs in a worker, or in a thread
@@ -45,11 +46,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observability": {"settings", "errors"},
     "subprocess_worker": {
         "errors",
+        "internals.clean_starts",
         "internals.fork_server",
         "internals.torch_fork",
         "jobs",
         "observability.logging",
         "process",
+        "sandbox",
     },
     "vram": {"subprocess_worker.pool.admission"},
     # ---- the server
@@ -78,7 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "settings",
     },
     "orchestrator_factory": {"errors", "settings", "storage"},
-    "running": {"errors", "jobs", "process", "settings", "subprocess_worker", "vram"},
+    "running": {"errors", "jobs", "process", "sandbox", "settings", "subprocess_worker", "vram"},
     "app": {
         "engines.redis.reach",
         "errors",
@@ -87,6 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "orchestrator_factory",
         "process",
         "running",
+        "sandbox",
         "settings",
         "storage",
         "subprocess_worker",

@@ -12,6 +12,8 @@ _GIB = 1024**3
 _GPU, _WORKERS, _MODE = Area.GPU, Area.WORKERS, Area.MODE
 #: What a measure says of itself that is in force, or that was not asked for.
 _IN_FORCE = ("on", "not asked for", "left to")
+#: And of one that other settings do without.
+_OPEN = "left open"
 _REINSTALL = "Read the lines above; reinstall the package that they name."
 
 
@@ -153,7 +155,9 @@ def _measures(workers: WorkerFacts) -> Iterator[Finding]:
     if held:
         yield ok(_WORKERS, f"A worker's own measures hold: {', '.join(held)}.")
     for name, state in workers.measures.items():
-        if not state.startswith(_IN_FORCE):
+        if state.startswith(_OPEN):
+            yield note(_WORKERS, f"A worker's measure {name} is {state}.")
+        elif not state.startswith(_IN_FORCE):
             yield warning(
                 _WORKERS,
                 f"A worker's measure {name} does not hold: {state}",

@@ -18,6 +18,8 @@ _MODEL_FREE = (
 )
 MODEL_FREE_SUFFIXES = frozenset(_MODEL_FREE.split())
 _HEAD_BYTES = 1024
+#: Targets whose results go into the reply.
+_LOCAL_TARGETS = ("inbody", "zip")
 
 
 #: Options that decide which models a conversion loads, by the beginning of their names.
@@ -50,6 +52,21 @@ def may_need_models(spec: JobSpec, folder: TaskFolder) -> bool:
         and not _is_pdf_or_image(folder.source(source))
         for source in spec.sources
     )
+
+
+def needs_network(spec: JobSpec, *, light: bool) -> bool:
+    """Whether the job has to reach another machine: for a source, for a target, or for a service
+    that has the models, where the server allows that and the job is not ``light``."""
+    return (
+        any(not isinstance(source, StagedFile) for source in spec.sources)
+        or stores_results(spec)
+        or (bool(spec.converter_config.get("enable_remote_services")) and not light)
+    )
+
+
+def stores_results(spec: JobSpec) -> bool:
+    """Whether a result goes elsewhere than into the reply."""
+    return any(target.get("kind") not in _LOCAL_TARGETS for target in spec.targets)
 
 
 def _is_pdf_or_image(path: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
@@ -70,6 +71,10 @@ class Runner(Protocol):
             TaskFailed: the task ended without a result.
             ShuttingDown: no task is run any more.
         """
+        ...
+
+    def work_in(self, folder: Path) -> None:
+        """Use ``folder``, which is emptied, for the files of tasks that run."""
         ...
 
     async def warm_up(self) -> None:

@@ -219,7 +219,8 @@ class JobProgress(_Plain):
 
 @dataclass(frozen=True)
 class TaskFolder:
-    """The private folder of one task.
+    """The private folder of one task. What the conversion writes is in ``written``, where that is
+    another one.
 
     ======================  ==========================================================
     ``job.json``            the :class:`JobSpec`, written by the server
@@ -232,6 +233,7 @@ class TaskFolder:
     """
 
     root: Path
+    written: Path | None = None
 
     @classmethod
     def create(cls, parent: Path, task_id: str) -> TaskFolder:
@@ -255,15 +257,15 @@ class TaskFolder:
 
     @property
     def work(self) -> Path:
-        return self.root / "work"
+        return (self.written or self.root) / "work"
 
     @property
     def temp(self) -> Path:
-        return self.root / "temp"
+        return (self.written or self.root) / "temp"
 
     @property
     def body(self) -> Path:
-        return self.root / "result.body"
+        return (self.written or self.root) / "result.body"
 
     def input(self, index: int) -> Path:
         """Where document ``index`` is staged."""

@@ -8,6 +8,7 @@ of workers that are stuck in native code, and removes the folders it was told of
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -79,6 +80,7 @@ def _start(shared: tuple[int, ...]) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={"PATH": os.environ.get("PATH", os.defpath)},  # none of our secrets
         text=True,
         pass_fds=shared,
         start_new_session=True,  # Ctrl-C is not for it

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from docling_serve.process.guardian import Guardian
 from docling_serve.running.threads import InProcessConverters
+from docling_serve.sandbox import grants
+from docling_serve.sandbox.plan import LEFT_OPEN, LEFT_TO_OPERATOR, SandboxPlan
 from docling_serve.settings import AsyncEngine, DoclingServeSettings
 from docling_serve.settings.converter_config import converter_config
 from docling_serve.subprocess_worker import (
@@ -27,6 +31,11 @@ from docling_serve.vram.release import ReleaseTracker
 from docling_serve.vram.sampling import GpuSampler
 
 RELEASE_WAIT_S = 5.0
+#: In ``subprocess_sandbox_allow``, the network instead of a folder.
+NETWORK = "network"
+#: Variables that have libraries download nothing, and how they say yes (huggingface_hub).
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_YES = ("1", "ON", "YES", "TRUE")
 
 
 @dataclass(frozen=True)
@@ -148,11 +157,37 @@ def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
             log_format=settings.log_format.value,
             threads=threads_per_worker(settings.subprocess_max_workers),
             nice=settings.subprocess_nice,
+            sandbox=sandbox_plan(settings, os.environ),
             pass_env=tuple(settings.subprocess_pass_env or ()),
             preload_torch=settings.subprocess_preload_torch,
             keep_freed_memory=not _host_memory_is_limited(settings),
         ),
     )
+
+
+def sandbox_plan(settings: DoclingServeSettings, environ: Mapping[str, str]) -> SandboxPlan:
+    """What the settings leave to a worker, and what its libraries need on this machine."""
+    if settings.subprocess_sandbox == "off":
+        return SandboxPlan(mode="off")
+    allowed = settings.subprocess_sandbox_allow or []
+    folders = [name for name in allowed if name != NETWORK]
+    offline = any(environ.get(name, "").upper() in _YES for name in _OFFLINE)
+    downloads = settings.artifacts_path is None and not offline
+    stays = LEFT_TO_OPERATOR if NETWORK in allowed else LEFT_OPEN if downloads else ""
+    models = [str(settings.artifacts_path)] if settings.artifacts_path else []
+    return SandboxPlan(
+        mode=settings.subprocess_sandbox,
+        read=tuple(grants.readable(environ, [*models, *folders], _secrets(settings, environ))),
+        write=tuple(grants.model_caches(environ)) if downloads else (),
+        network_stays=stays,
+    )
+
+
+def _secrets(settings: DoclingServeSettings, environ: Mapping[str, str]) -> list[str]:
+    """What workers must not read wherever it lies: tasks and the journal, and files with keys."""
+    named = (environ.get("DOCLING_SERVE_CONFIG_FILE"), environ.get("UVICORN_SSL_KEYFILE"), ".env")
+    kept = settings.scratch_path or Path(tempfile.gettempdir())
+    return [str(Path(path).absolute()) for path in (*named, kept) if path]
 
 
 def _host_memory_is_limited(settings: DoclingServeSettings) -> bool:

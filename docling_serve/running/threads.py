@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docling_serve.jobs.run_request import Listeners, RunRequest
@@ -55,6 +56,9 @@ class InProcessConverters:
         except asyncio.CancelledError:
             news.wanted = False
             raise
+
+    def work_in(self, folder: Path) -> None:
+        """Threads work in the folders of tasks."""
 
     async def warm_up(self) -> None:
         """Load the models of a conversion with default options."""

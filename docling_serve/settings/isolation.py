@@ -146,6 +146,17 @@ class IsolationSettings(BaseModel):
         le=19,
         description="Niceness of workers, so that they give way to other programs on the CPU.",
     )
+    subprocess_sandbox: Literal["off", "auto", "require"] = Field(
+        default="auto",
+        description="Have the kernel deny workers what no conversion needs: auto applies what the"
+        " kernel has, require starts no worker that misses a layer, off applies nothing. See"
+        " docs/security.md.",
+    )
+    subprocess_sandbox_allow: NameList = Field(
+        default=None,
+        description="What workers keep besides: folders to read, for example the models of a"
+        " plugin, and the word network, for plugins that call another machine.",
+    )
     subprocess_pass_env: NameList = Field(
         default=None,
         description="Environment variables workers get besides the usual ones (paths, locale,"

@@ -123,7 +123,9 @@ class ScriptedJob:
         """Write the job that ``options`` describe into a folder of its own."""
         task_id = f"job-{next(_numbers)}"
         folder = TaskFolder.create(parent, task_id)
-        folder.write_job(JobSpec(task_id=task_id, sources=[], options=options))
+        tally = {"tally": str(folder.root / "attempts")}
+        spec = JobSpec(task_id=task_id, sources=[], options=options, converter_config=tally)
+        folder.write_job(spec)
         return cls(folder)
 
     @property

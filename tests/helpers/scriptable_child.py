@@ -21,6 +21,7 @@ fraction of a second. ``options`` of a job, all of them optional:
 ``link``           make the result a symbolic link to this path
 =================  =================================================================================
 
+Attempts are counted in the file ``tally`` of the job's converter configuration.
 The job says who it is by a callback event ``{"pid": ..., "grandchild": ...}``.
 """
 
@@ -156,8 +157,10 @@ class _Job:
         self.channel = channel
         self.socket = arguments.channel
         self.number = run.job
-        self.folder = TaskFolder(Path(run.folder))
-        self.options: dict[str, Any] = self.folder.read_job().options
+        self.folder = TaskFolder(Path(run.folder), Path(run.output))
+        spec = self.folder.read_job()
+        self.options: dict[str, Any] = spec.options
+        self.tally = Path(spec.converter_config.get("tally", self.folder.root / "attempts"))
         self.what: str = self.options.get("do", "succeed")
         if self._attempt() > self.options.get("times", 1_000):
             self.what = "succeed"
@@ -186,10 +189,9 @@ class _Job:
         self._reached("after_done")
 
     def _attempt(self) -> int:
-        tally = self.folder.root / "attempts"
-        with tally.open("a") as file:
+        with self.tally.open("a") as file:
             file.write(".")
-        return tally.stat().st_size
+        return self.tally.stat().st_size
 
     def _reached(self, phase: str) -> None:
         if phase != self.at:

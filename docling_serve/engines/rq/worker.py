@@ -90,6 +90,7 @@ class RqWorkerProcess:
         code = 0
         try:
             self._runner = self._make_runner(scratch, callbacks)
+            self._parts.runner.work_in(scratch.workers)
             self._loop.wait(self._parts.prepare())
             self._work()
         except (SystemExit, StopRequested):

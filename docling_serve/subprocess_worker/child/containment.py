@@ -17,31 +17,43 @@ from collections.abc import Callable, MutableMapping
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
+from docling_serve.sandbox.kernel import gain_no_privileges, show_memory
+from docling_serve.sandbox.plan import NOT_ASKED_FOR, SandboxPlan, confine
 from docling_serve.subprocess_worker.child.priority import give_way
 
-_PR_SET_NO_NEW_PRIVS = 38
 _OOM_SCORE_ADJ = 500  # the kernel takes a worker before the server
 _PARENT_GONE_EXIT = 3
 _INIT = 1
 
 
-#: Said of a measure that the settings leave off.
-NOT_ASKED_FOR = "not asked for"
+def contain(
+    *,
+    parent_pid: int,
+    nice: int = 0,
+    sandbox: SandboxPlan | None = None,
+    folder: Path | None = None,
+) -> dict[str, str]:
+    """Apply every measure; maps its name to ``"on"``, ``NOT_ASKED_FOR``, or why it is off.
+    With a ``sandbox`` the process keeps ``folder`` to work in, or all files without one.
 
-
-def contain(*, parent_pid: int, nice: int = 0) -> dict[str, str]:
-    """Apply every measure; maps its name to ``"on"``, ``NOT_ASKED_FOR``, or why it is off."""
+    Raises:
+        SandboxUnavailable: ``sandbox`` requires what this kernel does not give.
+    """
     os.setsid()  # one kill reaches tesseract, soffice and whatever else a document starts
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler never runs inside C code
     os.umask(0o077)
-    return {
-        "parent_watch": _tried(lambda: _watch_parent(parent_pid)),
+    show_memory()  # a hidden process cannot write to its own files in /proc
+    measures = {
         "core_dumps_off": _tried(lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))),
         "oom_first": _tried(_volunteer_for_oom),
         "nice": _tried(lambda: give_way(nice)) if nice > 0 else NOT_ASKED_FOR,
-        "no_new_privs": _tried(lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1)),
+        "no_new_privs": _tried(gain_no_privileges),
+        **({} if sandbox is None else confine(sandbox, folder)),
     }
+    # Last: a thread that was there before would be outside of the sandbox.
+    measures["parent_watch"] = _tried(lambda: _watch_parent(parent_pid))
+    return measures
 
 
 #: Variables a worker keeps, by the beginning of their names: paths, locale, and what steers the
@@ -56,6 +68,11 @@ _KEPT_PREFIXES = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
 _OWN_PREFIX = "DOCLING_SERVE_"
+#: Variables that name where torch, Triton, CUDA, numba and matplotlib write.
+_CODE_CACHES = (
+    *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR"),
+    "MPLCONFIGDIR",
+)
 
 
 def scrub_environment(environ: MutableMapping[str, str], pass_env: tuple[str, ...]) -> None:
@@ -80,6 +97,13 @@ def use_temporary_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):  # a full disk: the conversion will say so
         folder.mkdir(mode=0o700, exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
+def use_own_caches(folder: Path) -> None:
+    """Have libraries keep what they compile in ``folder``: a worker that could write where others
+    read it could change what those run."""
+    for name in _CODE_CACHES:
+        os.environ[name] = str(folder / name.lower())
 
 
 def _blank_environment(environ: MutableMapping[str, str]) -> None:
@@ -127,15 +151,8 @@ def _watch_parent(parent_pid: int) -> None:
 
 def _end_with_parent(sentinel: int) -> None:
     connection.wait([sentinel])
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    os.kill(0, signal.SIGKILL)  # the whole group
 
 
 def _volunteer_for_oom() -> None:
     Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJ))
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

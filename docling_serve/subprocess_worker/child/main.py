@@ -25,16 +25,18 @@ from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs.spec import JobProgress, TaskFolder
 from docling_serve.observability.logging import configure_logging, process_fields
 from docling_serve.process.deferred_imports import is_loaded
+from docling_serve.sandbox.plan import NOT_ASKED_FOR, OUT
+from docling_serve.sandbox.seccomp import deny_network
 from docling_serve.subprocess_worker.child.allocator import (
     give_back_freed_memory,
     keep_freed_memory,
 )
 from docling_serve.subprocess_worker.child.containment import (
-    NOT_ASKED_FOR,
     contain,
     forget_initial_environment,
     limit_threads,
     scrub_environment,
+    use_own_caches,
     use_temporary_folder,
 )
 from docling_serve.subprocess_worker.child.gpu_use import (
@@ -79,6 +81,7 @@ class ChildArguments:
     output: socket.socket
     parent_pid: int
     config: WorkerConfig
+    folder: Path
 
 
 def main(arguments: ChildArguments) -> None:
@@ -87,8 +90,16 @@ def main(arguments: ChildArguments) -> None:
     redirect_output(arguments.output)
     faulthandler.enable()
     kept = keep_freed_memory(os.environ) if arguments.config.keep_freed_memory else NOT_ASKED_FOR
-    contained = contain(parent_pid=arguments.parent_pid, nice=arguments.config.nice)
+    contained = contain(
+        parent_pid=arguments.parent_pid,
+        nice=arguments.config.nice,
+        sandbox=arguments.config.sandbox,
+        folder=arguments.folder,
+    )
     contained["freed_memory_kept"] = kept
+    use_temporary_folder(arguments.folder / OUT / "temp")
+    if contained["files_confined"] == "on":
+        use_own_caches(arguments.folder / OUT)
     scrub_environment(os.environ, arguments.config.pass_env)
     contained["initial_environment_blank"] = forget_initial_environment(os.environ)
     gpu_number = take_device_number(os.environ)
@@ -142,6 +153,7 @@ class _Worker:
         self._converter_config = config.converter_config
         self._conversion: Conversion = Conversion(config.converter_config)
         self._before = self._conversion.stats
+        self._may_deny_network = config.sandbox.denies_network
 
     def serve(self) -> None:
         """Answer messages until Stop or end-of-file."""
@@ -188,7 +200,11 @@ class _Worker:
         show_one_gpu(os.environ, run.device, self._gpu_number)
         self._gpu_number = None
         self._channel.send(Started(job=run.job))
-        folder = TaskFolder(Path(run.folder))
+        if self._may_deny_network and not run.network:
+            self._may_deny_network = False
+            with contextlib.suppress(OSError):  # the measure calls_denied says so
+                deny_network()
+        folder = TaskFolder(Path(run.folder), Path(run.output))
         try:
             use_temporary_folder(folder.temp)
             spec = folder.read_job()

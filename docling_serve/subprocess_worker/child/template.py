@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from docling_serve.internals.torch_fork import called_driver_before_fork
+from docling_serve.sandbox.kernel import hide_memory
 from docling_serve.subprocess_worker.child.gpu_use import has_opened_gpu
 from docling_serve.subprocess_worker.child.importing import import_for_conversions
 
@@ -37,6 +38,7 @@ def preload_modules(allow_external_plugins: bool, *, torch: bool) -> list[str]:
 
 def preload(*, allow_external_plugins: bool) -> None:
     """Import what conversions need."""
+    hide_memory()
     os.environ.update(_QUIET_THREADS)
     # An import configures logging where nobody has, and the server's log gets lines in another
     # format. Each worker configures its own.
@@ -73,7 +75,8 @@ class TemplateReport:
 
 
 def examine() -> TemplateReport:
-    """Look at the parent of this process, through /proc and what was inherited from it.
+    """Look at the parent of this process, through /proc and what was inherited from it, open files
+    among it: those of the parent cannot be seen, since its memory is hidden.
 
     That ``libcuda.so`` is mapped there proves nothing: cuBLAS opens it when torch is imported,
     wherever a driver is installed. A driver that was initialised keeps a device open.
@@ -83,7 +86,7 @@ def examine() -> TemplateReport:
     """
     parent = Path(f"/proc/{os.getppid()}")
     threads = sum(1 for _ in (parent / "task").iterdir())
-    cuda = has_opened_gpu(str(parent / "fd")) or called_driver_before_fork()
+    cuda = has_opened_gpu() or called_driver_before_fork()
     return TemplateReport(loaded=_EXPECTED in sys.modules, threads=threads, cuda=cuda)
 
 

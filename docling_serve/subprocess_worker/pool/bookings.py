@@ -77,7 +77,7 @@ class Bookings:
             return self._uses_gpu[job.kind]
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._inspecting[job.number] = answer
-        worker.say(Inspect(job=job.number, folder=str(job.folder.root)))
+        worker.say(Inspect(job=job.number, folder=str(job.hand_over.inputs)))
         try:
             uses_gpu = await asyncio.wait_for(answer, _INSPECTION_LIMIT_S)
         except asyncio.TimeoutError:  # it will be stopped by the limits of the job

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from docling_serve.errors import Failure, TaskFailed, TaskTimedOut
@@ -15,7 +16,9 @@ from docling_serve.jobs.run_request import Listeners
 from docling_serve.jobs.spec import JobProgress, JobResult, TaskFolder
 from docling_serve.jobs.stages import Stage
 from docling_serve.subprocess_worker.pool.exits import Ending
+from docling_serve.subprocess_worker.pool.job_folders import HandOver
 from docling_serve.subprocess_worker.pool.states import StopReason
+from docling_serve.subprocess_worker.protocol.messages import Run
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ class Job:
 
     ``light`` says that it needs no models, ``kind`` is the same for jobs that need the same ones.
     ``stall_s`` limits the time between two signs of progress, 0 for no limit. One that ``goes_on``
-    with a task that has begun is no new work.
+    with a task that has begun is no new work. With ``network`` it has to reach another machine.
     """
 
     number: int
@@ -38,6 +41,8 @@ class Job:
     kind: str
     future: asyncio.Future[JobResult]
     listeners: Listeners
+    hand_over: HandOver
+    network: bool = False
     goes_on: bool = False
     #: The setting that ``timeout_s`` comes from.
     timeout_setting: str = "subprocess_timeout"
@@ -74,6 +79,24 @@ class Job:
         if self.waits_in is not stage:
             self.waits_in = stage
             self.listeners.on_waiting(stage)
+
+    def given_to(self, folder: Path) -> bool:
+        """Put its files where its worker finds them; False if that ended the job, since the disk
+        is full or the folder is gone."""
+        try:
+            self.hand_over.to(folder)
+        except OSError as exc:
+            if not self.future.done():
+                self.future.set_exception(exc)
+            return False
+        return True
+
+    def order(self, device: str | None) -> Run:
+        """What tells its worker to run it, on GPU ``device``."""
+        inputs, output = str(self.hand_over.inputs), str(self.hand_over.output)
+        return Run(
+            job=self.number, folder=inputs, output=output, device=device, network=self.network
+        )
 
     def progressed(self, progress: JobProgress) -> None:
         """The worker is at ``progress``."""

@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from docling_serve.errors import ShuttingDown, TaskFailed
+from docling_serve.errors import SHUT_DOWN, ShuttingDown, TaskFailed
 from docling_serve.internals import fork_server
+from docling_serve.jobs.needs import needs_network
 from docling_serve.jobs.run_request import NO_LISTENERS, Listeners
-from docling_serve.jobs.spec import JobResult, TaskFolder
+from docling_serve.jobs.spec import JobResult, JobSpec, TaskFolder
+from docling_serve.jobs.writing import finish_in_thread
 from docling_serve.process.guardian import Guardian
 from docling_serve.subprocess_worker.pool.admission import Admission, AdmitAll
 from docling_serve.subprocess_worker.pool.job import Job
+from docling_serve.subprocess_worker.pool.job_folders import HandOver
 from docling_serve.subprocess_worker.pool.losses import REFUSED
 from docling_serve.subprocess_worker.pool.metrics import SubprocessMetrics
 from docling_serve.subprocess_worker.pool.snapshot import (
@@ -52,11 +56,18 @@ class SubprocessWorkerPool:
         self._admission = admission or AdmitAll()
         self._supervisor: Supervisor | None = None
         self._closed = False
+        self._over = False
+        self._handing_over = asyncio.Lock()
+        self._bringing_back = asyncio.Lock()
 
     @property
     def closed(self) -> bool:
         """Whether it takes no more tasks."""
         return self._closed
+
+    def work_in(self, folder: Path) -> None:
+        """Have the folders of workers below ``folder``, which is emptied. Before the start."""
+        self._starter.folders.use(folder)
 
     async def start(self) -> None:
         """Get ready, and start the configured number of standby processes."""
@@ -108,8 +119,12 @@ class SubprocessWorkerPool:
         poison = supervisor.losses.poison
         if bool(poison) and await asyncio.to_thread(poison.matches, folder):
             raise TaskFailed(REFUSED)
+        number = supervisor.next_number()
+        hand_over, spec = await self._hand_over(number, folder, goes_on=goes_on)
         job = Job(
-            number=supervisor.next_number(),
+            number=number,
+            hand_over=hand_over,
+            network=needs_network(spec, light=light),
             task_id=task_id,
             folder=folder,
             timeout_s=timeout_s,
@@ -121,14 +136,18 @@ class SubprocessWorkerPool:
             future=asyncio.get_running_loop().create_future(),
             listeners=listeners,
         )
-        supervisor.submit(job)
         try:
-            return await asyncio.shield(job.future)
+            _submit(supervisor, job)
+            result = await asyncio.shield(job.future)
+            async with self._bringing_back:  # and end in the order in which they ended
+                return await finish_in_thread(hand_over.bring_back, result, folder)
         except asyncio.CancelledError:
             supervisor.cancel(job)
             with contextlib.suppress(TaskFailed):
-                await job.future  # the folder is the worker's until that is gone
+                await job.future  # its files are the worker's until that is gone
             raise
+        finally:
+            await finish_in_thread(hand_over.remove)
 
     @contextlib.contextmanager
     def more_coming(self) -> Iterator[None]:
@@ -190,21 +209,41 @@ class SubprocessWorkerPool:
             self._supervisor.drain()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._supervisor.all_gone(), max(grace_s, 0.001))
+            self._over = True
             self._supervisor.stop_all(StopReason.SHUTDOWN)
             await self._supervisor.all_gone()
         self._admission.close()
+        async with self._handing_over:
+            await finish_in_thread(self._starter.folders.close)
         self._starter.close()
 
     def kill_all(self) -> None:
         """SIGKILL every worker and what it started, without waiting; none starts after that."""
         self._starter.kill_all()
 
+    async def _hand_over(
+        self, number: int, folder: TaskFolder, *, goes_on: bool
+    ) -> tuple[HandOver, JobSpec]:
+        """Jobs wait in the order in which they came."""
+        async with self._handing_over:
+            if self._closed and not goes_on:
+                raise TaskFailed(SHUT_DOWN)
+            return await finish_in_thread(self._starter.folders.hand_over, number, folder)
+
     def _live(self, *, goes_on: bool = False) -> Supervisor:
-        if self._closed and not goes_on:
+        if self._over or (self._closed and not goes_on):
             raise ShuttingDown("the server is shutting down")
         if self._supervisor is None:
             self._supervisor = Supervisor(self.config, self._starter, self.metrics, self._admission)
         return self._supervisor
+
+
+def _submit(supervisor: Supervisor, job: Job) -> None:
+    """A job that was taken before the end began fails as those that wait then."""
+    try:
+        supervisor.submit(job)
+    except ShuttingDown:
+        raise TaskFailed(SHUT_DOWN) from None
 
 
 class _Shared:

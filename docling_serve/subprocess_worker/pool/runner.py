@@ -52,6 +52,10 @@ class PoolRunner:
                 exc.failure = replace(exc.failure, details=told)
             raise
 
+    def work_in(self, folder: Path) -> None:
+        """Have workers find their jobs below ``folder``."""
+        self.pool.work_in(folder)
+
     async def warm_up(self) -> None:
         """Start the standby processes."""
         await self.pool.start()

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import time
@@ -20,14 +21,18 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TypeVar
 
 from docling_serve.errors import ShuttingDown
 from docling_serve.internals import fork_server
+from docling_serve.internals.clean_starts import starting_with
 from docling_serve.process.guardian import Guardian
 from docling_serve.subprocess_worker.child import template
+from docling_serve.subprocess_worker.child.containment import scrub_environment
 from docling_serve.subprocess_worker.child.main import ChildArguments
 from docling_serve.subprocess_worker.child.main import main as child_main
+from docling_serve.subprocess_worker.pool.job_folders import JobFolders
 from docling_serve.subprocess_worker.pool.stopping import signal_group
 from docling_serve.subprocess_worker.protocol.channel import socket_pair
 from docling_serve.subprocess_worker.protocol.config import StartMethod, WorkerPoolConfig
@@ -50,6 +55,7 @@ class StartedProcess:
     process: BaseProcess
     channel: socket.socket
     output: socket.socket
+    folder: Path
 
 
 class Starter:
@@ -67,6 +73,7 @@ class Starter:
     ) -> None:
         self.guardian = guardian or Guardian()
         self._own_guardian = guardian is None
+        self.folders = JobFolders(self.guardian)
         self._config = config
         self._main = main
         self.start_method: StartMethod = config.start_method
@@ -77,6 +84,7 @@ class Starter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
         self._pids: set[int] = set()
         self._killed = False
+        self._told: dict[str, str] = {}
 
     @property
     def template_pid(self) -> int | None:
@@ -115,6 +123,21 @@ class Starter:
 
         return await self._in_thread(join)
 
+    def tell_once(self, measures: dict[str, str]) -> None:
+        """Log what keeps workers in, and what does not, unless it was the same before."""
+        if measures == self._told:
+            return
+        self._told = measures
+        held = ", ".join(name for name, state in measures.items() if state == "on")
+        _log.info("what keeps workers in: %s", held or "nothing")
+        for name, state in measures.items():
+            if state.startswith(("off", "left open")):
+                _log.warning("workers run without %s: %s", name, state)
+
+    async def remove(self, folder: Path) -> None:
+        """Remove the folder of a worker that has ended."""
+        await self._in_thread(lambda: shutil.rmtree(folder, ignore_errors=True))
+
     def kill_all(self) -> None:
         """SIGKILL every worker and what it started, without waiting, from any thread. None starts
         after that, so the interpreter, which waits for processes at its end, finds none alive."""
@@ -124,11 +147,16 @@ class Starter:
 
     def close(self) -> None:
         """Let the thread end; workers started from it must have ended before."""
+        self.folders.close()
         self._thread.shutdown(wait=False)
         if self._own_guardian:
             self.guardian.dismiss()
 
     def _prepare(self) -> None:
+        with starting_with(self._environment):
+            self._start_what_stays()
+
+    def _start_what_stays(self) -> None:
         resource_tracker.ensure_running()
         if self.start_method != "forkserver" or self._prepared:
             return
@@ -179,15 +207,18 @@ class Starter:
     def _start(self, number: int) -> StartedProcess:
         self._require_alive()
         if self.start_method == "forkserver":
-            self._entrust_fork_server()
+            with starting_with(self._environment):
+                self._entrust_fork_server()
         ours, theirs = socket_pair()
         output, printed = socket_pair()
         try:
-            arguments = ChildArguments(theirs, printed, os.getpid(), self._config.worker)
+            folder = self.folders.for_worker(number)
+            arguments = ChildArguments(theirs, printed, os.getpid(), self._config.worker, folder)
             process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
                 target=self._main, args=(arguments,), name=f"docling-worker-{number}"
             )
-            process.start()
+            with starting_with(self._environment):
+                process.start()
             if process.pid is not None:
                 self._pids.add(process.pid)
                 self.guardian.watch(process.pid)
@@ -200,7 +231,7 @@ class Starter:
             # With our copies open, the worker's death would not read as the end.
             theirs.close()
             printed.close()
-        return StartedProcess(process, ours, output)
+        return StartedProcess(process, ours, output, folder)
 
     def _require_alive(self) -> None:
         """Raises ``ShuttingDown`` once all are to be killed, the one that has just started, too."""
@@ -210,6 +241,13 @@ class Starter:
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    def _environment(self) -> dict[str, str]:
+        """What a worker may know of ours. It scrubs its environment itself as well, but what it
+        was started with would stay in its memory."""
+        environ = dict(os.environ)
+        scrub_environment(environ, self._config.worker.pass_env)
+        return environ
 
 
 class StartBackoff:

@@ -61,6 +61,7 @@ class StopReason(str, Enum):
     STALLED = "stalled"
     OUT_OF_MEMORY = "out_of_memory"
     MAKE_ROOM = "make_room"
+    NEEDS_NETWORK = "needs_network"
     MEMORY_LIMIT = "memory_limit"
     CANCELLED = "cancelled"
     CLEARED = "cleared"
@@ -104,6 +105,7 @@ ROUTINE = frozenset(
         StopReason.MAX_VRAM,
         StopReason.GROWTH,
         StopReason.MAKE_ROOM,
+        StopReason.NEEDS_NETWORK,
         StopReason.CLEARED,
         StopReason.CANCELLED,
         StopReason.SHUTDOWN,

@@ -56,8 +56,7 @@ class Supervisor:
         self._waiting = WaitingJobs()
         self._running: dict[int, Job] = {}
         self._lives: dict[asyncio.Task[None], Worker] = {}
-        self.tasks_in_parts = 0
-        self._numbers = 0
+        self.tasks_in_parts = self._numbers = 0
         self._draining = self._closing = False
         self._backoff = StartBackoff(config.start_backoff_s)
         self._memory = MemorySampler(self._busy, config.memory_limit_bytes, self._over_memory)
@@ -131,14 +130,12 @@ class Supervisor:
     def snapshot(self, start_method: str) -> PoolSnapshot:
         """The pool as it is now."""
         jobs, counts = self._jobs_by_worker(), self._waiting.counts()
+        workers = self.workers.values()
         return PoolSnapshot(
             start_method=start_method,
             waiting=counts["waiting"],
             waiting_light=counts["waiting_light"],
-            workers=[
-                WorkerSnapshot.of(worker, jobs.get(worker.number), worker.grant.use)
-                for worker in self.workers.values()
-            ],
+            workers=[WorkerSnapshot.of(w, jobs.get(w.number), w.grant.use) for w in workers],
             ended=list(self._ended),
         )
 
@@ -216,14 +213,11 @@ class Supervisor:
             self._timer = asyncio.get_running_loop().call_later(delay, self.wake)
 
     def _view(self, now: float) -> scheduling.PoolView:
-        busy = self._jobs_by_worker()
+        busy, workers = self._jobs_by_worker(), self.workers.values()
         return scheduling.PoolView(
             now=now,
             **self._waiting.view(),
-            workers=[
-                worker.view(worker.number in busy, worker.grant.use.now_bytes)
-                for worker in self.workers.values()
-            ],
+            workers=[w.view(w.number in busy, w.grant.use.now_bytes) for w in workers],
             draining=self._closing or (self._draining and self.tasks_in_parts == 0),
             more_coming=self.tasks_in_parts > 0,
             no_start_before=self._backoff.no_start_before,
@@ -245,6 +239,12 @@ class Supervisor:
             _log.error("a worker's supervision failed", exc_info=error)
 
     def _assign(self, worker: Worker, job: Job) -> None:
+        if job.network and worker.offline:
+            self._waiting.put_first(job)
+            worker.stop(StopReason.NEEDS_NETWORK)
+            return
+        if not job.given_to(worker.folder):
+            return
         self._running[job.number] = job
         job.worker = worker.number
         if job.light or not worker.uses_gpu:
@@ -274,8 +274,7 @@ class Supervisor:
         job.begin(worker.number, self._stop_job)
         given = (job.task_id, worker.number, worker.pid, job.attempts)
         _log.debug("task %s: given to worker %d (pid %s), attempt %d", *given)
-        run = messages.Run(job=job.number, folder=str(job.folder.root), device=device)
-        worker.run(run, job.task_id, light=job.light)
+        worker.run(job.order(device), job.task_id, light=job.light)
         self._memory.run()
 
     def _progressed(self, worker: Worker, job: Job, message: messages.Progressed) -> None:
@@ -293,7 +292,7 @@ class Supervisor:
 
     def _done(self, worker: Worker, job: Job, message: messages.Done) -> None:
         try:
-            job.folder.result_file(message.result)
+            job.hand_over.open_result(message.result)
         except ValueError as exc:
             _log.error("task %s: worker %d: %s", job.task_id, worker.number, exc)
             job.verdict = TaskFailed(Ending(None, StopReason.PROTOCOL).failure())
@@ -303,8 +302,8 @@ class Supervisor:
         self.metrics.count_onnx(message.result.onnx)
         worker.onnx = message.result.onnx or worker.onnx
         self._settle(job, message.result)
-        learned = {"completed": message.result.typical, "ocr_ran": message.result.ocr_ran}
-        worker.grant.finished(**learned)
+        result = message.result
+        worker.grant.finished(completed=result.typical, ocr_ran=result.ocr_ran)
         self._freed(worker, message)
 
     def _failed(self, worker: Worker, job: Job, message: messages.Failed) -> None:
@@ -371,6 +370,7 @@ class Supervisor:
     def _back_in_line(self, job: Job) -> None:
         self._running.pop(job.number, None)
         job.end_attempt()
+        job.hand_over.take_back(self._starter.folders.base)
         self._waiting.put_first(job)
         self.wake()
 
@@ -382,8 +382,8 @@ class Supervisor:
 
     def _over_memory(self, worker: Worker) -> None:
         job = self._jobs_by_worker()[worker.number]
-        taken, limit = worker.memory.current, self.config.memory_limit_bytes
-        self._stop_job(job, StopReason.MEMORY_LIMIT, job.over_memory(taken, limit))
+        over = job.over_memory(worker.memory.current, self.config.memory_limit_bytes)
+        self._stop_job(job, StopReason.MEMORY_LIMIT, over)
 
     def _settle(self, job: Job, outcome: JobResult | TaskFailed) -> None:
         self._running.pop(job.number, None)

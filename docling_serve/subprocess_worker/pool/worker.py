@@ -12,6 +12,7 @@ import logging
 import signal
 import time
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Protocol
 
 from docling_serve.errors import ChannelBroken, ShuttingDown
@@ -88,6 +89,10 @@ class Worker:
         self.onnx: OnnxUse | None = None  #: What ONNX Runtime runs on, None before a session.
         #: What it reported of its own containment.
         self.measures: dict[str, str] = {}
+        #: Where it finds its jobs.
+        self.folder = Path()
+        #: Whether a job has had it give up the network.
+        self.offline = False
         #: Whether its libraries could use a GPU if there is one.
         self.uses_gpu = True
         self.memory = MemoryRecord()
@@ -140,6 +145,8 @@ class Worker:
             self.reason = StopReason.CRASHED
         self._count_half_loaded_models()
         self._move(WorkerState.RELEASING)
+        if started is not None:
+            await self._starter.remove(started.folder)
         if self.holds_models:
             await self.grant.released()
         else:
@@ -163,6 +170,7 @@ class Worker:
         the worker's first job, since CUDA looks only once."""
         self.light = light
         self.device_id = self.device_id or run.device
+        self.offline |= self._config.worker.sandbox.denies_network and not run.network
         self._task = task_id
         self._move(WorkerState.BUSY)
         self.say(run)
@@ -270,6 +278,7 @@ class Worker:
             self.reason = StopReason.START_FAILED
             return None
         self._process, self.pid = started.process, started.process.pid
+        self.folder = started.folder
         assert self.pid is not None
         set_at_exit(self.pid, self._exited)
         self._channel = await ServerChannel.open(started.channel)
@@ -321,9 +330,7 @@ class Worker:
         self.import_s = message.import_s
         self.uses_gpu = message.uses_gpu
         self.measures = message.contained
-        failed = {name: how for name, how in self.measures.items() if how.startswith("off")}
-        if failed:
-            _log.info("worker %d (pid %s) runs without %s", self.number, self.pid, failed)
+        self._starter.tell_once(self.measures)
         self._ready.set()
         if self.pid is not None:
             self.memory.note_birth(tree_rss(self.pid))
@@ -358,11 +365,8 @@ class Worker:
         rung = await stop(self.pid, self._exited, ladder, ask=lambda: self.say(messages.Stop()))
         _log.debug("worker %d (pid %s) ended: %s", self.number, self.pid, rung.value)
         if not self._exited.is_set():
-            _log.error(
-                "worker %d (pid %s) survived SIGKILL; its slot and memory stay booked",
-                self.number,
-                self.pid,
-            )
+            what = "worker %d (pid %s) survived SIGKILL; its slot and memory stay booked"
+            _log.error(what, self.number, self.pid)
             self._move(WorkerState.LOST)
 
     async def _bury(self) -> None:

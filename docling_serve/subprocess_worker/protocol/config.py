@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from docling_serve.sandbox.plan import SandboxPlan
+
 StartMethod = Literal["spawn", "forkserver"]
 
 
@@ -26,6 +28,8 @@ class WorkerConfig:
     keep_freed_memory: bool = True
     #: Whether it imports torch before a job needs it.
     preload_torch: bool = False
+    #: What the kernel is asked to deny it.
+    sandbox: SandboxPlan = field(default_factory=SandboxPlan)
 
 
 @dataclass(frozen=True)

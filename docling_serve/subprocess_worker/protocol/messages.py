@@ -23,12 +23,15 @@ class _Message(BaseModel):
 
 
 class Run(_Message):
-    """Server to worker: run the job described in ``folder``, on GPU ``device`` (its UUID)."""
+    """Server to worker: run the job described in ``folder``, on GPU ``device`` (its UUID). What it
+    writes goes to ``output``. A job without ``network`` needs none."""
 
     kind: Literal["run"] = "run"
     job: int
     folder: str
+    output: str
     device: str | None = None
+    network: bool = False
 
 
 class Inspect(_Message):

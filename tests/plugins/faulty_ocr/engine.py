@@ -18,6 +18,8 @@ from docling.datamodel.pipeline_options import OcrOptions
 from docling.models.base_ocr_model import BaseOcrModel
 from pydantic import Field
 
+from faulty_ocr import hostile
+
 HOG_BYTES = 4 << 30
 _BLOCK_BYTES = 128 << 20
 #: Ten shells, each the child of the one before, with a sleeper each.
@@ -26,12 +28,14 @@ CUDA_MESSAGE = "CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has 11.7
 
 
 class FaultyOcrOptions(OcrOptions):
-    """What to do at a page; with ``marker``, the path of a file, only until that is there."""
+    """What to do at a page; with ``marker``, the path of a file whose time is 0, only
+    once. With ``facts`` it tries what a hostile document would."""
 
     kind: ClassVar[str] = "faulty"
     lang: list[str] = Field(default_factory=list)
     do: str = "nothing"
     marker: str = ""
+    facts: dict[str, Any] = Field(default_factory=dict)
 
 
 class FaultyOcr(BaseOcrModel):
@@ -50,10 +54,12 @@ class FaultyOcr(BaseOcrModel):
 
     def __call__(self, conv_res: Any, page_batch: Iterable[Any]) -> Iterator[Any]:
         del conv_res
-        if not self.options.marker:
+        if self.options.facts:
+            hostile.report(self.options.facts)
+        elif not self.options.marker:
             FAULTS[self.options.do]()
-        elif not Path(self.options.marker).exists():
-            Path(self.options.marker).touch()
+        elif Path(self.options.marker).stat().st_mtime == 0:
+            os.utime(self.options.marker)  # the sandbox leaves it no more of that file
             FAULTS[self.options.do]()
         yield from page_batch
 

@@ -83,8 +83,8 @@ async def test_no_more_jobs_run_than_there_are_slots(tmp_path: Path) -> None:
         running = [job.begin(pool) for job in [*jobs, third]]
         for job in jobs:
             await job.introduced.wait()
+        await until(lambda: pool.snapshot().waiting == 1)
         assert not third.started.is_set()
-        assert pool.snapshot().waiting == 1
         await gate.open()
         await asyncio.gather(*running)
 
@@ -108,8 +108,7 @@ async def test_without_a_lane_light_jobs_wait_like_others(tmp_path: Path) -> Non
         first = heavy.begin(pool)
         await heavy.introduced.wait()
         second = asyncio.ensure_future(pool.run(light.folder, "light", light=True))
-        await turns(5)
-        assert pool.snapshot().waiting == 1
+        await until(lambda: pool.snapshot().waiting == 1)
         await gate.open()
         await asyncio.gather(first, second)
 

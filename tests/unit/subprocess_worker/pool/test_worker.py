@@ -65,7 +65,9 @@ class Recorder:
 
 def give(worker: Worker, job: ScriptedJob) -> None:
     """Hand over ``job``, as number 5."""
-    worker.run(Run(job=5, folder=str(job.folder.root)), job.folder.root.name)
+    worker.run(
+        Run(job=5, folder=str(job.folder.root), output=str(job.folder.root)), job.folder.root.name
+    )
 
 
 @contextlib.asynccontextmanager
@@ -337,7 +339,7 @@ async def test_a_job_passes_through_its_states(tmp_path: Path) -> None:
 async def test_an_illegal_move_is_refused() -> None:
     async with born() as (worker, seen, life):
         with pytest.raises(AssertionError, match="worker 1: starting to busy"):
-            worker.run(Run(job=5, folder="/nowhere"), "task-5")
+            worker.run(Run(job=5, folder="/nowhere", output="/nowhere"), "task-5")
         await seen.reach(S.STANDBY)
         worker.stop(StopReason.SHUTDOWN)
         await life

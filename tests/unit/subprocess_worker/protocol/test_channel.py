@@ -73,9 +73,9 @@ async def test_messages_arrive_in_order() -> None:
 async def test_the_server_is_heard_by_a_blocking_worker() -> None:
     async with ends() as (server, theirs):
         worker = WorkerChannel(theirs)
-        server.send(Run(job=1, folder="/a"))
+        server.send(Run(job=1, folder="/a", output="/b"))
         server.send(Stop())
-        assert await asyncio.to_thread(worker.receive) == Run(job=1, folder="/a")
+        assert await asyncio.to_thread(worker.receive) == Run(job=1, folder="/a", output="/b")
         assert await asyncio.to_thread(worker.receive) == Stop()
 
 

@@ -40,7 +40,7 @@ RESULT = JobResult(
     num_failed=1,
 )
 EVERY: list[Message] = [
-    Run(job=7, folder="/scratch/ünïcode/task"),
+    Run(job=7, folder="/scratch/ünïcode/task", output="/scratch/out"),
     Inspect(job=3, folder="/tmp/task"),
     Inspected(job=3, uses_gpu=True),
     Rest(),
@@ -83,16 +83,16 @@ def test_the_examples_above_are_all_there_is() -> None:
 
 
 def test_a_frame_may_be_as_large_as_the_limit_and_no_larger() -> None:
-    room = MAX_FRAME_BYTES - len(Run(job=1, folder="").model_dump_json())
+    room = MAX_FRAME_BYTES - len(Run(job=1, folder="", output="").model_dump_json())
 
-    assert len(encode(Run(job=1, folder="x" * room))) == HEADER.size + MAX_FRAME_BYTES
+    assert len(encode(Run(job=1, folder="x" * room, output=""))) == HEADER.size + MAX_FRAME_BYTES
     with pytest.raises(ValueError, match=f"run message of {MAX_FRAME_BYTES + 1} bytes"):
-        encode(Run(job=1, folder="x" * (room + 1)))
+        encode(Run(job=1, folder="x" * (room + 1), output=""))
 
 
 def test_the_limit_counts_bytes() -> None:
     with pytest.raises(ValueError, match="limit"):
-        encode(Run(job=1, folder="名" * (MAX_FRAME_BYTES // 2)))
+        encode(Run(job=1, folder="名" * (MAX_FRAME_BYTES // 2), output=""))
 
 
 @pytest.mark.parametrize("length", [0, MAX_FRAME_BYTES + 1, 2**32 - 1])

@@ -1,0 +1,1 @@
+"""What the kernel is asked to deny a worker, without privileges and with system calls alone."""

@@ -1,0 +1,105 @@
+"""The sandbox of a worker: what is asked for, and what the kernel gave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from docling_serve.sandbox import grants, landlock, seccomp
+from docling_serve.sandbox.kernel import drop_capabilities, hide_memory
+
+SandboxMode = Literal["off", "auto", "require"]
+
+#: Said of a measure that the settings leave off.
+NOT_ASKED_FOR = "not asked for"
+#: Said of the network in workers that may download models.
+LEFT_OPEN = "left open for downloads of models: set artifacts_path or HF_HUB_OFFLINE=1"
+#: Said of it where the operator wants it so.
+LEFT_TO_OPERATOR = "left to subprocess_sandbox_allow"
+_ON = "on"
+#: The folder in a worker's own in which it may write.
+OUT = "out"
+
+
+class SandboxUnavailable(Exception):
+    """A layer is required that this kernel does not give; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class SandboxPlan:
+    """What a worker is left with, besides its own folder.
+
+    ``auto`` applies what the kernel has, ``require`` ends a worker that misses a layer. ``read``
+    and ``write`` are files and folders. ``network_stays`` says why jobs that need no network are
+    left it; empty if they are not.
+    """
+
+    mode: SandboxMode = "off"
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    network_stays: str = ""
+
+    @property
+    def denies_network(self) -> bool:
+        """Whether jobs that need no network are denied it."""
+        return self.mode != "off" and not self.network_stays
+
+
+def confine(plan: SandboxPlan, folder: Path | None) -> dict[str, str]:
+    """Apply every layer to this process, for good, before it starts a thread. Of ``folder`` it
+    may read all, and write to ``out`` in it; without one it keeps all files. The network is denied
+    later, with the first job that does not need it.
+
+    Returns:
+        The name of each layer with ``"on"``, ``NOT_ASKED_FOR``, or why it is off.
+
+    Raises:
+        SandboxUnavailable: with ``require``, a layer is not on.
+    """
+    layers: dict[str, Callable[[], None]] = {
+        "capabilities_dropped": drop_capabilities,  # reads /proc
+        "files_confined": lambda: _confine_files(plan, folder),
+        "signals_confined": _require_scopes,
+        "calls_denied": seccomp.deny_calls,
+        "memory_hidden": hide_memory,
+    }
+    if plan.mode == "off":
+        return dict.fromkeys([*layers, "network_denied"], NOT_ASKED_FOR)
+    states = {name: _tried(layer) for name, layer in layers.items()}
+    states["network_denied"] = plan.network_stays or states["calls_denied"]
+    missing = [
+        f"{name} is {state}"
+        for name, state in states.items()
+        if state not in (_ON, LEFT_TO_OPERATOR)
+    ]
+    if plan.mode == "require" and missing:
+        raise SandboxUnavailable(f"subprocess_sandbox=require: {'; '.join(missing)}")
+    return states
+
+
+def _confine_files(plan: SandboxPlan, folder: Path | None) -> None:
+    threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - a Path each is slow
+    if threads != 1:  # the kernel would confine this one alone
+        raise OSError(0, f"the process has {threads} threads")
+    if folder is None:
+        landlock.confine(None)
+        return
+    read, write = [*plan.read, str(folder)], [*plan.write, str(folder / OUT)]
+    landlock.confine(landlock.Reach(read, write, grants.devices()))
+
+
+def _require_scopes() -> None:
+    found = landlock.version()
+    if found < landlock.SCOPES_VERSION:
+        raise OSError(0, f"Landlock is version {found} here, needed is {landlock.SCOPES_VERSION}")
+
+
+def _tried(layer: Callable[[], None]) -> str:
+    try:
+        layer()
+    except OSError as exc:
+        return f"off: {exc.strerror or exc}"
+    return _ON

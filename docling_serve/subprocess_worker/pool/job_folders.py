@@ -1,0 +1,181 @@
+"""The files of jobs on their way to workers and back.
+
+A worker sees one folder: the jobs that it was given, to read, and in ``out`` what it writes. A job
+gets there by a rename, with its documents as hard links, and its result is copied to the task's own
+folder, from a file that was opened once. So a worker needs no access to any task's folder, and what
+it does to a result that was accepted changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from docling_serve.jobs.needs import stores_results
+from docling_serve.jobs.spec import (
+    JobResult,
+    JobSource,
+    JobSpec,
+    MergeSlices,
+    StagedFile,
+    TaskFolder,
+)
+from docling_serve.process.guardian import Guardian
+from docling_serve.sandbox.plan import OUT
+
+_WAITING = "waiting"
+_BLOCK_BYTES = 1 << 24
+
+
+@dataclass
+class HandOver:
+    """A job as a worker gets it. ``inputs`` is a folder like a task's, ``output`` the one in which
+    the worker leaves its result."""
+
+    inputs: Path
+    output: Path = Path()
+    _result: int = -1
+    _descriptors: list[int] = field(default_factory=list)
+
+    def to(self, worker: Path) -> None:
+        """Put the job into the folder of ``worker``, for an attempt.
+
+        Raises:
+            OSError: the disk is full, or the folder is gone.
+        """
+        # A name that the last job could not foresee and take.
+        self.output = worker / OUT / f"{self.inputs.name}-{secrets.token_hex(8)}"
+        self.output.mkdir(mode=0o700)
+        folder = os.open(self.output, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._descriptors.append(folder)
+        self.inputs = self.inputs.rename(worker / self.inputs.name)
+
+    def take_back(self, folders: Path) -> None:
+        """The attempt is over: let the job wait in ``folders`` for another one."""
+        with contextlib.suppress(OSError):
+            self.inputs = self.inputs.rename(folders / _WAITING / self.inputs.name)
+
+    def open_result(self, result: JobResult) -> None:
+        """Open the reply of ``result``, once; what its name stands for later does not count.
+
+        Raises:
+            ValueError: the name leaves the folder, or is not a regular file.
+        """
+        try:
+            if result.body != Path(result.body).name:
+                raise OSError
+            how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            self._result = os.open(result.body, how, dir_fd=self._descriptors[-1])
+            self._descriptors.append(self._result)
+            if not stat.S_ISREG(os.fstat(self._result).st_mode):
+                raise OSError
+        except OSError:
+            raise ValueError(f"not a result file of this task: {result.body!r}") from None
+
+    def bring_back(self, result: JobResult, folder: TaskFolder) -> JobResult:
+        """Copy what was opened into ``folder``, whole or not at all, and remove the rest. Blocks.
+
+        Raises:
+            OSError: the disk is full, or the folder is gone.
+        """
+        aside = folder.body.with_suffix(".part")
+        written = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            while os.sendfile(written, self._result, None, _BLOCK_BYTES):
+                pass
+        finally:
+            os.close(written)
+        aside.rename(folder.body)
+        self.remove()
+        return result.model_copy(update={"body": folder.body.name})
+
+    def remove(self) -> None:
+        """Remove what the worker got and what it left. Blocks."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+        shutil.rmtree(self.inputs, ignore_errors=True)
+        if self.output.name:
+            shutil.rmtree(self.output, ignore_errors=True)
+
+
+class JobFolders:
+    """One folder for each worker, and one for the jobs that wait, below ``base``; without one in a
+    temporary folder, which ``guardian`` removes if this process cannot. Methods block."""
+
+    def __init__(self, guardian: Guardian) -> None:
+        self._guardian = guardian
+        self._base: Path | None = None
+
+    def use(self, base: Path) -> None:
+        """Have the folders below ``base``, which is emptied: what is there was left behind."""
+        shutil.rmtree(base, ignore_errors=True)
+        self._base = base
+
+    @property
+    def base(self) -> Path:
+        """Where the folders are; made at need."""
+        if self._base is None:
+            self._base = Path(tempfile.mkdtemp(prefix="docling-serve-jobs-"))
+            self._guardian.remove_folder(self._base)
+        (self._base / _WAITING).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._base
+
+    def for_worker(self, number: int) -> Path:
+        """Make the folder of a worker."""
+        folder = self.base / f"worker-{number}"
+        (folder / OUT).mkdir(mode=0o700, parents=True)
+        return folder
+
+    def hand_over(self, number: int, folder: TaskFolder) -> tuple[HandOver, JobSpec]:
+        """The job in ``folder``, with its documents beside it.
+
+        Raises:
+            OSError: the disk is full, or the job is gone.
+        """
+        spec = folder.read_job()
+        inputs = TaskFolder.create(self.base / _WAITING, str(number))
+        sources: list[JobSource] = [
+            _linked(source, folder, inputs, index) for index, source in enumerate(spec.sources)
+        ]
+        part = spec.part
+        if isinstance(part, MergeSlices):
+            inputs.parts.mkdir(mode=0o700)
+            names = [f"{inputs.parts.name}/{index}" for index in range(len(part.files))]
+            for name, file in zip(names, part.files, strict=True):
+                _link(folder.root / file, inputs.root / name)
+            part = part.model_copy(update={"files": names})
+        changed: dict[str, object] = {"sources": sources, "part": part}
+        if not stores_results(spec):
+            changed["presigned_config"] = None  # the keys of the server's storage
+        spec = spec.model_copy(update=changed)
+        inputs.write_job(spec)
+        return HandOver(inputs.root), spec
+
+    def close(self) -> None:
+        """Remove all of them."""
+        if self._base is not None:
+            shutil.rmtree(self._base, ignore_errors=True)
+
+
+def _linked(source: JobSource, folder: TaskFolder, inputs: TaskFolder, index: int) -> JobSource:
+    if not isinstance(source, StagedFile):
+        return source
+    path = inputs.input(index)
+    with contextlib.suppress(FileNotFoundError):  # the worker will say so
+        _link(folder.source(source), path)
+    return source.model_copy(update={"path": str(path.relative_to(inputs.root))})
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
