@@ -30,6 +30,7 @@ def describe_with(
             add_forms(made, forms)
             _name_tenant_header(made, settings.eng_ray_tenant_id_header)
             _name_default_target(made, policy)
+            _tell_refusals(made)
         return made
 
     return describe
@@ -60,3 +61,22 @@ def _name_default_target(document: dict[str, Any], policy: ServicePolicy) -> Non
         target["default"] = {"kind": policy.default_target_kind()}
     except PolicyViolation:  # every open target needs details, so there is no default
         del target["default"]
+
+
+def _tell_refusals(document: dict[str, Any]) -> None:
+    """Every other answer than those that a route names is JSON whose ``detail`` says why."""
+    refusal = {
+        "description": "Refused or failed; docs/errors.md lists the statuses.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"detail": {"type": "string", "title": "Detail"}},
+                    "title": "Refusal",
+                }
+            }
+        },
+    }
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            operation["responses"].setdefault("default", refusal)

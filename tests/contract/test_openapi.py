@@ -55,6 +55,7 @@ LISTED = {
             *("stage", "stage_text", "tasks_ahead", "expected_wait_s", "waited_s", "converted_s"),
         )
     },
+    **{f"operations|{name}|responses|default": "answers" for name in THEIRS["operations"]},
     "operations|GET /v1/clear/results|parameters|header X-Tenant-Id": "K93 tenant",
     **{
         f"schemas|Body_Chunk_files_with_{form}|properties|callbacks": "callbacks" for form in _FORMS
