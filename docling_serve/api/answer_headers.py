@@ -5,11 +5,12 @@ from __future__ import annotations
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_API = "/v1/"
+#: Where documents are answered: below ``/v1``, and by the APIs of other programs.
+_API = ("/v1/", "/process", "/tika", "/rmeta", "/meta")
 
 
 class AnswerHeaders:
-    """ASGI middleware. No browser guesses the type of an answer. Answers below ``/v1`` are not
+    """ASGI middleware. No browser guesses the type of an answer. Answers of the API are not
     stored, and caches that store them all the same keep apart what depends on ``varies_by``, the
     names of request headers."""
 

@@ -48,7 +48,7 @@ def test_write_then_check_then_change(capsys: pytest.CaptureFixture[str]) -> Non
     path = Path(".env.example")
     path.write_text(path.read_text().replace("#UVICORN_PORT=5001", "#UVICORN_PORT=5002"))
     assert main(["--check"]) == 1
-    assert "differs from the settings" in capsys.readouterr().err
+    assert "is out of date" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ async def test_what_is_put_becomes_a_task_like_any_other(tmp_path: Path) -> None
         jobs = server.runner.jobs
         assert server.runner.documents == [b"# T"] * len(NAMED)
     assert [reply.headers["x-docling-task-id"] for reply in replies] == [j.task_id for j in jobs]
+    assert {reply.headers["cache-control"] for reply in replies} == {"no-store"}
     assert [job.sources[0].model_dump()["filename"] for job in jobs] == ["a b.md"] * len(NAMED)
     assert [job.options["to_formats"] for job in jobs] == [[kind] for _, _, kind in NAMED]
     assert {job.options["image_export_mode"] for job in jobs} == {"placeholder"}
