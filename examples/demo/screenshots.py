@@ -117,11 +117,7 @@ def _take(browser: Browser, url: str, shot: Shot, file: Path) -> None:
     page.get_by_text("Connected").wait_for()
     shot.show(page)
     # Few colours are enough for a page, and keep the file small.
-    picture = (
-        Image.open(BytesIO(page.screenshot()))
-        .convert("RGB")
-        .quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
-    )
+    picture = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(_COLOURS, kmeans=2)
     picture.save(file, optimize=True)
     context.close()
     print(f"{file} ({file.stat().st_size // 1024} KiB)")
