@@ -8,7 +8,14 @@ from xdist.scheduler import LoadFileScheduling
 #: servers, which load torch and the OCR models: 20 s of processor time.
 _ONE_SERVER = frozenset(
     f"tests/integration/test_{name}.py"
-    for name in ("bad_input", "conversions", "known_clients", "put_target")
+    for name in (
+        "bad_input",
+        "conversions",
+        "known_clients",
+        "official_client",
+        "page_fanout",
+        "put_target",
+    )
 )
 
 
