@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench quick test soak ui serve check venv lite clean
+.PHONY: help demo bench quick test images soak ui serve check venv lite clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ quick: $(STAMP)  ## The unit tests (two minutes on 2 cores)
 
 test: $(STAMP)  ## All tests
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+images: $(STAMP)  ## Build the images lite and cpu, and run each (as root; docs/deployment.md)
+	$(BIN)/python -m pytest --images -s tests/images
 
 soak: $(STAMP)  ## 300 tasks with faults, 1,000 small ones; prints memory and ends (15 min)
 	$(BIN)/python -m pytest --soak -s tests/soak

@@ -58,8 +58,9 @@ MODES = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--soak``: the long form of the tests in tests/soak."""
+    """``--soak``: the long form of the tests in tests/soak. ``--images``: those in tests/images."""
     parser.addoption("--soak", action="store_true", help="run tests/soak for as long as it takes")
+    parser.addoption("--images", action="store_true", help="build images and run tests/images")
 
 
 @pytest.hookimpl(optionalhook=True)

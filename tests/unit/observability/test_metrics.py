@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import httpx
 import pytest
 
 from docling_serve.errors import Failure
-from docling_serve.observability.load import GpuMemory
 from tests.helpers.metrics_page import names, samples
+from tests.helpers.pool_description import gpus, pool
 from tests.helpers.ports import HeldPort
 from tests.helpers.rest_server import RestServer, rest_server
 
@@ -41,34 +40,6 @@ REQUESTS = {
 }
 
 AGE = "docling_serve_tasks_waiting_age_seconds"
-SUMS = {
-    "workers_started": 5,
-    "stops": {"idle": 3, "crashed": 1},
-    "losses": {"SIGSEGV": 1},
-    "retries": 1,
-    "overhead_by_part": {"spawn": 0.5, "import": 6.0, "load": 2.0, "release": 0.0},
-    "converter_hits": 8,
-    "converter_misses": 2,
-    "onnx_fallbacks": 3,
-    "peak_rss_bytes": 900,
-    "peak_vram_bytes": 70,
-}
-ADMISSION = {"evictions": 2, "waits": 4, "wait_seconds": 7.5, "overcommitted": 1}
-
-
-def pool(*workers: tuple[str, int, int | None], **others: Any) -> dict[str, Any]:
-    """What a pool says of itself: each worker has a state, and so much host and GPU memory."""
-    states = Counter(state for state, _, _ in workers)
-    return {
-        "metrics": SUMS,
-        "admission": ADMISSION,
-        "template": None,
-        "workers": [
-            {"state": state, "rss_bytes": rss, "vram_bytes": vram} for state, rss, vram in workers
-        ],
-        "by_state": {"lost": 0, **states},
-        **others,
-    }
 
 
 async def page(server: RestServer) -> str:
@@ -198,10 +169,6 @@ async def test_load_is_read_at_the_scrape(tmp_path: Path) -> None:
     assert samples(text, "docling_serve_admission_waits_total") == {"": 4}
     assert samples(text, "docling_serve_admission_wait_seconds_total") == {"": 7.5}
     assert samples(text, "docling_serve_admission_overcommitted_total") == {"": 1}
-
-
-async def gpus() -> list[GpuMemory]:
-    return [GpuMemory("GPU-1", 8000, 3000)]
 
 
 async def test_a_scrape_reads_once(tmp_path: Path) -> None:
