@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image
 
 WEIGHTS = Path(__file__).parent / "weights" / "layout_cdla.onnx"
 
@@ -34,11 +35,11 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _WIDTH, _HEIGHT = 608, 800
 _STRIDES = (8, 16, 32, 64)
-_MEAN = np.array([0.406, 0.456, 0.485], np.float32)  # blue, green, red
-_DEVIATION = np.array([0.225, 0.224, 0.229], np.float32)
+_MEAN = np.array([0.406, 0.456, 0.485], np.float32) * 255  # blue, green, red
+_PER_DEVIATION = 1 / (np.array([0.225, 0.224, 0.229], np.float32) * 255)
 # Training images were made small without smoothing. On smooth ones the model misses half of what
 # it sees on sharp ones: on our drawn pages the sum of all scores is 1.7 times as high with this.
-_AS_IN_TRAINING = ImageFilter.UnsharpMask(radius=1, percent=100, threshold=0)
+_BLUR = 1.0  # of the unsharp mask, in pixels
 _MIN_SCORE = 0.4
 _SAME = 0.5  # intersection over union from which two boxes of a kind are one
 
@@ -69,6 +70,8 @@ class LayoutDetector:
         options.inter_op_num_threads = 1
         # Keeping freed memory saves nothing here, and a worker at rest would hold it.
         options.enable_cpu_mem_arena = False
+        # A page comes every now and then: threads that wait for it spinning double its cost.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = ["CUDAExecutionProvider"] if cuda else []
         self._session = onnxruntime.InferenceSession(
             str(WEIGHTS), options, providers=[*providers, "CPUExecutionProvider"]
@@ -87,10 +90,15 @@ class LayoutDetector:
 
 
 def _input(image: Image.Image) -> Floats:
-    small = image.convert("RGB").resize((_WIDTH, _HEIGHT), Image.Resampling.LANCZOS)
-    pixels = np.asarray(small.filter(_AS_IN_TRAINING), np.float32)[..., ::-1] / 255
-    scaled: Floats = ((pixels - _MEAN) / _DEVIATION).transpose(2, 0, 1)[None]
-    return np.ascontiguousarray(scaled)
+    small = cv2.resize(
+        np.asarray(image.convert("RGB")), (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA
+    )
+    sharp = cv2.addWeighted(small, 2.0, cv2.GaussianBlur(small, (0, 0), _BLUR), -1.0, 0.0)
+    pixels = np.empty((1, 3, _HEIGHT, _WIDTH), np.float32)
+    for channel, plane in enumerate(reversed(cv2.split(sharp))):
+        np.subtract(plane, _MEAN[channel], out=pixels[0, channel])
+        pixels[0, channel] *= _PER_DEVIATION[channel]
+    return pixels
 
 
 def _decoded(outputs: list[Any]) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:

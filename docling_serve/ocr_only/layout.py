@@ -25,7 +25,7 @@ from .detector import LayoutDetector, Region
 from .ink import with_ink
 from .lists import spaced
 from .options import EmbeddedLayoutOptions
-from .page_blocks import Block, Label, PageContent, SeenText, page_blocks
+from .page_blocks import FURNITURE_BAND, Block, Label, PageContent, SeenText, page_blocks
 from .page_objects import PageObject, TextLine
 from .stages import regions_for_ocr
 from .text_blocks import group_into_blocks
@@ -93,8 +93,12 @@ class EmbeddedLayout(BaseLayoutModel):
 
     def _predict(self, page: Page) -> DetectedLayout:
         for_ocr = regions_for_ocr(page)
-        image = page.get_image(scale=_IMAGE_SCALE) if page.size else None
-        if image is None or page.size is None or not (for_ocr or page.cells):
+        if page.size is None or not (for_ocr or page.cells):
+            return DetectedLayout(clusters=for_ocr)
+        if not for_ocr and _is_plain(page):
+            return DetectedLayout()
+        image = page.get_image(scale=_IMAGE_SCALE)
+        if image is None:
             return DetectedLayout(clusters=for_ocr)
         regions = self._detector.regions(image, page.size.width, page.size.height)
         return DetectedLayout(clusters=for_ocr, regions=tuple(regions))
@@ -139,6 +143,18 @@ def _content(page: Page, regions: Sequence[Region]) -> PageContent:
         ],
         bitmaps=[Box(*rect.as_tuple()) for rect in page._backend.get_bitmap_rects()],
     )
+
+
+def _is_plain(page: Page) -> bool:
+    """Whether a page has text and nothing else, but for rules or a logo at its top and bottom.
+
+    Its fonts and gaps tell what the model would, which costs three times what the rest does.
+    """
+    assert page.size is not None
+    assert page._backend is not None
+    edge = FURNITURE_BAND * page.size.height
+    body = BoundingBox(l=0, t=edge, r=page.size.width, b=page.size.height - edge)
+    return page._backend.has_content_in(bbox=body, chars=False) is False
 
 
 def _is_drawn(page: Page, region: Region) -> bool:

@@ -33,7 +33,7 @@ Label = Literal["text", "heading", "list_item", "caption", "header", "footer", "
 _MIN_COVER = 0.35
 _INSTEAD = 0.6  # so much of a picture is a table
 _WITHOUT_REGION = 0.6  # the confidence of a block that no region covers
-_FURNITURE_BAND = 0.12  # of the page's height, at the top and at the bottom
+FURNITURE_BAND = 0.12  # of the page's height, at the top and at the bottom
 _MARGIN_BAND = 0.075
 _CAPTION_DISTANCE = 2.5  # multiples of the height of the page's prose
 _CAPTION_ROWS = 4
@@ -44,6 +44,7 @@ _LARGER_EXACT, _LARGER_READ = 1.1, 1.25
 _MUCH_LARGER_EXACT, _MUCH_LARGER_READ = 1.25, 1.5
 _HEAVIER = 1.1  # strokes of bold print, and of larger letters
 _SPACE_ABOVE = 0.3  # multiples of a line's height
+_BESIDE = 2.5
 _SAME_HEADING_GAP = 0.9
 _SAME_HEADING_SIZE = 1.12
 
@@ -173,7 +174,7 @@ class _PageText:
     # ---- headers and footers
 
     def _is_header(self, line: TextLine) -> bool:
-        band = self._page.top + _FURNITURE_BAND * self._page.height
+        band = self._page.top + FURNITURE_BAND * self._page.height
         if self._is_larger(line):  # the title of a page without a header
             return False
         return line.bottom < band and (
@@ -181,7 +182,7 @@ class _PageText:
         )
 
     def _is_footer(self, line: TextLine) -> bool:
-        band = self._page.bottom - _FURNITURE_BAND * self._page.height
+        band = self._page.bottom - FURNITURE_BAND * self._page.height
         return line.top > band and (
             self._kind(line) in ("footer", "header")
             or (self._is_lonely(line) and not self._is_title(line))
@@ -254,7 +255,11 @@ class _PageText:
     def _is_title(self, line: TextLine) -> bool:
         if self._kind(line) == "title":
             return True
-        return self._is_much_larger(line) or (self._is_heavy(line) and self._begins_a_part(line))
+        if self._is_much_larger(line):
+            return True
+        if self._is_heavy(line) or self._is_set_apart(line):
+            return self._begins_a_part(line)
+        return False
 
     def _is_much_larger(self, line: TextLine) -> bool:
         ratio = _MUCH_LARGER_EXACT if line.is_exact else _MUCH_LARGER_READ
@@ -262,6 +267,18 @@ class _PageText:
 
     def _is_heavy(self, line: TextLine) -> bool:
         return line.weight > _HEAVIER * self._weight > 0
+
+    def _is_set_apart(self, line: TextLine) -> bool:
+        """In another font than the prose, with nothing beside it, where the detector saw nothing:
+        on pages that are judged without it."""
+        if not line.is_exact or line.font == self._font or self._seen[line.index] is not None:
+            return False
+        return not any(
+            are_in_a_row(line, other)
+            and max(line.left, other.left) - min(line.right, other.right) < _BESIDE * line.height
+            for other in self._lines
+            if other is not line
+        )
 
     def _begins_a_part(self, line: TextLine) -> bool:
         """Short, alone in its column, and further from what is above than lines are."""

@@ -144,3 +144,28 @@ def test_the_table_kind_takes_what_a_request_asks_of_other_engines() -> None:
     from docling_serve.ocr_only.options import NoTableStructureOptions
 
     assert NoTableStructureOptions(mode="fast").model_dump() == {}
+
+
+class NoDetector:
+    """Stands for the model where it must not be asked."""
+
+    def regions(self, *_: Any) -> list[Any]:
+        raise AssertionError("the model was asked")
+
+
+@pytest.mark.parametrize("drawn", [False, None, True])
+def test_the_model_is_asked_unless_a_page_is_known_to_be_text_alone(drawn: bool | None) -> None:
+    from PIL import Image
+
+    from docling_serve.ocr_only.layout import EmbeddedLayout
+
+    page = page_of(DrawnPage(anything=drawn), {"Harbour": (60, 300, 120, 312)})
+    page._image_cache = {2.0: Image.new("RGB", (round(2 * WIDTH), round(2 * HEIGHT)), "white")}
+    layout = EmbeddedLayout.__new__(EmbeddedLayout)
+    vars(layout)["_detector"] = NoDetector()
+
+    if drawn is False:
+        assert layout._predict(page).regions == ()
+    else:
+        with pytest.raises(AssertionError, match="the model was asked"):
+            layout._predict(page)

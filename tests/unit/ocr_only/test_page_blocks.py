@@ -57,6 +57,19 @@ def test_letters_much_larger_than_the_others_are_a_heading_without_a_detector() 
     assert labels(blocks)[0] == ("heading", "Annual report")
 
 
+@pytest.mark.parametrize("font", [BOLD, BODY])
+def test_another_font_makes_a_heading_where_no_detector_looked(font: str) -> None:
+    blocks = blocks_of([line(0, "At night", 60, 100, font=font), *prose(1, 118)])
+    expected = "heading" if font == BOLD else "text"
+    assert labels(blocks)[0] == (expected, "At night")
+
+
+def test_bold_words_that_begin_a_paragraph_are_no_heading() -> None:
+    beside = TextLine(9, 112, 100, 300, 110, "Keep clear of the pier.", BODY)
+    blocks = blocks_of([line(0, "Warning", 60, 100, font=BOLD), beside, *prose(1, 113)])
+    assert "heading" not in [block.label for block in blocks]
+
+
 def test_headers_and_footers_are_told_from_prose() -> None:
     lines = [line(0, "Yearbook", 60, 30), *prose(1, 100), line(9, "Page 1", 280, 805)]
     seen = [SeenText("header", 0.8, 58, 28, 110, 42), SeenText("footer", 0.8, 278, 803, 320, 818)]
