@@ -6,7 +6,6 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
 
 from PIL import Image
 
@@ -239,30 +238,3 @@ def nested_forms(depth: int = 12, each: int = 10) -> bytes:
 
 def _stream(entries: bytes, content: bytes) -> bytes:
     return b"<<%s/Length %d>>stream\n%s\nendstream" % (entries, len(content), content)
-
-
-Make = Callable[[], bytes]
-
-#: Everything above by the name that it is sent under.
-HOSTILE: dict[str, Make] = {
-    "backticks.md": backticks,
-    "underscores.md": underscores,
-    "stars.md": stars,
-    "brackets.md": brackets,
-    "links.md": links,
-    "entities.md": entities,
-    "quotes.md": quotes,
-    "table.md": markdown_table,
-    "deep.html": deep_html,
-    "unclosed.html": unclosed_html,
-    "spans.html": spans_html,
-    "line.csv": long_line_csv,
-    "corners.xlsx": far_corners,
-    "repeats.ods": repeated_ods,
-    "images.docx": one_image_often,
-    "frames.gif": lambda: frames("GIF"),
-    "frames.webp": lambda: frames("WEBP"),
-    "frames.tiff": lambda: frames("TIFF"),
-    "low-dpi.png": low_dpi_png,
-    "forms.pdf": nested_forms,
-}
