@@ -15,7 +15,7 @@ GB = 1e9
 DOCUMENTS = ("scan.png", "letter.docx", "notes.md")
 #: What the images may take, and what a container needs to convert a scan without weights.
 IMAGES: dict[str, tuple[float, dict[str, str]]] = {
-    "lite": (0.9 * GB, {}),
+    "lite": (0.95 * GB, {}),  # of which the base is 0.18
     "cpu": (2.5 * GB, {"DOCLING_SERVE_CONFIG_FILE": "/etc/docling-serve/embedded.yaml"}),
 }
 
@@ -33,7 +33,6 @@ def test_an_image_serves_and_loses_nothing(
     image = containers.build(target, tmp_path)
     size = containers.size(image)
     print(f"{image}: {size / GB:.2f} GB")
-    assert size <= limit
 
     with Container(image, tmp_path / "tasks", env) as container:
         container.start()
@@ -55,6 +54,7 @@ def test_an_image_serves_and_loses_nothing(
         container.remove()
         container.start()
         _all_are_there(container, tasks)
+    assert size <= limit
 
 
 def _look_around(container: Container) -> None:
