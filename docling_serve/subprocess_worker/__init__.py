@@ -1,22 +1,32 @@
-"""Conversion in worker processes: the only part of the server that starts and stops them."""
+"""Conversion in worker processes: the only part of the server that starts and stops them.
 
-from docling_serve.process.shared_weights import preload_models_mmap
-from docling_serve.subprocess_worker.pool.metrics import SubprocessMetrics
-from docling_serve.subprocess_worker.pool.pool import (
-    SubprocessWorkerPool,
-    close_worker_pool,
-    get_worker_pool,
-    share_worker_pool,
-)
-from docling_serve.subprocess_worker.pool.runner import PoolRunner, process_in_subprocess
-from docling_serve.subprocess_worker.pool.snapshot import PoolSnapshot, WorkerSnapshot
-from docling_serve.subprocess_worker.pool.states import StopReason, WorkerState
-from docling_serve.subprocess_worker.protocol.config import (
-    StartMethod,
-    WorkerConfig,
-    WorkerPoolConfig,
-    threads_per_worker,
-)
+A worker imports this package for its own half. So what runs in the server is imported when it is
+first asked for; in a worker it would cost a twentieth of the start.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from docling_serve.process.shared_weights import preload_models_mmap
+    from docling_serve.subprocess_worker.pool.metrics import SubprocessMetrics
+    from docling_serve.subprocess_worker.pool.pool import (
+        SubprocessWorkerPool,
+        close_worker_pool,
+        get_worker_pool,
+        share_worker_pool,
+    )
+    from docling_serve.subprocess_worker.pool.runner import PoolRunner, process_in_subprocess
+    from docling_serve.subprocess_worker.pool.snapshot import PoolSnapshot, WorkerSnapshot
+    from docling_serve.subprocess_worker.pool.states import StopReason, WorkerState
+    from docling_serve.subprocess_worker.protocol.config import (
+        StartMethod,
+        WorkerConfig,
+        WorkerPoolConfig,
+        threads_per_worker,
+    )
 
 __all__ = [
     "PoolRunner",
@@ -36,3 +46,30 @@ __all__ = [
     "share_worker_pool",
     "threads_per_worker",
 ]
+
+_HOME = {
+    "docling_serve.process.shared_weights": ("preload_models_mmap",),
+    f"{__name__}.pool.metrics": ("SubprocessMetrics",),
+    f"{__name__}.pool.pool": (
+        "SubprocessWorkerPool",
+        "close_worker_pool",
+        "get_worker_pool",
+        "share_worker_pool",
+    ),
+    f"{__name__}.pool.runner": ("PoolRunner", "process_in_subprocess"),
+    f"{__name__}.pool.snapshot": ("PoolSnapshot", "WorkerSnapshot"),
+    f"{__name__}.pool.states": ("StopReason", "WorkerState"),
+    f"{__name__}.protocol.config": (
+        "StartMethod",
+        "WorkerConfig",
+        "WorkerPoolConfig",
+        "threads_per_worker",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
