@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from docling_serve.api.services import Readiness, Services
     from docling_serve.api.uploaded_files import UploadedFiles
+    from docling_serve.engines.local.journal import Journal
     from docling_serve.orchestrator_factory import Engine
     from docling_serve.policy import ServicePolicy
 
@@ -186,11 +187,10 @@ def _build(runtime: Runtime) -> FastAPI:
 async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> AsyncIterator[None]:
     from docling_serve.api.uploaded_files import UploadedFiles  # noqa: PLC0415
     from docling_serve.callbacks.delivery import CallbackDelivery, CallbackRules  # noqa: PLC0415
-    from docling_serve.engines.local.journal import Journal  # noqa: PLC0415
 
     settings = runtime.settings
     scratch = await asyncio.to_thread(_scratch, runtime)
-    journal = await asyncio.to_thread(Journal.open, scratch.journal, durable=runtime.keeps_tasks)
+    journal = await _journal(scratch)
     rules = CallbackRules.from_settings(settings)
     callbacks = CallbackDelivery(rules, journal if runtime.keeps_tasks else None)
     await callbacks.resume()
@@ -285,6 +285,14 @@ async def _read_gpus(runtime: Runtime) -> list[GpuMemory]:
     """For metrics: none where the driver does not say in time."""
     reading = await read_in_background(runtime.probe, max_age_s=1.0, limit_s=1.0)
     return [GpuMemory(gpu.uuid, gpu.total_bytes, gpu.used_bytes) for gpu in reading.devices]
+
+
+async def _journal(scratch: Scratch | KeptScratch) -> Journal:
+    from docling_serve.engines.local.journal import Journal  # noqa: PLC0415
+
+    if isinstance(scratch, KeptScratch):
+        return await asyncio.to_thread(Journal.open, scratch.journal, durable=True)
+    return Journal.in_memory()  # no later server reads it
 
 
 def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> None:

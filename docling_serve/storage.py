@@ -62,11 +62,6 @@ class Scratch:
         return self.path / _TASKS
 
     @property
-    def journal(self) -> Path:
-        """Where the journal is, beside the folders of tasks."""
-        return journal_in(self.path)
-
-    @property
     def workers(self) -> Path:
         """Where workers find their jobs; of no use to the next server."""
         return self.path / _WORKERS

@@ -59,7 +59,6 @@ def test_the_folders_of_tasks_have_a_place_of_their_own(scratch: Scratch) -> Non
     """Whatever lies there and is no task's is removed when a server starts."""
     assert scratch.tasks.stat().st_mode & 0o777 == 0o700
     assert list(scratch.tasks.iterdir()) == []
-    assert scratch.journal.parent == scratch.path
 
 
 def test_two_servers_have_two(scratch: Scratch) -> None:

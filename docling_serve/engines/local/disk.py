@@ -32,6 +32,11 @@ class Disk:
     def __init__(self, *, sync: bool) -> None:
         self._sync = sync
 
+    @property
+    def syncs(self) -> bool:
+        """Whether anything is waited for."""
+        return self._sync
+
     def copy(self, source: BinaryIO, path: Path) -> Written:
         """Write what is left in ``source`` into the new file ``path``; memory stays flat."""
         digest = hashlib.sha256()

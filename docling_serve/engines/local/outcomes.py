@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.journal import IllegalMove, Journal, TaskRow
@@ -111,12 +112,9 @@ class Outcomes:
     async def _keep_result(self, record: TaskRecord, result: JobResult) -> TaskRow:
         body = record.folder.root / result.body
 
-        def sync() -> int:
-            self._disk.sync_file(body)
-            self._disk.sync_folder(record.folder.root)
-            return body.stat().st_size
-
-        size = await asyncio.to_thread(sync)
+        if self._disk.syncs:
+            await asyncio.to_thread(self._sync, body)
+        size = body.stat().st_size
         now = time.time()
         await self._journal.succeeded(record.task_id, result, size, now)
         return replace(
@@ -127,6 +125,10 @@ class Outcomes:
         if self._cache is not None and record.cache_key is not None:
             body = record.folder.root / result.body
             await self._cache.keep(record.cache_key, record.task_id, result, body)
+
+    def _sync(self, body: Path) -> None:
+        self._disk.sync_file(body)
+        self._disk.sync_folder(body.parent)
 
     async def _write_failure(self, record: TaskRecord, failure: Failure) -> TaskRow:
         task_id = record.task_id

@@ -18,7 +18,7 @@ from docling_serve.engines.local.journal.records import (
     TaskRow,
 )
 from docling_serve.engines.local.journal.schema import migrate
-from docling_serve.engines.local.journal.writer import JournalWriter
+from docling_serve.engines.local.journal.writer import JournalWriter, MemoryWriter
 from docling_serve.engines.local.states import JOURNALED, MAY_COME_FROM, TaskState
 from docling_serve.errors import Failure
 from docling_serve.jobs.spec import JobResult
@@ -29,20 +29,21 @@ _COLUMNS = tuple(field.name for field in dataclasses.fields(TaskRow))
 
 
 class Journal:
-    """Tasks and deliveries in one SQLite file, written by a thread of its own.
+    """Tasks and deliveries in one SQLite database: a file, written by a thread of its own, or in
+    memory.
 
     Every method takes its place in the order of writes when it is called, and its future is done
     once that has been committed. The future raises ``OSError`` when the disk is full or fails;
     nothing of it is then in the journal.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._writer = JournalWriter(connection)
+    def __init__(self, writer: JournalWriter | MemoryWriter) -> None:
+        self._writer = writer
 
     @classmethod
     def in_memory(cls) -> Journal:
-        """A journal that ends with this process, for an engine outside a server."""
-        return cls(connect(None, durable=False))
+        """A journal that ends with this process, for tasks that do, too."""
+        return cls(MemoryWriter(connect(None, durable=False)))
 
     @classmethod
     def open(cls, path: Path, *, durable: bool) -> Journal:
@@ -54,7 +55,7 @@ class Journal:
         Raises:
             JournalUnusable: it is damaged, no journal, or of a newer server.
         """
-        return cls(connect(path, durable=durable))
+        return cls(JournalWriter(connect(path, durable=durable)))
 
     async def close(self) -> None:
         """Commit what was asked, and close the file."""
@@ -179,7 +180,7 @@ class Journal:
         )
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        return asyncio.wrap_future(self._writer.do(work))
+        return self._writer.do(work)
 
 
 def require_usable(path: Path) -> None:

@@ -1,11 +1,13 @@
-"""One thread that owns the journal's connection and commits what is asked in groups.
+"""How the journal is written: by a thread that commits in groups, or at once in memory.
 
-While one group is on its way to the disk, the next one gathers. So the price of a commit is
-shared by all who ask meanwhile, and nobody waits longer than for two.
+The thread owns the connection of a file. While one group is on its way to the disk, the next one
+gathers. So the price of a commit is shared by all who ask meanwhile, and nobody waits longer than
+for two.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import queue
@@ -44,7 +46,7 @@ class JournalWriter:
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
-    def do(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+    def do(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Have ``work`` run and committed; its result is there once it is on the disk.
 
         The future raises what ``work`` raises, or ``OSError`` when the disk is full or fails.
@@ -54,7 +56,7 @@ class JournalWriter:
             outcome.set_exception(OSError(errno.ESHUTDOWN, "the journal is closed"))
         else:
             self._entries.put(_Entry(work, outcome))
-        return outcome
+        return asyncio.wrap_future(outcome)
 
     def close(self) -> None:
         """Commit what was asked so far, then give up the connection. Blocks."""
@@ -121,6 +123,37 @@ class JournalWriter:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         return answers
+
+
+class MemoryWriter:
+    """Runs each piece of work at once, on the event loop: a database in memory takes microseconds,
+    a thread a tenth of a millisecond."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._closed = False
+
+    def do(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """As :meth:`JournalWriter.do`; the future is done."""
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            outcome.set_exception(OSError(errno.ESHUTDOWN, "the journal is closed"))
+            return outcome
+        self._connection.execute("BEGIN")
+        try:
+            value = work(self._connection)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, whoever waits must hear of it
+            self._connection.execute("ROLLBACK")
+            outcome.set_exception(as_os_error(exc))
+        else:
+            self._connection.execute("COMMIT")
+            outcome.set_result(value)
+        return outcome
+
+    def close(self) -> None:
+        """Give up the database and what is in it."""
+        self._closed = True
+        self._connection.close()
 
 
 def as_os_error(exc: Exception) -> Exception:

@@ -16,6 +16,7 @@ from docling_serve.engines.local.disk import Disk
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.local.journal import Journal
 from docling_serve.engines.local.journal.journal import connect
+from docling_serve.engines.local.journal.writer import JournalWriter
 from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import Failure, TaskFailed
 from tests.unit.engines.hand_runner import HandRunner, finished, left_in, submission, submit
@@ -107,7 +108,7 @@ async def test_what_could_not_be_written_is_written_once_whoever_tries_again(
     (folder / "tasks").mkdir(parents=True)
     room = Room(10**9)
     connection: Any = FullDatabase(connect(folder / JOURNAL, durable=True), room)
-    journal = Journal(connection)
+    journal = Journal(JournalWriter(connection))
     runner = HandRunner()
     async with kept_server(folder, runner, journal=journal, hand_over=2) as engine:
         tasks = await submit(engine, 2)
@@ -137,7 +138,7 @@ async def test_a_full_disk_is_told_and_healed(tmp_path: Path, writes: int) -> No
     (folder / "tasks").mkdir(parents=True)
     room = Room(writes)
     connection: Any = FullDatabase(connect(folder / JOURNAL, durable=True), room)
-    journal = Journal(connection)
+    journal = Journal(JournalWriter(connection))
     runner = HandRunner()
     async with kept_server(folder, runner, journal=journal, disk=FullDisk(room)) as engine:
         task = await life(engine, runner)

@@ -18,6 +18,7 @@ from docling_serve.engines.local.journal import (
 )
 from docling_serve.engines.local.journal.journal import connect
 from docling_serve.engines.local.journal.schema import MIGRATIONS, VERSION
+from docling_serve.engines.local.journal.writer import JournalWriter
 from docling_serve.engines.local.states import TaskState
 from docling_serve.errors import Failure
 from docling_serve.jobs.spec import JobResult
@@ -68,6 +69,23 @@ async def test_the_whole_life_of_a_task(tmp_path: Path) -> None:
         result=RESULT,
         result_bytes=9,
     )
+
+
+async def test_in_memory_a_piece_of_work_that_fails_leaves_nothing() -> None:
+    journal = Journal.in_memory()
+    await journal.accept(a_task())
+
+    with pytest.raises(IllegalMove):
+        await journal.requeued("one", counts=False)
+    with pytest.raises(sqlite3.IntegrityError):
+        await journal.accept(a_task())
+
+    accepted = journal.started("one", at=2.0)
+    assert accepted.done()
+    assert await journal.tasks() == [a_task(state=TaskState.STARTED, attempts=1, started=2.0)]
+    await journal.close()
+    with pytest.raises(OSError, match="closed"):
+        await journal.tasks()
 
 
 async def test_an_attempt_that_does_not_count_leaves_no_trace(tmp_path: Path) -> None:
@@ -149,7 +167,7 @@ async def test_a_full_disk_refuses_and_room_heals(tmp_path: Path) -> None:
     connection = connect(tmp_path / "journal.sqlite3", durable=True)
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
-    journal = Journal(connection)
+    journal = Journal(JournalWriter(connection))
     accepted: list[str] = []
     refused: list[int | None] = []
     while not refused and len(accepted) < 1000:
