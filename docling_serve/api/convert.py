@@ -20,6 +20,7 @@ from docling_serve.api.dependencies import (
     RequireApiKey,
     ServicesDep,
     Tenant,
+    services_of,
 )
 from docling_serve.api.forms import (
     CALLBACKS,
@@ -62,14 +63,11 @@ async def _of_sources(
 
 
 async def _of_files(
-    services: ServicesDep,
-    tenant: Tenant,
-    request: Request,
-    version: DocumentVersionHeader = None,
+    tenant: Tenant, request: Request, version: DocumentVersionHeader = None
 ) -> Submission:
     sent = await _FORM.read(request)
     return await submissions.convert_files(
-        services,
+        services_of(request),
         sent[FILES],
         sent[CONVERT_OPTIONS],
         sent[TARGET_TYPE],

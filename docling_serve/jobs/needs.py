@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import filetype
@@ -71,8 +72,11 @@ def stores_results(spec: JobSpec) -> bool:
 
 def _is_pdf_or_image(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return False  # there is nothing to convert
+    try:
+        head = os.read(descriptor, _HEAD_BYTES)
+    finally:
+        os.close(descriptor)
     return b"%PDF-" in head or filetype.is_image(head)

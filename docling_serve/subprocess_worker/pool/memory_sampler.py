@@ -27,10 +27,13 @@ class MemorySampler:
         self._timer: asyncio.TimerHandle | None = None
 
     def run(self) -> None:
-        """Read now, and again in a second if a worker is busy then."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Read within a second, and then every second until no worker is busy. Most jobs end
+        before that; what a worker holds then is read with the end of its job."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_INTERVAL_S, self._read)
+
+    def _read(self) -> None:
+        self._timer = None
         busy = [worker for worker in self._busy() if worker.pid is not None]
         for worker in busy:
             assert worker.pid is not None
@@ -38,4 +41,4 @@ class MemorySampler:
             if 0 < self._limit_bytes < worker.memory.current:
                 self._over_limit(worker)
         if busy:
-            self._timer = asyncio.get_running_loop().call_later(_INTERVAL_S, self.run)
+            self.run()

@@ -13,7 +13,7 @@ from docling_jobkit.orchestrators.base_orchestrator import TaskNotFoundError
 from fastapi import Response
 from fastapi.responses import FileResponse
 
-from docling_serve.api.task_flow import result_response
+from docling_serve.api.task_flow import read_now, result_response
 from docling_serve.engines.base import Reply
 
 
@@ -68,3 +68,14 @@ async def test_a_large_result_is_not_read_into_memory(tmp_path: Path) -> None:
 async def test_a_result_that_is_gone_is_no_result(tmp_path: Path) -> None:
     with pytest.raises(TaskNotFoundError):
         await answer(tmp_path / "result.body")
+
+
+def test_a_small_file_in_the_page_cache_is_read_without_a_thread(tmp_path: Path) -> None:
+    path = tmp_path / "result.body"
+    path.write_bytes(b"reply")
+
+    assert read_now(path, 5) in (b"reply", None)  # None: a file system that cannot tell
+    assert read_now(path, 4) is None
+    assert read_now(path, 0) is None
+    with pytest.raises(FileNotFoundError):
+        read_now(tmp_path / "gone", 5)
