@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,11 @@ from tests.helpers.server import REPOSITORY, SUBPROCESS_MODE, RunningServer
 def lite_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     site = tmp_path_factory.mktemp("lite")
     link_packages(site)
-    return {"PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(site)))}
+    # The links lead to a folder that the sandbox of a worker would not let it read.
+    return {
+        "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(site))),
+        "DOCLING_SERVE_SUBPROCESS_SANDBOX_ALLOW": sysconfig.get_path("purelib"),
+    }
 
 
 @pytest.fixture(scope="module")
