@@ -2,6 +2,6 @@
 
 import os
 
-# onnxruntime's Linux wheels send telemetry unless this is set before their first import, in any
-# process of ours; the package itself is the one place that always comes before.
+# onnxruntime's Linux wheels send telemetry unless this is set before their first import, in every
+# process. The package itself is the only module that always loads before it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -14,6 +14,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:  # started as a module, the server is what is meant
+    if len(sys.argv) == 1:  # started as a module: run the server
         sys.argv.append("run")
     main()

@@ -1,4 +1,4 @@
-"""The composition root: which parts make the server, and the calls for code outside of it.
+"""The composition root: assembles the server, and offers calls for code outside it.
 
 Importing this module configures nothing; :func:`create_app` reads the settings, decides the mode
 and puts the parts together; the app's lifespan starts and stops them.
@@ -69,15 +69,15 @@ _BETWEEN_JOBS_S = 1.0
 
 
 async def process_task_with_vram_management(orchestrator: Engine, task: Task) -> dict[str, Any]:
-    """Run ``task``, whose documents are its sources, where the mode says: in a worker process, or
-    in a thread of this one. ``orchestrator`` gets nothing of it; it says whether other tasks wait.
+    """Run ``task``, whose documents are its sources, in a worker process or in a thread of this
+    one, as the mode says. ``orchestrator`` does not run it; it only says whether other tasks wait.
 
     Returns:
         The fields of ``JobResult``, and ``folder``: a temporary one, which the caller removes.
 
     Raises:
         TaskFailed: the task ended without a result; the failure says why.
-        TaskNotTransferable: something of it is not plain data, or it has no documents.
+        TaskNotTransferable: part of the task is not plain data, or it has no documents.
     """
     from docling_serve.jobs.flat_task import TASK_FIELDS, stage_task  # noqa: PLC0415 - imports docling
 
@@ -101,8 +101,8 @@ async def process_task_with_vram_management(orchestrator: Engine, task: Task) ->
 
 
 async def ensure_models_loaded(orchestrator: Engine) -> None:
-    """Load the default models into this process; in subprocess mode they are left to the workers.
-    ``orchestrator`` is not asked: who converts has the models."""
+    """Load the default models into this process; in subprocess mode the workers load them.
+    ``orchestrator`` is not used: the process that converts holds the models."""
     del orchestrator
     runtime = _runtime_of_process()
     if not runtime.subprocess_mode:
@@ -112,7 +112,7 @@ async def ensure_models_loaded(orchestrator: Engine) -> None:
 
 async def cleanup_models_if_needed(orchestrator: Engine) -> None:
     """Drop the models in this process if ``free_vram_on_idle`` is on and no task of
-    ``orchestrator`` waits; in subprocess mode the end of the worker is the clean-up."""
+    ``orchestrator`` waits; in subprocess mode the worker's exit is the clean-up."""
     await clear_models(_runtime_of_process(), idle=await orchestrator.queue_size() == 0)
 
 
@@ -123,14 +123,14 @@ def should_use_subprocess() -> bool:
 
 
 class _Process:
-    """A holder, so that a server can put its runtime here and take it away again."""
+    """A holder, so that a server can install its runtime here and remove it again."""
 
     runtime: Runtime | None = None
 
 
 def _runtime_of_process() -> Runtime:
-    """The server's; outside of a server one for the shared settings, whose workers end with
-    ``close_worker_pool`` or this process."""
+    """The server's runtime. Outside a server, one for the shared settings; its workers end with
+    ``close_worker_pool`` or with this process."""
     runtime = _Process.runtime
     if runtime is None or (runtime.pool is not None and runtime.pool.closed):
         runtime = _Process.runtime = Runtime.decide(shared.docling_serve_settings)
@@ -143,11 +143,11 @@ def _runtime_of_process() -> Runtime:
 
 
 def create_app(settings: DoclingServeSettings | None = None) -> FastAPI:
-    """Put the server together. Without ``settings`` the shared ones are used.
+    """Assemble the server. Without ``settings``, use the shared ones.
 
     Raises:
         ValueError: the settings ask for something this server cannot do.
-        ConnectionError: what the engine works with cannot be reached.
+        ConnectionError: a service that the engine depends on cannot be reached.
     """
     settings = settings or shared.docling_serve_settings
     configure_logging(log_level(settings), settings.log_format.value)
@@ -160,12 +160,12 @@ def create_app(settings: DoclingServeSettings | None = None) -> FastAPI:
 
 
 def _enter_mode(runtime: Runtime) -> None:
-    """Say what the mode is, and leave out torch where it is not needed."""
+    """Log the mode, and leave out torch where it is not needed."""
     if runtime.runs_tasks:
         mode = "on" if runtime.subprocess_mode else "off"
         _log.info("subprocess mode is %s (%s)", mode, runtime.reason)
     if runtime.pool is not None and runtime.settings.subprocess_sandbox != "off":
-        with contextlib.suppress(OSError):  # a worker says of its own memory what took effect
+        with contextlib.suppress(OSError):  # a worker reports whether its own memory is hidden
             hide_memory()
     if runtime.keeps_light:
         defer(TABLES)
@@ -175,7 +175,7 @@ def _enter_mode(runtime: Runtime) -> None:
 
 @gc_paused()
 def _build(runtime: Runtime) -> FastAPI:
-    # Only now: these import docling, which must not find torch when it is to be left out.
+    # Not earlier: these import docling, which must not find torch when it is to be left out.
     from docling_serve import api  # noqa: PLC0415
     from docling_serve.policy import ServicePolicy  # noqa: PLC0415
 
@@ -222,13 +222,13 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         try:
             yield
         except BaseException:
-            # uvicorn was told twice and left: asyncio cancels all, the guardian removes the rest.
+            # uvicorn left at a second signal: asyncio cancels all, the guardian does the rest.
             shutdown.at_once()
             raise
         else:
             _begin_shutdown(runtime, engine, services)
             starting.cancel()
-            # Told twice to end, it waits for nothing; whoever is told now cancels what still runs.
+            # After a second signal it does not wait; one during the wait cancels what still runs.
             await engine.finish_running(0 if shutdown.hurried else settings.shutdown_grace)
             await engine.close()
             queue.cancel()
@@ -237,13 +237,13 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
             await runtime.runner.close()
             await callbacks.close(within_s=0 if shutdown.hurried else settings.shutdown_grace)
             await journal.close()
-            await asyncio.to_thread(files.close)  # before another server may have the folder
+            await asyncio.to_thread(files.close)  # before another server may lock the folder
             scratch.release()
             runtime.guardian.dismiss()
 
 
 def _share(runtime: Runtime, engine: Engine) -> None:
-    """Have the calls for code outside the server use the parts of this one."""
+    """Make the calls for code outside the server use the parts of this server."""
     set_current_engine(engine)
     if runtime.pool is not None:
         share_worker_pool(runtime.pool)
@@ -251,7 +251,7 @@ def _share(runtime: Runtime, engine: Engine) -> None:
 
 
 def _scratch(runtime: Runtime) -> Scratch | KeptScratch:
-    """The configured folder for tasks that outlive this process, else one of its own."""
+    """The configured folder for tasks that outlive this process, else a private one."""
     path = runtime.settings.scratch_path
     scratch: Scratch | KeptScratch
     if path is not None and runtime.keeps_tasks:
@@ -282,7 +282,7 @@ def _services(
 
 
 async def _read_gpus(runtime: Runtime) -> list[GpuMemory]:
-    """For metrics: none where the driver does not say in time."""
+    """For metrics: empty when the driver does not answer in time."""
     reading = await read_in_background(runtime.probe, max_age_s=1.0, limit_s=1.0)
     return [GpuMemory(gpu.uuid, gpu.total_bytes, gpu.used_bytes) for gpu in reading.devices]
 
@@ -296,7 +296,7 @@ async def _journal(scratch: Scratch | KeptScratch) -> Journal:
 
 
 def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> None:
-    """At the first sign of the end: refuse, wake who waits, let what runs finish."""
+    """At the first signal: refuse new tasks, wake waiting requests, let running tasks finish."""
     if services.readiness.shutting_down:
         return
     services.readiness.shutting_down = True
@@ -305,17 +305,17 @@ def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> Non
     )
     engine.drain()
     runtime.runner.drain()
-    # Requests that wait for a running task keep the server open, so its time is bounded here and
-    # not in the lifespan, which only ends after the last request.
+    # Requests that wait for a running task keep the server open. So its time is bounded here and
+    # not in the lifespan, which ends only after the last request.
     grace_s = runtime.settings.shutdown_grace
     loop = asyncio.get_running_loop()
     loop.call_later(grace_s, engine.cancel_running)
-    # Streams go on while their task may still finish here.
+    # Streams continue while their task may still finish here.
     loop.call_later(grace_s if runtime.runs_tasks else 0, services.stopping.set)
 
 
 async def _get_ready(runtime: Runtime, readiness: Readiness) -> None:
-    """In the background; a server that could not get ready still does what it can at need."""
+    """Runs in the background. A server that fails to get ready still starts things on demand."""
     try:
         await _start_mode(runtime, readiness)
     except ShuttingDown:
@@ -335,14 +335,14 @@ async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
         try:
             await load_models(runtime)
         except Exception as exc:  # noqa: BLE001
-            # Documents that need no models still convert; the probe says why others will not.
+            # Documents that need no models still convert; the probe says why others fail.
             _log.exception("the models could not be loaded")
             readiness.models_error = str(exc)
         readiness.models_pending = False
 
 
 async def _supervise_queue(engine: Engine, readiness: Readiness) -> None:
-    """Run the queue; its death is visible to the probes."""
+    """Run the queue; the probes see it if the queue dies."""
     try:
         await engine.process_queue()
     except Exception:  # noqa: BLE001 - whatever it was, the probes must see it
@@ -354,7 +354,7 @@ async def _supervise_queue(engine: Engine, readiness: Readiness) -> None:
 
 
 def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
-    """Run the jobs that gateways put into Redis, until told to stop; returns the exit code.
+    """Run the jobs that gateways put into Redis until a signal ends it; returns the exit code.
 
     Raises:
         ConnectionError: Redis cannot be reached.
@@ -382,8 +382,8 @@ def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
 
 
 def _with_one_worker(settings: DoclingServeSettings) -> DoclingServeSettings:
-    """An rq-worker has one task at a time. Its pool does not see that another waits in Redis, so
-    the worker process stays for the moment that taking the next job takes."""
+    """An rq-worker runs one task at a time. Its pool does not see whether another waits in Redis,
+    so the worker process stays for the moment that fetching the next job takes."""
     changes: dict[str, object] = {"subprocess_max_workers": 1}
     if settings.frees_vram_on_idle(True):
         changes |= {"free_vram_on_idle": False, "subprocess_idle_timeout": _BETWEEN_JOBS_S}

@@ -1,4 +1,4 @@
-"""What can go wrong, in terms of tasks and workers; knows no HTTP and imports nothing of ours.
+"""What can go wrong, in terms of tasks and workers. Knows no HTTP and imports nothing of ours.
 
 Category and phase values are those of docling's ``FailureCategory`` and ``FailurePhase``
 (docling.datamodel.service.responses), kept as text so that this module stays free of docling.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, field
 
-# Values of ``details["reason"]``, where a category alone says too little.
+# Values of ``details["reason"]``, where a category alone is too coarse.
 CUDA_OUT_OF_MEMORY = "cuda_out_of_memory"
 TOO_LARGE = "too_large"
 UNSUPPORTED_FORMAT = "unsupported_format"
@@ -17,16 +17,16 @@ BY_CANCEL = "cancelled"
 BY_SHUTDOWN = "shutdown"
 
 OUT_OF_MEMORY = "out_of_memory"
-"""``details["reason"]`` of a failure for want of host memory."""
+"""``details["reason"]`` of a failure caused by lack of host memory."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task ended without a result, in words that may leave the server.
+    """Why a task ended without a result, in words that clients may see.
 
     ``retryable`` says whether the same request may succeed when sent again unchanged.
-    ``details`` holds short texts, such as the exit signal of a lost worker, or the ``document``
-    and ``page`` that it is about.
+    ``details`` holds short texts, such as the exit signal of a lost worker, or the ``document`` and
+    ``page`` concerned.
     """
 
     category: str
@@ -48,7 +48,7 @@ DISK_FULL = Failure("capacity", "The server's scratch disk is full.", retryable=
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether ``error`` says that there is no room to write, or no more allowed."""
+    """Whether ``error`` says that the disk is full or a quota is used up."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -89,7 +89,7 @@ class ShuttingDown(DoclingServeError):
 
 
 class QueueFull(DoclingServeError):
-    """No task is accepted for want of room; ``retry_after_s`` is when there may be some."""
+    """No room for another task; ``retry_after_s`` estimates when there may be some."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -97,4 +97,4 @@ class QueueFull(DoclingServeError):
 
 
 class KeyReused(DoclingServeError):
-    """An idempotency key came again with another request."""
+    """An idempotency key was sent again with a different request."""

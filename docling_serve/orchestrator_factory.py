@@ -1,4 +1,4 @@
-"""Which engine runs the tasks: chosen here, from the settings, and nowhere else.
+"""Which engine runs the tasks: chosen only here, from the settings.
 
 Importing this module is cheap; making an engine imports docling.
 """
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineParts:
-    """What an engine is made of besides settings. Only the local one runs tasks itself: all but
-    ``on_callback`` is for it. ``pooled`` says that its tasks run in worker processes, ``keep`` that
-    they outlive this one."""
+    """What an engine needs in addition to settings. Only the local engine runs tasks itself:
+    everything but ``on_callback`` is for it. ``pooled`` says that its tasks run in worker
+    processes, ``keep`` that they outlive this process."""
 
     gate: Gate
     pooled: bool
@@ -49,11 +49,11 @@ class EngineUnavailable(ValueError):
 
 
 def require_engine(settings: DoclingServeSettings) -> None:
-    """Find out at the start whether the chosen engine can work.
+    """Check at startup whether the chosen engine can work.
 
     Raises:
-        EngineUnavailable: there is no such engine here.
-        ConnectionError: what it works with cannot be reached (upstream M105).
+        EngineUnavailable: this server does not have that engine.
+        ConnectionError: a service it depends on cannot be reached (upstream M105).
     """
     if settings.eng_kind is AsyncEngine.LOCAL:
         return
@@ -70,10 +70,10 @@ def require_engine(settings: DoclingServeSettings) -> None:
 
 
 def require_one_process(settings: DoclingServeSettings, workers: int | None) -> None:
-    """Find out at the start whether so many server processes can work with the chosen engine.
+    """Check at startup whether the chosen engine supports this many server processes.
 
     Raises:
-        EngineUnavailable: its tasks are kept in a folder, which belongs to one of them.
+        EngineUnavailable: its tasks are kept in a folder, which only one process may own.
     """
     kept = settings.scratch_path is not None and settings.eng_kind is AsyncEngine.LOCAL
     if kept and (workers or 1) > 1:
@@ -112,8 +112,8 @@ def make_engine(settings: DoclingServeSettings, parts: EngineParts) -> Engine:
 def get_async_orchestrator() -> Engine:
     """The engine of this process for the shared settings, for code outside the server.
 
-    In a server process it is the server's own. Elsewhere a local engine refuses to run tasks,
-    since nothing there has its queue worked on.
+    In a server process it is the server's own. Elsewhere a local engine refuses to run tasks, since
+    nothing there processes its queue.
     """
     settings = shared.docling_serve_settings
     require_engine(settings)
@@ -121,13 +121,13 @@ def get_async_orchestrator() -> Engine:
 
 
 def set_current_engine(engine: Engine | None) -> None:
-    """Tell which engine the server of this process works with."""
+    """Register the engine that the server of this process uses."""
     _Current.engine = engine
     get_async_orchestrator.cache_clear()
 
 
 def _no_parts() -> EngineParts:
-    """Those of an engine that runs nothing."""
+    """The parts of an engine that runs nothing."""
     from docling_serve.storage import get_scratch  # noqa: PLC0415
 
     async def refuse(request: RunRequest) -> JobResult:
@@ -141,6 +141,6 @@ def _no_parts() -> EngineParts:
 
 
 class _Current:
-    """A holder, so that the server can put its engine here and take it away again."""
+    """A holder, so that the server can install its engine here and remove it again."""
 
     engine: Engine | None = None

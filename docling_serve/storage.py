@@ -1,10 +1,9 @@
-"""The scratch folder: who made it, who removes it.
+"""The scratch folder: which process makes it, and which removes it.
 
 A server whose tasks outlive it keeps a folder that its operator configured (:class:`KeptScratch`).
-Any other process has a private one of its own (:class:`Scratch`), below that folder or the system's
-temporary one, and removes it at its end. Either is locked for as long as its process lives, so
-another process can tell a folder that is in use from one that was left behind. What else lies in a
-configured folder is never touched.
+Any other process has a private one (:class:`Scratch`), below that folder or the system's temporary
+folder, and removes it on exit. Either is locked while its process lives, so another process can
+tell a folder in use from one left behind. Other contents of a configured folder are never touched.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _PREFIX = "docling-serve-"
 _LOCK = "owner.lock"
 _JOURNAL = "journal.sqlite3"
 _TASKS = "tasks"
-# What else lies in a configured folder may have any name, but hardly these.
+# Other entries of a configured folder may have any name, but hardly these.
 _UPLOADS = "docling-serve.uploads"
 _KEPT_RESULTS = "docling-serve.results"
 _WORKERS = "docling-serve.workers"
@@ -42,7 +41,7 @@ _LOCK_WAIT_S = 5.0
 class Scratch:
     """The private scratch folder of this process.
 
-    ``guardian`` removes it when nobody else can; without one it has its own.
+    ``guardian`` removes it when this process cannot; without one it starts its own.
     """
 
     def __init__(self, parent: Path | None, guardian: Guardian | None = None) -> None:
@@ -63,11 +62,11 @@ class Scratch:
 
     @property
     def workers(self) -> Path:
-        """Where workers find their jobs; of no use to the next server."""
+        """Where workers find their jobs; the next server has no use for it."""
         return self.path / _WORKERS
 
     def release(self) -> None:
-        """Remove the folder and all in it."""
+        """Remove the folder and its contents."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
         if self._own_guardian is not None:
@@ -75,17 +74,17 @@ class Scratch:
 
 
 class FolderInUse(DoclingServeError):
-    """Another server works with the folder; the text says which and what to do."""
+    """Another server uses the folder; the text says which one and what to do."""
 
 
 class KeptScratch:
     """The folder ``scratch_path`` of a server whose tasks outlive it: it is never removed.
 
-    ``guardian`` shares the lock, so that the folder is free only once the workers of a server that
-    was killed are gone, too. For that moment a new server waits, ``wait_s`` seconds at most.
+    ``guardian`` shares the lock, so after a server was killed the folder is free only once its
+    workers are gone, too. A new server waits for that, ``wait_s`` seconds at most.
 
     Raises:
-        FolderInUse: another server works with it.
+        FolderInUse: another server uses it.
     """
 
     def __init__(self, path: Path, guardian: Guardian, wait_s: float = _LOCK_WAIT_S) -> None:
@@ -95,7 +94,7 @@ class KeptScratch:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         guardian.share(self._lock)
-        _sweep(path)  # what servers of other kinds left below it
+        _sweep(path)  # left below it by servers of other kinds
         self.tasks.mkdir(mode=0o700, exist_ok=True)
 
     @property
@@ -105,39 +104,39 @@ class KeptScratch:
 
     @property
     def journal(self) -> Path:
-        """Where the journal is, beside the folders of tasks."""
+        """Where the journal is, next to the folders of tasks."""
         return journal_in(self.path)
 
     @property
     def workers(self) -> Path:
-        """Where workers find their jobs; of no use to the next server."""
+        """Where workers find their jobs; the next server has no use for it."""
         return self.path / _WORKERS
 
     def release(self) -> None:
-        """Let another server have the folder; everything in it stays."""
+        """Release the folder to another server; its contents stay."""
         os.close(self._lock)
 
 
 def journal_in(folder: Path) -> Path:
-    """The journal of a server that works with ``folder``."""
+    """The journal of a server that uses ``folder``."""
     return folder / _JOURNAL
 
 
 def uploads_in(folder: Path) -> Path:
-    """Where files are kept that were uploaded for a later request."""
+    """Where files uploaded for a later request are kept."""
     return folder / _UPLOADS
 
 
 def kept_results_in(folder: Path) -> Path:
-    """Where results are kept for requests like earlier ones."""
+    """Where results are kept for repeated requests."""
     return folder / _KEPT_RESULTS
 
 
 def require_free(path: Path, wait_s: float = _LOCK_WAIT_S) -> None:
-    """Find out at the start whether a server could work with ``path``.
+    """Check at startup whether a server could use ``path``.
 
     Raises:
-        FolderInUse: another one does.
+        FolderInUse: another server uses it.
     """
     if (path / _LOCK).is_file():
         os.close(_hold_or_wait(path, wait_s))
@@ -145,9 +144,9 @@ def require_free(path: Path, wait_s: float = _LOCK_WAIT_S) -> None:
 
 @lru_cache(maxsize=1)
 def get_scratch() -> Path:
-    """A scratch folder for code outside the server, made at the first call; below
-    ``scratch_path`` when that is set. The caller removes what it puts there; an empty temporary
-    folder is removed when the process ends."""
+    """A scratch folder for code outside the server, made at the first call, below ``scratch_path``
+    if that is set. The caller removes what it puts there; an empty temporary folder is removed when
+    the process exits."""
     from docling_serve.settings import docling_serve_settings  # noqa: PLC0415 - read when asked
 
     if docling_serve_settings.scratch_path is None:
@@ -193,7 +192,7 @@ def _hold_or_wait(folder: Path, wait_s: float) -> int:
 
 
 def _sweep(base: Path) -> None:
-    """Remove folders whose server is gone: their lock can be had."""
+    """Remove the folders whose server is gone: their lock is free."""
     for folder in base.glob(f"{_PREFIX}*"):
         if not (folder / _LOCK).is_file():
             continue

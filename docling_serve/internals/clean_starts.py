@@ -1,7 +1,7 @@
 """The environment of what multiprocessing starts: workers, the fork server, the resource tracker.
 
-multiprocessing has no argument for it; each gets a copy of ours. A secret of ours would lie in
-their memory, whatever they delete of it later.
+multiprocessing has no argument for it; each process gets a copy of ours. A secret of ours would
+stay in its memory, even if the process deletes it later.
 
 Read from Python 3.10 to 3.14 (``multiprocessing.util.spawnv_passfds``).
 Guarded by tests/unit/internals/test_clean_starts.py.
@@ -20,7 +20,7 @@ _one_at_a_time = threading.RLock()
 
 @contextlib.contextmanager
 def starting_with(environ: Callable[[], Mapping[str, str]]) -> Iterator[None]:
-    """Have what multiprocessing starts meanwhile get what ``environ`` returns then."""
+    """Give processes that multiprocessing starts meanwhile what ``environ`` returns then."""
 
     def start(path: str | bytes, arguments: Sequence[str | bytes], passed: Sequence[int]) -> int:
         started = subprocess.Popen(

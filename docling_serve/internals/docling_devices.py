@@ -1,7 +1,7 @@
-"""Which device RapidOCR runs on, answered without torch.
+"""Which device RapidOCR runs on, determined without torch.
 
-docling asks torch, although RapidOCR runs on ONNX Runtime and needs nothing else of torch. All
-other stages go on asking docling.
+docling asks torch, although RapidOCR runs on ONNX Runtime and needs nothing else from torch. All
+other stages still ask docling.
 
 Read from docling-slim 2.143 (``docling.utils.accelerator_utils.decide_device``).
 Guarded by tests/unit/internals/test_docling_devices.py, which compares the answers.
@@ -27,13 +27,13 @@ from docling_serve.process.installation import is_lite
 
 _log = logging.getLogger(__name__)
 
-#: Of NVIDIA's driver, and of that for Windows Subsystem for Linux.
+#: Of NVIDIA's driver, and of the one for Windows Subsystem for Linux.
 _GPUS = ("nvidia[0-9]*", "dxg")
 _HIDDEN = ("", "-1", "none", "NoDevFiles")
 
 
 def answer_for_rapidocr() -> None:
-    """Have docling's RapidOCR stage call :func:`decide_device`."""
+    """Make docling's RapidOCR stage call :func:`decide_device`."""
     from docling.models.stages.ocr import rapid_ocr_model  # noqa: PLC0415 - seconds
 
     module: Any = rapid_ocr_model
@@ -41,10 +41,10 @@ def answer_for_rapidocr() -> None:
 
 
 def decide_device(accelerator_device: str) -> str:
-    """``cpu`` or ``cuda:0``; asks torch where it is imported already, or where only it can say.
+    """``cpu`` or ``cuda:0``; asks torch if it is already imported, or if only torch can tell.
 
     Raises:
-        AcceleratorDeviceNotAvailableError: the device asked for is not there.
+        AcceleratorDeviceNotAvailableError: the requested device does not exist.
     """
     device = None if is_loaded("torch") else _known(accelerator_device)
     if device is None:
@@ -54,7 +54,7 @@ def decide_device(accelerator_device: str) -> str:
 
 
 def _known(asked: str) -> str | None:
-    """The device, or None where only torch can say."""
+    """The device, or None if only torch can tell."""
     if asked == AcceleratorDevice.CPU.value:
         return "cpu"
     if is_lite():
@@ -69,7 +69,7 @@ def _known(asked: str) -> str | None:
 
 
 def _without_torch(asked: str) -> str:
-    """The same answers where only ONNX Runtime can use a GPU."""
+    """The same answers when only ONNX Runtime can use a GPU."""
     if onnx_can_use_cuda() and _shows_gpu():
         if asked == AcceleratorDevice.AUTO.value:
             return "cuda:0"
@@ -83,21 +83,22 @@ def _without_torch(asked: str) -> str:
 @cache
 def torch_build() -> Mapping[str, str | None]:
     """The versions of ``cuda``, ``hip`` and ``xpu`` that the installed torch was built for, None
-    where it was not; read from a file of torch, without its import. Empty without torch."""
+    for one it was not built for; read from a file of torch without importing it. Empty without
+    torch."""
     facts = _run_file("torch", "version.py")
     return {name: facts.get(name) for name in ("cuda", "hip", "xpu")} if facts else {}
 
 
 @cache
 def onnx_cuda() -> str | None:
-    """The version of CUDA that the installed ONNX Runtime was built for, read from a file of it;
-    None for a build without CUDA, or without ONNX Runtime."""
+    """The version of CUDA that the installed ONNX Runtime was built for, read from one of its
+    files; None for a build without CUDA, or without ONNX Runtime."""
     version = _run_file("onnxruntime", "capi/build_and_package_info.py").get("cuda_version")
     return str(version) if version else None
 
 
 def _run_file(package: str, file: str) -> Mapping[str, Any]:
-    """The names that a file of a package defines, without the package's import."""
+    """The names that a file of a package defines, without importing the package."""
     spec = PathFinder.find_spec(package)
     for folder in (spec.submodule_search_locations if spec else None) or ():
         path = Path(folder) / file
@@ -116,7 +117,7 @@ def onnx_can_use_cuda() -> bool:
 
 
 def _shows_gpu() -> bool:
-    """Whether this process is shown an NVIDIA GPU. Does not call the driver, which would keep the
-    GPU open until the process ends."""
+    """Whether an NVIDIA GPU is visible to this process. Does not call the driver, which would keep
+    the GPU open until the process exits."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in _HIDDEN
     return not hidden and any(next(Path("/dev").glob(name), None) for name in _GPUS)

@@ -1,8 +1,9 @@
-"""Pages of one PDF converted apart, in slices, and put together again.
+"""Convert the pages of one PDF in separate slices, and merge them again.
 
-A slice takes its pages to the point from which docling looks at the document as a whole (reading
-order, headings, enrichment) and leaves them as plain data. The merge takes the pages of all slices
-and goes on from there, so what spans a page border comes out as if nothing had been cut.
+A slice takes its pages to the point where docling starts to look at the document as a whole
+(reading order, headings, enrichment) and leaves them as plain data. The merge takes the pages of
+all slices and continues from there, so content that spans a page border comes out as if nothing had
+been cut.
 
 Read from docling-slim 2.143 (``docling.pipeline.standard_pdf_pipeline``).
 Guarded by tests/unit/internals/test_docling_pages.py, which compares a document converted in slices
@@ -37,7 +38,7 @@ _BOXES: TypeAdapter[list[BoundingBox] | None] = TypeAdapter(list[BoundingBox] | 
 
 
 class _SlicePipeline(StandardPdfPipeline):
-    """Stops where the document as a whole would come next."""
+    """Stops before docling looks at the document as a whole."""
 
     def _assemble_document(self, conv_res: ConversionResult) -> ConversionResult:
         return conv_res
@@ -47,7 +48,7 @@ class _SlicePipeline(StandardPdfPipeline):
 
 
 class _MergePipeline(StandardPdfPipeline):
-    """Begins there, with pages that were converted elsewhere."""
+    """Starts there, with pages that were converted elsewhere."""
 
     slices: SlicedDocuments
 
@@ -74,7 +75,7 @@ class _MergePipeline(StandardPdfPipeline):
         return conv_res
 
     def _reopen(self, pages: Sequence[Page], backend: PdfDocumentBackend) -> None:
-        """Let pictures be cut out of ``pages`` again."""
+        """Allow pictures to be cut out of ``pages`` again."""
         by_number = {page.page_no: page for page in pages}
         for page_backend in iter_pdf_page_backends(backend, sorted(by_number)):
             page = by_number[page_backend.page_no]
@@ -92,11 +93,11 @@ class SlicedDocuments:
             self._by_document.setdefault(part["document_hash"], []).append(part)
 
     def find(self, document_hash: str) -> list[dict[str, Any]]:
-        """All slices of the document with these bytes; none if it was not cut."""
+        """All slices of the document with this hash; none if it was not cut."""
         return self._by_document.get(document_hash, [])
 
     def merging(self, pipeline: BasePipeline) -> BasePipeline:
-        """``pipeline``, taking the pages of sliced documents from here."""
+        """``pipeline``, made to take the pages of sliced documents from here."""
         merging = _as(_MergePipeline, pipeline)
         if isinstance(merging, _MergePipeline):
             merging.slices = self
@@ -104,7 +105,8 @@ class SlicedDocuments:
 
 
 def slicing(pipeline: BasePipeline) -> BasePipeline:
-    """``pipeline``, stopping after the pages. One that is not docling's for PDFs stays as it is."""
+    """``pipeline``, made to stop after the pages. One that is not docling's for PDFs is
+    unchanged."""
     return _as(_SlicePipeline, pipeline)
 
 
@@ -133,12 +135,12 @@ def _as(cls: type[StandardPdfPipeline], pipeline: BasePipeline) -> BasePipeline:
 
 
 def dump_page(page: Page) -> dict[str, Any]:
-    """What the document as a whole is made of, as plain data."""
+    """What the document as a whole is built from, as plain data."""
     assembled = page.assembled or AssembledUnit()
     places = {id(element): index for index, element in enumerate(assembled.elements)}
     return {
         "page": page.model_dump(mode="json", exclude={"assembled"}),
-        # By class: several of them have the same fields.
+        # By class: several classes have the same fields.
         "elements": [
             [type(element).__name__, element.model_dump(mode="json")]
             for element in assembled.elements
@@ -151,7 +153,7 @@ def dump_page(page: Page) -> dict[str, Any]:
 
 
 def load_page(data: dict[str, Any]) -> Page:
-    """The page that :func:`dump_page` was given, as far as it told."""
+    """The page that :func:`dump_page` was given, as far as the data describes it."""
     page = Page.model_validate(data["page"])
     elements = [_ELEMENTS[name].model_validate(fields) for name, fields in data["elements"]]
     page.assembled = AssembledUnit.model_construct(

@@ -1,12 +1,12 @@
 """Pipelines of docling that share their models: one light pipeline per request, models loaded once.
 
-docling makes a pipeline, models included, for every combination of options. Here a pipeline is
-made once without the options that change from request to request, and copied for each of them:
-the copy gets the request's options, what docling derives from these, and for each stage that is
-switched on a model that depends on nothing but the stage's own options. What docling adds to its
-options one day selects models until it is listed here, so that it cannot leak between requests.
+docling makes a pipeline, models included, for every combination of options. Here a pipeline is made
+once without the options that change between requests, and copied for each request. The copy gets
+the request's options, what docling derives from them, and for each enabled stage a model that
+depends only on the stage's own options. An option that a later docling adds counts for choosing
+models until it is listed here, so that it cannot leak between requests.
 
-docling's own cache would be less code. With the embedded profile each further combination of
+docling's own cache would need less code. With the embedded profile each further combination of
 options then takes 0.25 s, and 230 to 360 MB once a page was converted; here it takes 1 ms, and
 models are not made again.
 
@@ -45,12 +45,12 @@ from docling.pipeline.vlm_pipeline import VlmPipeline
 from pydantic import BaseModel
 
 Key = tuple[Any, ...]
-"""Everything a model is made from: equal keys stand for the same model."""
+"""Everything that determines a model: equal keys stand for the same model."""
 
 Loaded = TypeVar("Loaded")
 Options = TypeVar("Options", bound=BaseModel)
 
-#: Options that a copied pipeline takes from its request: read while it runs, or dealt with below.
+#: Options that a copied pipeline takes from its request: read while it runs, or handled below.
 PER_REQUEST = (
     "document_timeout",
     "images_scale",
@@ -77,7 +77,7 @@ _SHARED = (StandardPdfPipeline, VlmPipeline, SimplePipeline)
 
 
 class Obtain(Protocol):
-    """Gives the model of a key, loading it with the function if need be."""
+    """Returns the model for a key, loading it with the function if need be."""
 
     def __call__(self, key: Key, load: Callable[[], Loaded], /) -> Loaded: ...
 
@@ -96,12 +96,12 @@ class Blueprint:
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
-        """Those of the models it needs, in the order of loading; none if it needs none."""
+        """The keys of the models it needs, in loading order; none if it needs none."""
         stages = tuple(self._stages.values())
         return stages if self._class is SimplePipeline else (self._base_key, *stages)
 
     def build(self, obtain: Obtain) -> BasePipeline:
-        """The pipeline, loading what ``obtain`` does not have."""
+        """The pipeline; loads what ``obtain`` does not have."""
         base = self._base_pipeline(obtain)
         if self._class not in _SHARED:
             return base
@@ -176,7 +176,7 @@ class Blueprint:
         pipeline.keep_images = (
             options.generate_page_images
             or options.generate_picture_images
-            or vars(options)["generate_table_images"]  # deprecated, warns when read
+            or vars(options)["generate_table_images"]  # deprecated: reading the attribute warns
         )
         pipeline.keep_backend = any(
             (
@@ -197,7 +197,7 @@ class Blueprint:
                 }
             ),
         )
-        # A layout of ours knows how its own regions become blocks.
+        # A layout model of ours knows how its own regions become blocks.
         pipeline.layout_postprocessing_model = getattr(
             pipeline.layout_model, "layout_postprocessing", pipeline.layout_postprocessing_model
         )
@@ -218,7 +218,7 @@ class Blueprint:
         engine = getattr(model, "_engine", None)
         if not isinstance(engine, BaseOcrModel):
             return shallow_clone(model, options=options)
-        # The kind "auto" hands over to the engine it chose, which has options of its own.
+        # The kind "auto" delegates to the engine it chose, which has options of its own.
         of_engine = engine.options.model_copy(update={"mode": options.mode})
         engine = shallow_clone(engine, options=of_engine)
         return shallow_clone(model, options=options, _engine=engine)
@@ -240,7 +240,7 @@ class Blueprint:
         return obtain(self._stages["table"], load) if "table" in self._stages else load()
 
     def _enrichments(self, pipeline: Any, obtain: Obtain) -> list[Any]:
-        """docling's own list, whose models are switched off, with those that are on in place."""
+        """docling's own list, whose models are switched off, with the enabled ones put in place."""
         enrichments = [
             self._enrichment(model, pipeline, obtain) for model in pipeline.enrichment_pipe
         ]
@@ -279,11 +279,11 @@ class Blueprint:
 
 
 def shallow_clone(model: Loaded, **attributes: Any) -> Loaded:
-    """A copy of ``model`` that differs in ``attributes`` and shares all else, weights included."""
+    """A copy of ``model`` that differs in ``attributes`` and shares the rest, weights included."""
     cls: Any = type(model)
     cls = _clone_class(cls)
     copied = object.__new__(cls)
-    # The original must outlive its clones: when it goes, it closes what they share.
+    # The original must outlive its clones: its destructor closes what they share.
     vars(copied).update(vars(model), **attributes, _clone_of=model)
     shown: Loaded = copied
     return shown
@@ -297,7 +297,7 @@ def _clone_class(cls: Any) -> Any:
 
 
 def _leave_open(_: object) -> None:
-    """In place of a model's ``__del__``, which closes the engine that its clones share."""
+    """Replaces a model's ``__del__``, which closes the engine that its clones share."""
 
 
 def _surroundings(pipeline: Any) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def _surroundings(pipeline: Any) -> dict[str, Any]:
 
 
 def _chart_model(pipeline: Any) -> Any:
-    # docling imports it on use as well: it needs transformers.
+    # docling imports it on use, too: it needs transformers.
     from docling.models.stages.chart_extraction.granite_vision import (  # noqa: PLC0415
         ChartExtractionVlmEngineModel,
     )
@@ -321,13 +321,13 @@ def _chart_model(pipeline: Any) -> Any:
 
 
 def _is_doclings(factory: Any, options: BaseModel) -> bool:
-    """Whether docling's own model, whose code we know, runs with ``options``."""
+    """Whether docling's own model, whose code we know, handles ``options``."""
     model = factory.classes.get(type(options))
     return model is not None and model.__module__.startswith("docling.")
 
 
 def _without(options: Options, names: Sequence[str]) -> Options:
-    """A deep copy with the fields ``names``, where there are any, at their defaults."""
+    """A deep copy in which the fields ``names`` that exist have their defaults."""
     fields = type(options).model_fields
     defaults = {
         name: fields[name].get_default(call_default_factory=True)

@@ -1,7 +1,7 @@
-"""multiprocessing's fork server, which has no interface of its own: one per process, made at need.
+"""multiprocessing's fork server, which has no public interface: one per process, made on demand.
 
-It looks for the end of this process only once its imports are done, some seconds after its start,
-and leaves a folder for its socket behind when this process is killed or ends by a signal.
+It checks whether this process has exited only once its imports are done, some seconds after its
+start. It leaves a folder for its socket behind when this process is killed or dies from a signal.
 
 Read from Python 3.10 to 3.13 (``multiprocessing.forkserver``).
 Guarded by tests/integration/test_start_methods.py.
@@ -26,25 +26,25 @@ _LAST = -100  # after everything that may still use it
 
 @dataclass(frozen=True)
 class ForkServer:
-    """What is left when this process is killed: a process, and the folder of its socket."""
+    """What remains when this process is killed: a process, and the folder of its socket."""
 
     pid: int
     folder: Path
 
     def entrust_to(self, guardian: Guardian) -> None:
-        """Have ``guardian`` end it, and remove its folder."""
+        """Make ``guardian`` end it, and remove its folder."""
         guardian.remove_folder(self.folder)
         guardian.watch(self.pid)
 
     def take_back_from(self, guardian: Guardian) -> None:
-        """It has ended: another process may have its number by now."""
+        """It has exited: another process may have its PID by now."""
         guardian.forget(self.pid)
 
 
 def running() -> ForkServer:
-    """The fork server; started, without waiting for its imports, if there is none."""
+    """The fork server; started if there is none, without waiting for its imports."""
     folder = _temporary_folder()
-    with safe_path_for_children():  # until 3.13 it is not told our sys.path
+    with safe_path_for_children():  # before 3.13 it does not get our sys.path
         forkserver.ensure_running()
     number = pid()
     assert number is not None
@@ -63,8 +63,8 @@ def stop() -> None:
 
 
 def _temporary_folder() -> Path:
-    """Where multiprocessing puts its socket. Made here, since what it makes itself must be there
-    when the interpreter ends, or that end prints a traceback."""
+    """Where multiprocessing puts its socket. Made here, because a folder it makes itself must still
+    exist when the interpreter exits, or the exit prints a traceback."""
     config = _config()
     if "tempdir" not in config:
         config["tempdir"] = tempfile.mkdtemp(prefix="pymp-")

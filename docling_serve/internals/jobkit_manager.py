@@ -1,4 +1,4 @@
-"""docling-jobkit's reading of a request's options, without its flaws.
+"""docling-jobkit's parsing of a request's options, without its bugs.
 
 Read from docling-jobkit 3.9.1 (``docling_jobkit.convert.manager``).
 Guarded by tests/unit/conversion/test_converters.py.
@@ -16,11 +16,10 @@ _STAGES_WITH_A_FLAWED_DEFAULT = ("layout", "ocr", "picture_classification", "chu
 
 
 class ConverterManager(DoclingConverterManager):
-    """docling-jobkit's reading of a request's options, with custom presets as defaults.
+    """docling-jobkit's parsing of a request's options, with custom presets as defaults.
 
-    jobkit looks for a default preset of layout, OCR, picture classification and chunking among
-    docling's own only, so that a custom one works by its name, but not as the default
-    (upstream M101).
+    jobkit looks for a default preset of layout, OCR, picture classification and chunking only among
+    docling's own, so a custom one works by its name, but not as the default (upstream M101).
     """
 
     def _build_preset_registries(self) -> None:
@@ -33,12 +32,12 @@ class ConverterManager(DoclingConverterManager):
                 registry["default"] = {"source": "custom", "options": custom[default]}
 
     def parse_chunking_options(self, request: ConvertDocumentsOptions) -> Any:
-        """As jobkit, but validated: jobkit hands on a custom preset as the plain data it is."""
+        """Like jobkit's, but validated: jobkit passes on a custom preset as plain data."""
         super().parse_chunking_options(request)
         return request.chunking_options
 
     def _parse_picture_classification_options(self, request: ConvertDocumentsOptions) -> Any:
-        """As jobkit, but validated: jobkit hands on a request's own config as plain data."""
+        """Like jobkit's, but validated: jobkit passes on a request's own config as plain data."""
         options = super()._parse_picture_classification_options(request)
         if isinstance(options, dict):
             return DocumentPictureClassifierOptions.model_validate(options)

@@ -22,8 +22,8 @@ from docling_jobkit.orchestrators.ray.redis_helper import RedisStateManager
 
 _TASK = "task:"
 
-#: Looks through the queue where it is: its entries hold whole documents. Ids are random, so an
-#: entry that has one is that task's.
+#: Searches the queue inside Redis: its entries hold whole documents. Ids are random, so an entry
+#: that contains one belongs to that task.
 _WITHDRAW = """
 for index = 0, redis.call('LLEN', KEYS[1]) - 1 do
   local entry = redis.call('LINDEX', KEYS[1], index)
@@ -38,7 +38,7 @@ return 0
 
 
 def updates_connection(state: RedisStateManager) -> Any:
-    """A connection of its own for the channel of task updates."""
+    """A separate connection for the channel of task updates."""
     return state._build_pubsub_redis()
 
 

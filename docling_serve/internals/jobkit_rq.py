@@ -1,8 +1,8 @@
-"""What gateways and workers leave in Redis for each other, and what they tell each other there.
+"""What gateways and workers store in Redis for each other, and the messages they exchange there.
 
 Names and formats are those of docling-jobkit's ``rq`` orchestrator and worker, so that servers of
-either make share a queue. Ours add one hash per task, the details, and optional fields to the
-messages; others leave both alone.
+both kinds share a queue. Ours add one hash per task, the details, and optional fields to the
+messages; other servers ignore both.
 
 ===================================  =========================================================
 ``docling:tasks:<id>:metadata``      the task as JSON, written by the gateway that accepted it
@@ -44,17 +44,17 @@ CLEAR_FUNCTION = "docling_jobkit.orchestrators.rq.worker.clear_cache_task"
 
 #: Fields of a task's details.
 FAILURE, PROGRESS, RESULT, ENDED_AT = "failure", "progress", "result", "ended_at"
-#: The same, set by a gateway: the result was fetched, the task is to be forgotten.
+#: The same, set by a gateway: the result was fetched, so the task is to be forgotten.
 FETCHED, DELETED = "fetched", "deleted"
 
-#: A command to one worker on RQ's own channel of it; RQ's workers ignore what they do not know.
+#: A command to one worker on its own RQ channel; RQ's workers ignore unknown commands.
 CLEAR_COMMAND = "clear-converters"
 
 _FAILURES: TypeAdapter[Failure] = TypeAdapter(Failure)
 
 
 class TaskUpdate(_TaskUpdate):
-    """jobkit's message about a task, with what it leaves out."""
+    """jobkit's message about a task, with the fields that it leaves out."""
 
     failure: Failure | None = None
     progress: JobProgress | None = None
@@ -66,7 +66,7 @@ def metadata_key(task_id: str) -> str:
 
 
 def detail_key(task_id: str) -> str:
-    """Where the details are kept that jobkit has no place for."""
+    """Where the details that jobkit has no place for are kept."""
     return f"{_TASK_METADATA_PREFIX}{task_id}:detail"
 
 
@@ -86,7 +86,7 @@ def result_key(config: RQOrchestratorConfig, task_id: str) -> str:
 
 
 def heartbeat_key(config: RQOrchestratorConfig, task_id: str) -> str:
-    """What is there as long as a worker lives that runs the task."""
+    """The key that exists while a worker that runs the task lives."""
     return f"{config.heartbeat_key_prefix}:{task_id}"
 
 
@@ -103,7 +103,8 @@ def dump_failure(failure: Failure) -> str:
 def note_failure(
     pipe: Pipeline, config: RQOrchestratorConfig, task_id: str, failure: Failure
 ) -> None:
-    """Have ``pipe`` end a task for good; its first answer is whether nobody had done so before."""
+    """Permanently fail a task with ``pipe``; its first reply says whether this failure is the
+    first."""
     pipe.hsetnx(detail_key(task_id), FAILURE, dump_failure(failure))
     _note_end(pipe, config, task_id)
 
@@ -116,19 +117,19 @@ def load_failure(text: bytes | str) -> Failure:
 def note_counts(
     pipe: Pipeline, config: RQOrchestratorConfig, task_id: str, result: JobResult
 ) -> None:
-    """Have ``pipe`` write what a finished job did."""
+    """Make ``pipe`` write what a finished job did."""
     pipe.hset(detail_key(task_id), RESULT, result.model_dump_json())
     _note_end(pipe, config, task_id)
 
 
 def _note_end(pipe: Pipeline, config: RQOrchestratorConfig, task_id: str) -> None:
-    """RQ knows the moment a little later, and metadata have it only for tasks that were closed."""
+    """RQ records the time a little later, and the metadata only for tasks that were closed."""
     pipe.hsetnx(detail_key(task_id), ENDED_AT, datetime.now(timezone.utc).isoformat())
     pipe.expire(detail_key(task_id), detail_ttl_s(config))
 
 
 def orchestrator_config(settings: DoclingServeSettings) -> RQOrchestratorConfig:
-    """jobkit's configuration for these settings. Gateways fill the first of the queues."""
+    """jobkit's configuration for these settings. Gateways use the first of the queues."""
     names: dict[str, Any] = {
         "queue_name": settings.eng_rq_queue_names[0],
         "result_removal_delay": int(settings.result_removal_delay),

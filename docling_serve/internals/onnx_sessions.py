@@ -1,9 +1,9 @@
-"""Sessions of ONNX Runtime: CUDA's libraries before the first one, and what they run on.
+"""Sessions of ONNX Runtime: loads CUDA's libraries first, and records what sessions run on.
 
-ONNX Runtime falls back to the CPU without an error: where a library of CUDA is missing, where the
-GPU has no memory left for a session, and RapidOCR where the installed build has no CUDA at all.
-:func:`watch_sessions` has every session of this process note what was asked for and what it got.
-Memory that ran out is raised instead: the task can be tried again once there is more.
+ONNX Runtime falls back to the CPU without an error: when a CUDA library is missing, or when the GPU
+has no memory left for a session. RapidOCR does when the installed build has no CUDA at all.
+:func:`watch_sessions` makes every session of this process record what was requested and what it
+got. Running out of memory raises instead: the task can be retried once there is more.
 
 Read from onnxruntime 1.32 (``preload_dlls``, ``InferenceSession``) and rapidocr 3.10
 (``ProviderConfig``). Guarded by tests/unit/internals/test_onnx_sessions.py.
@@ -30,7 +30,7 @@ _NOT_FOUND = "cannot open shared object file"
 
 
 def watch_sessions() -> None:
-    """Have the sessions of this process note what they run on. Does nothing without ONNX Runtime,
+    """Make the sessions of this process record what they run on. Does nothing without ONNX Runtime,
     and touches no driver."""
     try:
         import onnxruntime  # noqa: PLC0415 - an OCR engine that may be left out
@@ -41,8 +41,8 @@ def watch_sessions() -> None:
 
 
 def watch_rapidocr() -> None:
-    """Have the sessions of RapidOCR, if it is imported, say that CUDA was asked for, also where
-    the build has none."""
+    """Make RapidOCR's sessions, if it is imported, record that CUDA was requested, even if the
+    build has none."""
     if "rapidocr" not in sys.modules:
         return
     try:
@@ -57,20 +57,20 @@ def watch_rapidocr() -> None:
 
 
 def onnx_use() -> OnnxUse | None:
-    """What the sessions of this process run on: one that runs on something else than was asked
-    for, if there is any; None before the first session."""
+    """What the sessions of this process run on: one that runs on something other than requested, if
+    there is any; None before the first session."""
     with _sessions.lock:
         uses = [session.onnx_use for session in _sessions.live] or _sessions.last
     return next((use for use in uses if use.differs), uses[0] if uses else None)
 
 
 def asked_for_cuda() -> bool:
-    """Whether the newest session was to run on CUDA, and did not end up elsewhere."""
+    """Whether the newest session was to run on CUDA, and did not fall back."""
     return _sessions.newest_on_cuda
 
 
 class _Sessions:
-    """Those of this process."""
+    """The sessions of this process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -89,11 +89,11 @@ _sessions = _Sessions()
 
 
 class _Providers(list[Any]):
-    """Providers for a session that was to run on CUDA, whatever the list has."""
+    """Providers for a session that was to run on CUDA, whether or not the list names it."""
 
 
 class _Asking:
-    """What is put in front of RapidOCR's reading of its configuration."""
+    """A mixin placed in front of RapidOCR's reading of its configuration."""
 
     def get_ep_list(self) -> list[Any]:
         config: Any = self
@@ -102,12 +102,12 @@ class _Asking:
 
 
 class _Watched:
-    """Marks a class of sessions that is watched."""
+    """Marks a session class that is watched."""
 
 
 def _watched(session_class: Any) -> Any:
     class InferenceSession(_Watched, session_class):  # type: ignore[misc]
-        """ONNX Runtime's session, which notes its provider and falls back less readily."""
+        """ONNX Runtime's session, which records its provider and falls back less readily."""
 
         def __init__(
             self,
@@ -129,8 +129,8 @@ def _watched(session_class: Any) -> Any:
             _sessions.add(self)
 
         def _try_cuda(self, first: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            """Raises what ONNX Runtime does if it is for want of memory; any other error makes it
-            a session on the CPU."""
+            """Raises ONNX Runtime's error if memory ran out; any other error makes it a session on
+            the CPU."""
             _sessions.newest_on_cuda = True
             _preload_cuda()
             try:
@@ -140,7 +140,7 @@ def _watched(session_class: Any) -> Any:
                     raise
                 self._why = " ".join(str(exc).split())[:500]
                 super().__init__(first[0], first[1], [_CPU], **kwargs)
-            self.enable_fallback()  # of single calls, as ONNX Runtime has it
+            self.enable_fallback()  # for single calls, as in ONNX Runtime
 
         @property
         def onnx_use(self) -> OnnxUse:
@@ -160,7 +160,7 @@ _NO_REASON = (
 
 
 def _available() -> list[str]:
-    """The providers that the installed build has. Touches no driver."""
+    """The providers of the installed build. Touches no driver."""
     import onnxruntime  # noqa: PLC0415
 
     return list(onnxruntime.get_available_providers())
@@ -172,8 +172,8 @@ def _name(provider: Any) -> str:
 
 @cache
 def _preload_cuda() -> None:
-    """Load the libraries of CUDA and cuDNN from the wheels they came in: the provider looks for
-    them on the system only. Source: https://onnxruntime.ai/docs/install (preload_dlls, 1.21)."""
+    """Load the libraries of CUDA and cuDNN from their wheels: the provider searches for them only
+    in the system. Source: https://onnxruntime.ai/docs/install (preload_dlls, 1.21)."""
     import onnxruntime  # noqa: PLC0415
 
     preload = getattr(onnxruntime, "preload_dlls", None)
@@ -183,16 +183,16 @@ def _preload_cuda() -> None:
 
 @cache
 def _missing_library() -> str:
-    """The library that CUDA's provider lacks on this machine, in words; empty if it lacks none."""
+    """The library that the CUDA provider lacks here, in words; empty if none is missing."""
     import onnxruntime  # noqa: PLC0415
 
     provider = Path(onnxruntime.__file__).parent / "capi/libonnxruntime_providers_cuda.so"
     if not provider.is_file():
-        return ""  # a build that brings its provider in another way
+        return ""  # this build ships its provider in another way
     try:
         ctypes.CDLL(str(provider))
     except OSError as exc:
-        # Any other error comes after its libraries were found: of a symbol that ONNX Runtime
-        # itself would bring, for example.
+        # Any other error comes after its libraries were found: a missing symbol that ONNX Runtime
+        # itself would provide, for example.
         return str(exc) if _NOT_FOUND in str(exc) else ""
     return ""

@@ -1,8 +1,8 @@
 """How RapidOCR sets up ONNX Runtime's sessions.
 
-ONNX Runtime plans memory for each shape of input that it has seen, and takes it as one block from
-the second time on. Lines of text come in many shapes, and the block of a page finds no place
-between what is kept: the process grows by some 300 MB, and no scan is faster for it.
+ONNX Runtime plans memory for each input shape it has seen, and allocates it as one block from the
+second time on. Text lines come in many shapes, and the block for a page does not fit between those
+that are kept: the process grows by some 300 MB, and no scan gets faster.
 
 Read from rapidocr 3.10 (``inference_engine.onnxruntime.main``).
 Guarded by tests/unit/internals/test_rapidocr_sessions.py.
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def plan_no_memory() -> None:
-    """Have RapidOCR's sessions plan no memory; results stay the same.
+    """Make RapidOCR's sessions plan no memory; results stay the same.
 
     Raises:
         ImportError: RapidOCR or ONNX Runtime is not installed.

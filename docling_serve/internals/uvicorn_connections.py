@@ -1,8 +1,8 @@
-"""Connections that cannot be held open or filled without end.
+"""Connections that cannot be held open or filled indefinitely.
 
-uvicorn reads a header of any length (the limit it has is for its other parser, h11), waits for a
-request for as long as the client likes, and has no setting for how long TLS may take to say
-goodbye. This subclass of its protocol for httptools adds all three. Read from uvicorn 0.54;
+uvicorn reads a header of any length (its limit is for its other parser, h11), waits for a request
+as long as the client likes, and has no time-out for the TLS shutdown. This subclass of its
+httptools protocol adds all three. Read from uvicorn 0.54;
 ``tests/unit/internals/test_uvicorn_connections.py`` guards it.
 """
 
@@ -21,17 +21,17 @@ from docling_serve.settings.limits import ConnectionLimits
 
 _log = logging.getLogger(__name__)
 
-#: How long a client may take to answer the end of a TLS connection when the server ends.
+#: How long a client may take to answer the server's TLS shutdown when the server exits.
 _GOODBYE_S = 2.0
 
 
 class GuardedConnection(HttpToolsProtocol):
-    """One connection, with limits on the size of a header, on the time that it takes, and on how
-    slowly a body may come or an answer may be taken."""
+    """One connection, with limits on the size of a header, on how long it takes, and on how slowly
+    a body may arrive or a response may be read."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Bytes since the parser last made something of them.
+        #: Bytes since the parser last consumed some.
         self._held = 0
         self._body_bytes = 0
         self._body_since = 0.0
@@ -41,7 +41,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     @cached_property
     def limits(self) -> ConnectionLimits:
-        """The limits of the settings of this process."""
+        """The limits from the settings of this process."""
         return shared.docling_serve_settings
 
     # ---- what uvicorn and its parser call -------------------------------------------------------
@@ -122,7 +122,7 @@ class GuardedConnection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _await_head(self) -> None:
-        """The header of a request has to come within its time, from now on."""
+        """From now on, a request header has to arrive within its time."""
         self._start_clock(self.limits.header_timeout, self._head_late)
 
     def _head_late(self) -> None:
@@ -132,21 +132,20 @@ class GuardedConnection(HttpToolsProtocol):
             self.cycle.keep_alive = False  # the answer under way is the last one
 
     def _watch_body(self) -> None:
-        """Look at the body again when it should have come so far, which is later the more of it
-        has come."""
+        """Check the body again when its time is up, which is later the more of it has arrived."""
         if self.limits.body_timeout:
             since = self.loop.time() - self._body_since
             allowed = self.limits.body_timeout + self._body_bytes / self.limits.min_body_rate
             self._start_clock(max(allowed - since, 0.0), self._look_at_body)
 
     def _look_at_body(self) -> None:
-        if self.flow.read_paused:  # it is the server that does not read
+        if self.flow.read_paused:  # the server itself is not reading
             self._body_since = self.loop.time()
             self._body_bytes = 0
         since = self.loop.time() - self._body_since
         if since < self.limits.body_timeout + self._body_bytes / self.limits.min_body_rate:
             self._watch_body()
-        elif self._is_idle:  # it has its answer, and the rest of the body is for nothing
+        elif self._is_idle:  # it has its response; the rest of the body is useless
             self.transport.close()
         else:
             self._refuse(408, "The body of the request came too slowly (min_body_rate).")
@@ -156,7 +155,7 @@ class GuardedConnection(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer as far as nothing has been answered yet, and hang up."""
+        """Respond if no response has started yet, and close the connection."""
         _log.info("%s: %d %s", self.client, status, detail)
         self._stop_clock()
         if self._is_idle or not self.cycle.response_started:
@@ -168,8 +167,8 @@ class GuardedConnection(HttpToolsProtocol):
         self._hang_up_soon()
 
     def _hang_up_soon(self) -> None:
-        """End the connection though the client does not, once all is sent. ``close`` alone waits
-        30 s for the other side's end of TLS."""
+        """Close the connection once everything is sent, even if the client does not. ``close``
+        alone waits 30 s for the other side's TLS shutdown."""
         if not self.transport.is_closing():
             return
         self.loop.call_later(_GOODBYE_S, self._hang_up)

@@ -1,7 +1,7 @@
-"""A task as one flat dictionary, and the job that comes of it.
+"""A task as one flat dictionary, and the job made from it.
 
 docling-jobkit's queue holds tasks in this form: the fields of its ``Task``. Code outside the server
-writes the settings of the converter beside them.
+adds the settings of the converter to them.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ TASK_FIELDS = frozenset(
         *("chunking_options", "chunking_export_options", "callbacks", "target_document_version"),
     )
 )
-"""What is read of a task."""
+"""The fields of a task that are read."""
 
 
 def is_flat(task_dict: Mapping[str, Any]) -> bool:
-    """Whether ``task_dict`` has this form, and not that of :class:`JobSpec`."""
+    """Whether ``task_dict`` has this form, not that of :class:`JobSpec`."""
     return "convert_options" in task_dict
 
 
@@ -48,7 +48,7 @@ def converter_settings(task_dict: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the converter among the fields of ``task_dict``, as JSON data.
 
     Raises:
-        TaskNotTransferable: a field is neither one of a task nor such a setting.
+        TaskNotTransferable: a field belongs neither to a task nor to these settings.
     """
     given = set(task_dict) - TASK_FIELDS
     for name in sorted(given - CONVERTER_SETTINGS):
@@ -128,7 +128,7 @@ def _staged(folder: TaskFolder, index: int, name: str) -> StagedFile:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` as JSON data, secrets included, as far as we know how; the rest as it is."""
+    """``value`` as JSON data, secrets included, if possible; otherwise unchanged."""
     if isinstance(value, BaseModel):
         return dump_model_with_secrets(value, serialize_as_any=True)
     if isinstance(value, Enum):

@@ -1,4 +1,4 @@
-"""Whether a job needs models, and which: judged before it runs."""
+"""Whether a job needs models, and which: determined before it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import filetype
 
 from docling_serve.jobs.spec import JobSpec, StagedFile, TaskFolder
 
-#: File name endings that docling converts without a PDF pipeline, hence without models.
+#: File name endings that docling converts without a PDF pipeline, and so without models.
 _MODEL_FREE = (
     ".md .markdown .txt .text .html .htm .xhtml .docx .dotx .docm .dotm .pptx .potx .ppsx .pptm "
     ".potm .ppsm .xlsx .xlsm .csv .adoc .asciidoc .asc .json .vtt .tex .latex .eml .odt .ods .odp "
@@ -23,7 +23,7 @@ _HEAD_BYTES = 1024
 _LOCAL_TARGETS = ("inbody", "zip")
 
 
-#: Options that decide which models a conversion loads, by the beginning of their names.
+#: Options that decide which models a conversion loads, by name prefix.
 _MODEL_OPTIONS = (
     *("pipeline", "pdf_backend", "do_", "ocr_", "force_ocr", "table_", "layout_", "vlm_"),
     *("picture_", "code_formula_", "chart_"),
@@ -31,18 +31,18 @@ _MODEL_OPTIONS = (
 
 
 def model_kind(spec: JobSpec) -> str:
-    """The same text for jobs that load the same models; for learning what they need."""
+    """A text that is equal for jobs that load the same models; for learning what they need."""
     chosen = {k: v for k, v in spec.options.items() if k.startswith(_MODEL_OPTIONS)}
     text = json.dumps([chosen, spec.converter_config], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def may_need_models(spec: JobSpec, folder: TaskFolder) -> bool:
-    """Whether a model may be loaded for this job, judged by names and first bytes. Blocks.
+    """Whether this job may load a model, judged by names and first bytes. Blocks.
 
-    Errs on the side of yes: an unknown ending, a remote source, or an option that looks into
-    pictures counts as needing models, and so does a PDF or an image under whatever name: docling
-    goes by what is in a file (upstream E47).
+    Errs on the side of yes: an unknown ending, a remote source, or an option that analyses pictures
+    counts as needing models. So does a PDF or an image under any name, because docling goes by a
+    file's contents (upstream E47).
     """
     enriching = ("do_picture_description", "do_picture_classification", "do_chart_extraction")
     if any(spec.options.get(name) for name in enriching):
@@ -57,7 +57,7 @@ def may_need_models(spec: JobSpec, folder: TaskFolder) -> bool:
 
 def needs_network(spec: JobSpec, *, light: bool) -> bool:
     """Whether the job has to reach another machine: for a source, for a target, or for a service
-    that has the models, where the server allows that and the job is not ``light``."""
+    that has the models, if the server allows that and the job is not ``light``."""
     return (
         any(not isinstance(source, StagedFile) for source in spec.sources)
         or stores_results(spec)
@@ -66,7 +66,7 @@ def needs_network(spec: JobSpec, *, light: bool) -> bool:
 
 
 def stores_results(spec: JobSpec) -> bool:
-    """Whether a result goes elsewhere than into the reply."""
+    """Whether a result goes anywhere but into the reply."""
     return any(target.get("kind") not in _LOCAL_TARGETS for target in spec.targets)
 
 
@@ -74,7 +74,7 @@ def _is_pdf_or_image(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
-        return False  # there is nothing to convert
+        return False  # nothing to convert
     try:
         head = os.read(descriptor, _HEAD_BYTES)
     finally:

@@ -1,7 +1,7 @@
-"""Turn a finished conversion into the exact HTTP body that answers for it.
+"""Turn a finished conversion into the exact HTTP body of the reply.
 
-The worker calls this, so that the API process never holds a document; engines that hand result
-objects back (rq, ray) call the same function in the API process.
+The worker calls this, so that the API process never holds a document; engines that return result
+objects (rq, ray) call the same function in the API process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MSGPACK = "application/msgpack"
 ZIP_NAME = "converted_docs.zip"  # upstream F58
 
 DocumentProjection = Callable[[Any], dict[str, Any] | None]
-"""Gives the JSON form of a document in an older schema, or None to keep the native one."""
+"""Returns the JSON form of a document in an older schema, or None to keep the native one."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ def render(outcome: DoclingTaskResult, project: DocumentProjection | None = None
 
 
 def pack(outcome: DoclingTaskResult) -> Rendered:
-    """``outcome`` as docling-jobkit's rq workers store it, for whoever renders it later."""
+    """``outcome`` as docling-jobkit's rq workers store it, to be rendered later."""
     safe = make_msgpack_safe(outcome.model_dump())  # type: ignore[no-untyped-call]
     packed: bytes = msgpack.packb(safe, use_bin_type=True)
     return Rendered(packed, MSGPACK)
 
 
 def render_failure(failure: Failure) -> Rendered:
-    """The body that answers for a failed task, in the shape docling's service client reads."""
+    """The reply for a failed task, in the shape that docling's service client reads."""
     body = TaskFailureResult(failure=public_failure(failure))
     return Rendered(_json(body), JSON)
 
@@ -115,8 +115,8 @@ def _inbody(
     )
     if projected is None:
         return _json(response)
-    # A projected document is data of an older schema: putting it back into the model would
-    # restore today's version, so it is put into the dumped reply instead.
+    # A projected document is data of an older schema: loading it into the model would restore
+    # today's version, so it is put into the dumped reply instead.
 
     response.document = document.model_copy(update={"json_content": None})
     reply = response.model_dump(mode="json", by_alias=True)

@@ -1,7 +1,7 @@
-"""What an engine hands over to have a task run, and who runs it.
+"""What an engine hands over to run a task, and the runners that take it.
 
-There are two runners: the worker pool, and threads of the server process. Neither knows an engine,
-and no engine knows which of them it has.
+There are two runners: the worker pool, and threads of the server process. Neither knows of an
+engine, and no engine knows which of them it has.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def _none_waits() -> int:
 @dataclass(frozen=True)
 class Listeners:
     """Called on the event loop: at the start of each attempt, at each step of progress, with each
-    event that the client's callbacks are due, and while no worker has the task, with the stage
-    that it waits in."""
+    event due for the client's callbacks, and while no worker has the task, with the stage in which
+    it waits."""
 
     on_started: Callable[[], None] = _nothing
     on_progress: Callable[[JobProgress], None] = _ignore
@@ -44,10 +44,10 @@ NO_LISTENERS = Listeners()
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One task to run. ``spec`` is in ``folder`` as ``job.json``, beside the staged documents.
+    """One task to run. ``spec`` is in ``folder`` as ``job.json``, next to the staged documents.
 
-    A ``light`` task needs no models. ``waiting`` is asked when the task has ended: how many others
-    wait, for which loaded models are kept.
+    A ``light`` task needs no models. ``waiting`` is called when the task has ended: how many other
+    tasks wait, which loaded models are kept for.
     """
 
     spec: JobSpec
@@ -58,7 +58,7 @@ class RunRequest:
 
 
 Gate = Callable[[RunRequest], Awaitable[JobResult]]
-"""Has one task run. Raises ``TaskFailed``; cancelling it stops the work."""
+"""Runs one task. Raises ``TaskFailed``; cancelling it stops the work."""
 
 
 class Runner(Protocol):
@@ -69,20 +69,20 @@ class Runner(Protocol):
 
         Raises:
             TaskFailed: the task ended without a result.
-            ShuttingDown: no task is run any more.
+            ShuttingDown: tasks are no longer run.
         """
         ...
 
     def work_in(self, folder: Path) -> None:
-        """Use ``folder``, which is emptied, for the files of tasks that run."""
+        """Use ``folder``, which is emptied, for the files of running tasks."""
         ...
 
     async def warm_up(self) -> None:
-        """Get ready, so that the first task need not wait for it."""
+        """Get ready, so that the first task need not wait."""
         ...
 
     async def clear(self) -> None:
-        """Give back what loaded models hold."""
+        """Free the memory that loaded models hold."""
         ...
 
     def drain(self) -> None:
@@ -90,9 +90,9 @@ class Runner(Protocol):
         ...
 
     async def close(self) -> None:
-        """End what runs tasks."""
+        """Shut down what runs tasks."""
         ...
 
     def kill(self) -> None:
-        """Do the same at once, without waiting for anything."""
+        """Do the same at once, without waiting."""
         ...

@@ -1,7 +1,7 @@
-"""A job as plain data: what a worker needs to run one attempt of a task, and what it leaves behind.
+"""A job as plain data: what a worker needs to run one attempt of a task, and what it produces.
 
-Everything here is text and numbers, so it crosses a process boundary as JSON. Documents and
-results never do: they are files in the task's folder, laid out as :class:`TaskFolder` says.
+Everything here is text and numbers, so it crosses a process boundary as JSON. Documents and results
+never do: they are files in the task's folder, as :class:`TaskFolder` describes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Plain(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-#: Of a name that stays as it is: with another ending it still is a file's name, of 255 bytes.
+#: Size of a name that is kept: with another ending it still fits into 255 bytes.
 _KEPT_NAME_BYTES = 250
 _CUT_NAME_BYTES = 200
 _SUFFIX_BYTES = 20
@@ -47,7 +47,7 @@ class RemoteUrl(_Plain):
 
 
 class ConnectorSource(_Plain):
-    """Any other source of docling-jobkit's connectors, as its own configuration."""
+    """Any other source of docling-jobkit's connectors, with its own configuration."""
 
     kind: Literal["connector"] = "connector"
     config: dict[str, Any]
@@ -57,7 +57,7 @@ JobSource = Annotated[StagedFile | RemoteUrl | ConnectorSource, Field(discrimina
 
 
 class CountPages(_Plain):
-    """Only say how many pages each document has; the reply is a JSON list, null where unknown."""
+    """Only count the pages of each document; the reply is a JSON list, null where unknown."""
 
     kind: Literal["count"] = "count"
 
@@ -72,8 +72,8 @@ class PageSlice(_Plain):
 
 
 class MergeSlices(_Plain):
-    """Take the pages of documents from these replies of slices, relative to the task's folder;
-    they took ``elapsed_s`` seconds."""
+    """Build documents from the pages in these replies of slices, relative to the task's folder; the
+    slices took ``elapsed_s`` seconds."""
 
     kind: Literal["merge"] = "merge"
     files: list[str]
@@ -87,10 +87,10 @@ class JobSpec(_Plain):
     """One attempt of a task.
 
     ``options``, ``targets``, ``chunking_options``, ``callbacks`` and ``converter_config`` are the
-    JSON forms of docling's and docling-jobkit's models of the same names; the worker validates
-    them with those models. ``output`` says what the body is to be: the reply to the client, or the
-    result as docling-jobkit's workers store it. With ``part`` the job is one of those that a task
-    with long PDFs is cut into.
+    JSON forms of docling's and docling-jobkit's models of the same names; the worker validates them
+    with those models. ``output`` says what the body is: the reply to the client, or the result as
+    docling-jobkit's workers store it. ``part`` makes the job one of several that a task with long
+    PDFs is cut into.
     """
 
     task_id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
@@ -113,8 +113,8 @@ class JobSpec(_Plain):
         """Validate ``task_dict`` and prove that it survives JSON.
 
         Raises:
-            TaskNotTransferable: naming the first field that is missing, unknown, of the wrong
-                type, or holds something that is not plain data (a stream, a model, bytes).
+            TaskNotTransferable: a field is missing, unknown, of the wrong type, or not plain data
+                (a stream, a model, bytes); names the first such field.
         """
         _require_plain(task_dict, "task")
         try:
@@ -134,7 +134,7 @@ def _is_text(value: str) -> bool:
 
 
 def _require_plain(value: object, path: str) -> None:
-    """Walk ``value`` and refuse what JSON cannot carry, naming where it is."""
+    """Walk ``value`` and refuse what JSON cannot carry, saying where it is."""
     if isinstance(value, float) and not math.isfinite(value):
         raise TaskNotTransferable(path, f"{value} is not a number that JSON has")
     if isinstance(value, str) and not _is_text(value):
@@ -157,11 +157,11 @@ def _require_plain(value: object, path: str) -> None:
 
 
 class OnnxUse(_Plain):
-    """What sessions of ONNX Runtime were asked to run on, and what they run on, in the names of
-    its providers (``CUDAExecutionProvider``).
+    """What sessions of ONNX Runtime were asked to run on, and what they run on, by the names of its
+    providers (``CUDAExecutionProvider``).
 
-    ``why`` says what kept them from it. ``offered``: the installed build has the provider asked
-    for, so that another task may get it.
+    ``why`` says why they differ. ``offered``: the installed build has the requested provider, so
+    another task may get it.
     """
 
     asked: str
@@ -171,12 +171,12 @@ class OnnxUse(_Plain):
 
     @property
     def differs(self) -> bool:
-        """Whether they run on something else than they were asked to."""
+        """Whether they run on something other than requested."""
         return self.asked != self.used
 
     @property
     def fell_back(self) -> bool:
-        """Whether what they took is not what such a job takes when all is well."""
+        """Whether this is a fallback, so that the figures of the job are not typical."""
         return self.differs and self.offered
 
 
@@ -186,8 +186,8 @@ class JobResult(_Plain):
     ``body`` is the name of the file with the exact HTTP body, ``media_type`` its type, and
     ``download_name`` the file name for ``Content-Disposition`` when it is an attachment.
     ``processing_time`` is in seconds. ``num_pages`` counts pages of documents that have pages.
-    ``ocr_ran`` says that text was recognised in a document,
-    ``onnx`` what ONNX Runtime ran on, None without it.
+    ``ocr_ran`` says that text was recognised in a document, ``onnx`` what ONNX Runtime ran on, None
+    without it.
     """
 
     body: str
@@ -204,7 +204,7 @@ class JobResult(_Plain):
 
     @property
     def typical(self) -> bool:
-        """Whether what the job took is what such a job takes when all is well."""
+        """Whether what the job took is typical of such a job."""
         return self.onnx is None or not self.onnx.fell_back
 
 
@@ -220,8 +220,8 @@ class JobProgress(_Plain):
 
 @dataclass(frozen=True)
 class TaskFolder:
-    """The private folder of one task. What the conversion writes is in ``written``, where that is
-    another one.
+    """The private folder of one task. The conversion writes into ``written``, if that is another
+    folder.
 
     ======================  ==========================================================
     ``job.json``            the :class:`JobSpec`, written by the server
@@ -277,8 +277,8 @@ class TaskFolder:
         return self.root / source.path
 
     def write_job(self, spec: JobSpec) -> None:
-        """Put the job where the worker reads it, whole or not at all: another server may read it
-        after this one was killed. Whoever makes a task writes it once."""
+        """Write the job where the worker reads it, atomically: another server may read it after
+        this one was killed. The code that makes a task writes it once."""
         aside = self.root / "job.json.aside"
         aside.unlink(missing_ok=True)
         aside.touch(mode=0o600)
@@ -286,14 +286,14 @@ class TaskFolder:
         aside.replace(self.job_file)
 
     def read_job(self) -> JobSpec:
-        """Read the job back; the worker's half of :meth:`write_job`."""
+        """Read the job; the worker's half of :meth:`write_job`."""
         return JobSpec.model_validate_json(self.job_file.read_text(encoding="utf-8"))
 
     def result_file(self, result: JobResult) -> Path:
-        """The reply of ``result``, if it is what a worker may hand back.
+        """The reply of ``result``, if a worker may return that file.
 
         Raises:
-            ValueError: the name leaves the folder, or is not a regular file.
+            ValueError: the name leaves the folder, or it is not a regular file.
         """
         path = self.root / result.body
         if path.parent != self.root or path.is_symlink() or not path.is_file():
@@ -301,8 +301,7 @@ class TaskFolder:
         return path
 
     def drop_attempt(self) -> None:
-        """Remove what an attempt that was cut off has left: everything but the job and its
-        documents."""
+        """Remove what an interrupted attempt left: everything but the job and its documents."""
         for path in self.root.iterdir():
             if path in (self.job_file, self.inputs):
                 continue
@@ -319,13 +318,13 @@ class TaskFolder:
             self.job_file.unlink()
 
     def remove(self) -> None:
-        """Remove the folder and all in it."""
+        """Remove the folder and its contents."""
         shutil.rmtree(self.root, ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder and all in it; ``rmtree`` makes three times the system calls where nothing
-    or only files are in it."""
+    """Remove a folder and its contents; ``rmtree`` makes three times the system calls if the folder
+    is empty or holds only files."""
     try:
         folder.rmdir()
     except FileNotFoundError:
@@ -347,9 +346,9 @@ def _remove(folder: Path) -> None:
 
 
 def display_name(name: str) -> str:
-    """The last part of a client's file name; directories are dropped (upstream E49),
-    so are control characters, and what is too long for a name derived from it: results in a zip
-    are called after their documents."""
+    """The last part of a client's file name. Directories are dropped (upstream E49), and so are
+    control characters, and what makes it too long for names derived from it: results in a zip are
+    named after their documents."""
     text = name.encode("utf-8", "replace").decode()  # JSON may carry half a surrogate pair
     last = PurePosixPath(text.replace("\\", "/")).name
     printable = "".join(char for char in last if unicodedata.category(char) != "Cc")
@@ -357,7 +356,7 @@ def display_name(name: str) -> str:
 
 
 def _shortened(name: str) -> str:
-    """``name``, or if it is too long its beginning with its ending."""
+    """``name``; if it is too long, its beginning with its ending."""
     if len(name.encode()) <= _KEPT_NAME_BYTES:
         return name
     suffix = PurePosixPath(name).suffix

@@ -1,4 +1,4 @@
-"""Write into a folder of a task in a thread, and remove it only after that."""
+"""Write into a task's folder in a thread, and remove the folder only after that."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 async def finish_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call ``function`` in a thread, as ``asyncio.to_thread`` does, but not leave it there.
+    """Call ``function`` in a thread, as ``asyncio.to_thread`` does, but do not abandon it.
 
-    A cancellation is raised when the call has ended. After ``asyncio.to_thread`` the thread might
+    A cancellation is raised when the call has finished. With ``asyncio.to_thread`` the thread might
     write a document after its folder was removed.
     """
     call = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
@@ -27,6 +27,6 @@ async def finish_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.
         except asyncio.CancelledError as exc:
             cancelled = exc
     if cancelled is not None:
-        running.exception()  # asked for, so that asyncio does not report it
+        running.exception()  # retrieved, so that asyncio does not report it
         raise cancelled
     return running.result()

@@ -1,1 +1,1 @@
-"""What holds for a whole process: its end, its imports, its group's limits."""
+"""What concerns a whole process: its shutdown, its imports, its control group's limits."""

@@ -1,4 +1,4 @@
-"""What the kernel says of this process's control group. Version 2 only; without it, nothing."""
+"""What the kernel reports about this process's control group. Version 2 only; else nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOUNT = Path("/sys/fs/cgroup")
 
 
 def read_number(file: str, mount: Path = MOUNT) -> int | None:
-    """The number in ``file``, for example ``memory.current``; None where there is none, as in a
+    """The number in ``file``, for example ``memory.current``; None if there is none, as in a
     ``memory.max`` without a limit."""
     with suppress(OSError, ValueError):
         return int(_read(file, mount))
@@ -28,5 +28,5 @@ def read_table(file: str, mount: Path = MOUNT) -> dict[str, int]:
 def _read(file: str, mount: Path) -> str:
     own = Path("/proc/self/cgroup").read_text(encoding="ascii").partition("0::")[2].strip()
     group = mount / own.lstrip("/")
-    # In a container that shares the host's namespace, its group is mounted at the top.
+    # In a container that shares the host's namespace, the container's group is mounted at the top.
     return ((group if group.is_dir() else mount) / file).read_text(encoding="ascii")

@@ -1,17 +1,17 @@
-"""Import a heavy library when something of it is first used, not when a module names it.
+"""Import a heavy library when it is first used, not when a module names it.
 
 docling and what it builds on import torch, transformers and pandas at the top of many modules, but
 use them only in the functions of a few stages. A worker defers them: ``import torch`` then binds a
-stand-in, and the first use of an attribute imports the library. Nothing is ever recorded as
-absent, so a process that has imported a library late behaves like one that imported it first.
+stand-in, and the first use of an attribute imports the library. Nothing is ever recorded as absent,
+so a process that imported a library late behaves like one that imported it first.
 
-Modules also take classes from these libraries at their top, for annotations or to call later
+Modules also import classes from these libraries at their top, for annotations or to call later
 (``from transformers import AutoTokenizer``). :data:`_CLASSES` lists them. A listed class is a
 stand-in, too: calling it, reading an attribute, checking an instance or deriving from it imports
-the library. A name that is not listed imports the library at once. That is slower, never wrong.
+the library. A name that is not listed imports the library at once. That is slower, but never wrong.
 
 Sources: docling-slim 2.143, docling-core 2.104, semchunk 4.1. ``test_lean_workers`` fails when a
-newer version uses more of a library while it is imported.
+newer version uses more of a library at import time.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from typing import Any
 from docling_serve.process.installation import is_installed
 
 TORCH = ("torch", "torchvision", "transformers")
-"""What only docling's own models need: some 2.5 s and 700 MB."""
+"""What only docling's own models need: about 2.5 s and 700 MB."""
 
 TABLES = ("pandas",)
 """What only the export of tables needs: 0.2 s and 30 MB."""
 
 STORAGE = ("boto3",)
-"""What only S3 storage needs, and every first export would import: 0.1 s and 10 MB."""
+"""What only S3 storage needs, but every first export would import: 0.1 s and 10 MB."""
 
 PARALLEL = ("mpire",)
-"""What semchunk imports to run in parallel, which nobody asks it to: a web server's worth."""
+"""What semchunk imports for parallel runs, which we never request: a whole web server."""
 
 _CLASSES: dict[str, tuple[str, ...]] = {
     "boto3": (),
@@ -58,23 +58,23 @@ _CLASSES: dict[str, tuple[str, ...]] = {
         "StoppingCriteria",
     ),
 }
-"""The modules that have stand-ins, and the classes of each that have one."""
+"""The modules that have stand-ins, and for each the classes that have one."""
 
 _KNOWN: dict[tuple[str, str], Any] = {
-    # docling.datamodel.asr_model_specs asks at its top. Metal is of macOS, this server of Linux.
+    # docling.datamodel.asr_model_specs checks it at import. Metal is macOS only, this server Linux.
     ("torch.backends.mps", "is_built"): lambda: False,
 }
-"""Attributes whose value is known without the library."""
+"""Attributes whose values are known without the library."""
 
 _loading = threading.RLock()
 
 
 def defer(libraries: Iterable[str]) -> None:
-    """Have ``libraries``, of :data:`TORCH` and the like, imported when they are first used.
+    """Import ``libraries``, such as :data:`TORCH`, only when they are first used.
 
     Does nothing for those that are imported already. A library that is not installed still raises
-    ``ImportError`` where it is imported; one of :data:`TORCH` where it is used, because docling
-    imports torch for its speech models, which the lite install is without.
+    ``ImportError`` where it is imported. One of :data:`TORCH` raises it where it is used, because
+    docling imports torch for its speech models, which the lite install does not have.
     """
     for library in libraries:
         if library not in sys.modules:
@@ -82,7 +82,7 @@ def defer(libraries: Iterable[str]) -> None:
 
 
 def defer_absent() -> None:
-    """Defer what of :data:`TORCH` is not installed, in a process that imports the rest at once."""
+    """Defer the missing ones of :data:`TORCH`, in a process that imports the rest at once."""
     defer(library for library in TORCH if not is_installed(library))
 
 
@@ -93,7 +93,7 @@ def is_loaded(library: str) -> bool:
 
 
 def load(library: str) -> None:
-    """Import a deferred library for real; its stand-ins forward to it from now on.
+    """Really import a deferred library; its stand-ins forward to it from now on.
 
     Raises:
         ImportError: it cannot be imported.
@@ -102,7 +102,7 @@ def load(library: str) -> None:
         if is_loaded(library):
             return
         if library in TORCH and not is_installed(library):
-            # The stand-ins stay, for those who import the library and do not use it.
+            # The stand-ins stay, for code that imports the library and does not use it.
             raise ModuleNotFoundError(f"No module named {library!r}", name=library)
         _finder().deferred.discard(library)
         for name in [name for name, module in sys.modules.items() if _stands_in(module, library)]:
@@ -114,7 +114,7 @@ class _StandIn(ModuleType):
     """A module of a deferred library."""
 
     def __getattr__(self, name: str) -> Any:
-        # Only names that are not in the module's own dictionary get here. Python itself looks for
+        # Only names missing from the module's own dictionary get here. Python itself looks for
         # special ones (__path__, __wrapped__); of these only the version is worth an import.
         if name.startswith("__") and name != "__version__":
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
@@ -134,7 +134,7 @@ class _StandIn(ModuleType):
 
 
 class _DeferredClass(type):
-    """The type of classes that stand for one of a deferred library."""
+    """The type of classes that stand in for a class of a deferred library."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
         if not bases:
@@ -151,7 +151,7 @@ class _DeferredClass(type):
         return getattr(_real(cls), name)
 
     def __instancecheck__(cls, instance: Any) -> bool:
-        # Without the library there is no instance of its classes.
+        # While the library is not loaded there is no instance of its classes.
         return is_loaded(_library(cls.__module__)) and isinstance(instance, _real(cls))
 
     def __subclasscheck__(cls, subclass: type) -> bool:
@@ -161,7 +161,7 @@ class _DeferredClass(type):
 
 
 class _Finder(MetaPathFinder):
-    """Finds stand-ins for the libraries that are deferred."""
+    """Finds stand-ins for deferred libraries."""
 
     def __init__(self) -> None:
         self.deferred: set[str] = set()
@@ -188,14 +188,14 @@ class _StandInLoader(Loader):
         return _StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """There is nothing to run."""
+        """Nothing to run."""
 
 
 _STAND_IN_LOADER = _StandInLoader()
 
 
 class _LoadedLoader(Loader):
-    """Gives back a module that its library has imported while it was loaded itself."""
+    """Returns a module that its library imported while it was loaded itself."""
 
     def __init__(self, module: ModuleType) -> None:
         self._module = module
@@ -209,18 +209,18 @@ class _LoadedLoader(Loader):
 
 
 def _spec_within(library: ModuleType, fullname: str) -> ModuleSpec | None:
-    """How to import a module of a library that was loaded a moment ago."""
+    """How to import a module of a library that was just loaded."""
     loaded = sys.modules.get(fullname)
     if loaded is not None:
-        # The import system goes by the module's own spec where a module has come in meanwhile,
-        # and would run the module a second time.
+        # If the module was imported meanwhile, the import system uses the module's own spec and
+        # would run the module a second time.
         loaded.__spec__ = ModuleSpec(fullname, _LoadedLoader(loaded))
         return loaded.__spec__
     return PathFinder.find_spec(fullname, library.__path__)
 
 
 def _finder() -> _Finder:
-    """The finder of this process, before all others."""
+    """The finder of this process, placed before all others."""
     for finder in sys.meta_path:
         if isinstance(finder, _Finder):
             return finder
@@ -238,7 +238,7 @@ def _stands_in(module: Any, library: str) -> bool:
 
 
 def _real(cls: type) -> Any:
-    """The class that ``cls`` stands for, or ``cls`` itself; imports its library."""
+    """The class that ``cls`` stands in for, or ``cls`` itself; imports its library."""
     if not isinstance(cls, _DeferredClass):
         return cls
     load(_library(cls.__module__))

@@ -1,8 +1,8 @@
 """A small process that cleans up after this one, however it ends.
 
-SIGKILL leaves no time for anything, so a shell waits for the end of its standard input, which the
-kernel closes when this process is gone. It then kills the process groups it was told of, even those
-of workers that are stuck in native code, and removes the folders it was told of.
+SIGKILL leaves no time for clean-up, so a shell waits for the end of its standard input, which the
+kernel closes when this process is gone. It then kills the process groups it was given, even those
+of workers that are stuck in native code, and removes the folders it was given.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-#: Reads "watch PID", "forget PID" and "folder PATH" lines. Parameter expansion only, so that it
-#: starts no further process until the end.
+#: Reads "watch PID", "forget PID" and "folder PATH" lines. Uses parameter expansion only, so that
+#: it starts no other process until the end.
 _SCRIPT = r"""
 groups=
 while read -r what value; do
@@ -30,7 +30,7 @@ for group in $groups; do kill -KILL "-$group" "$group" 2>/dev/null; done
 
 
 class Guardian:
-    """Started with its first word. Thread-safe; a guardian that is gone is done without."""
+    """Starts with its first command. Thread-safe; if it dies, the server runs without it."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -42,12 +42,12 @@ class Guardian:
         self._tell(f"watch {pid}")
 
     def forget(self, pid: int) -> None:
-        """``pid`` has ended."""
+        """``pid`` has exited."""
         self._tell(f"forget {pid}")
 
     def share(self, descriptor: int) -> None:
-        """Have the guardian hold ``descriptor``, too: a lock on it is free only once both are
-        gone, and the workers with them. To be said before its first word."""
+        """Have the guardian hold ``descriptor``, too: a lock on it is free only once both processes
+        and the workers are gone. Call this before its first command."""
         self._shared = (*self._shared, descriptor)
 
     def remove_folder(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class Guardian:
         self._tell(f"folder {folder}")
 
     def dismiss(self) -> None:
-        """There is nothing left to clean up: end it, before it does anything."""
+        """Nothing is left to clean up: end the guardian before it does anything."""
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
@@ -80,8 +80,8 @@ def _start(shared: tuple[int, ...]) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={"PATH": os.environ.get("PATH", os.defpath)},  # none of our secrets
+        env={"PATH": os.environ.get("PATH", os.defpath)},  # without our secrets
         text=True,
         pass_fds=shared,
-        start_new_session=True,  # Ctrl-C is not for it
+        start_new_session=True,  # Ctrl-C must not reach it
     )

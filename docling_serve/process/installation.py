@@ -1,4 +1,4 @@
-"""Which install this is: the full one, or the lite one, which is without torch."""
+"""Which install this is: the full one, or the lite one without torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ LITE_LEAVES_OUT = (
     "semchunk",  # cuts chunks by tokens, which transformers counts
     "polyfactory",  # for docling's extraction of data, which this server does not offer
 )
-"""Distributions that the lite install is without, and with them what only they need."""
+"""Distributions that the lite install lacks, with those that only they need."""
 
 
 def is_installed(module: str) -> bool:
-    """Whether a top-level module could be imported, even if its import is deferred or is left out
-    in this process."""
+    """Whether a top-level module could be imported, even if this process defers or leaves out its
+    import."""
     return PathFinder.find_spec(module) is not None
 
 

@@ -1,7 +1,7 @@
-"""Child interpreters that find our package where this process found it.
+"""Make child interpreters find our package where this process found it.
 
-``python -c`` and ``python -m`` look into the working directory first. In a checkout of another
-docling-serve, or in upstream's image, that holds a folder ``docling_serve`` which is not ours.
+``python -c`` and ``python -m`` search the working directory first. In a checkout of another
+docling-serve, or in upstream's image, that contains a ``docling_serve`` folder that is not ours.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _VARIABLE = "PYTHONSAFEPATH"  # read by Python 3.11 and newer
 
 
 def safe_path() -> dict[str, str]:
-    """The variable that keeps a child from looking there; empty where our package itself is
-    found in the working directory. Python 3.10 does not know it."""
+    """The variable that keeps a child from searching there; empty if our package itself was found
+    in the working directory. Python 3.10 does not know the variable."""
     return {} if Path.cwd() == _HOME else {_VARIABLE: "1"}
 
 
 @contextlib.contextmanager
 def safe_path_for_children() -> Iterator[None]:
-    """Have children that are started meanwhile inherit it. Not for two threads at once."""
+    """Make children that start meanwhile inherit it. Not for use by two threads at once."""
     before = os.environ.get(_VARIABLE)
     os.environ.update(safe_path())
     try:

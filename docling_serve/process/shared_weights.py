@@ -1,8 +1,8 @@
 """Bring model weights into the page cache, where every worker's next load finds them.
 
-Page cache is memory the kernel can take back, and all processes share it. So nothing is held
-here: each file is mapped, touched, and let go. ``posix_fadvise(WILLNEED)`` is no substitute: of a
-file of 1 GiB it brings in one read-ahead window, 1 % of the file.
+Page cache is memory that the kernel can reclaim, and all processes share it. So nothing is held
+here: each file is mapped, touched and unmapped. ``posix_fadvise(WILLNEED)`` is no substitute: of a
+1 GiB file it brings in one read-ahead window, 1 % of the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from docling_serve.process.control_group import read_number, read_table
 
 _log = logging.getLogger(__name__)
 
-#: Endings of files that hold weights, in the formats docling's models come in.
+#: Endings of files that hold weights, in the formats of docling's models.
 WEIGHT_SUFFIXES = frozenset(
     (
         *(".safetensors", ".bin", ".pt", ".pth", ".ckpt"),
@@ -29,9 +29,9 @@ WEIGHT_SUFFIXES = frozenset(
     )
 )
 _KEEP_FREE = 1 << 30
-# While a page is read from disk, no other thread of this process runs Python: so in short pieces.
+# While a page is read from disk, no other thread of this process runs Python: hence short pieces.
 _STEP = 1 << 20
-#: Mapped at a time: what is mapped counts as resident memory of this process.
+#: Mapped at a time: mapped pages count as resident memory of this process.
 _WINDOW = 64 << 20
 
 
@@ -54,14 +54,14 @@ class PreloadReport:
 
 
 def available_memory() -> int:
-    """Bytes that can be used without swapping, and within the limit of this process's control
-    group where one is set."""
+    """Bytes usable without swapping, and within the limit of this process's control group if one is
+    set."""
     available: int = psutil.virtual_memory().available
     limit = read_number("memory.max")
     used = read_number("memory.current")
     if limit is None or used is None:
         return available
-    cache = read_table("memory.stat").get("inactive_file", 0)  # the kernel can take it back
+    cache = read_table("memory.stat").get("inactive_file", 0)  # the kernel can reclaim it
     return min(available, max(limit - used + cache, 0))
 
 
@@ -74,11 +74,11 @@ def preload_models_mmap(
 ) -> PreloadReport:
     """Map and touch every weight file under ``artifacts_path``, so that the page cache has it.
 
-    Blocks for as long as the disk takes (call it in a thread, or in a process of its own).
+    Blocks for as long as the disk takes (call it in a thread, or in a separate process).
     ``keep_free`` bytes of the ``available`` memory are left alone: files that do not fit are
-    skipped, and the report says so, as it does for files that cannot be read; neither raises. A
-    file that is cut short by someone else while it is touched ends the process (SIGBUS). Comes to
-    an early end when ``stopped`` says so.
+    skipped and listed in the report, as are files that cannot be read; neither raises. If another
+    process truncates a file while it is touched, this process dies (SIGBUS). Returns early when
+    ``stopped`` says so.
     """
     started = time.monotonic()
     root = Path(artifacts_path).expanduser()
@@ -98,7 +98,7 @@ def preload_models_mmap(
                 skipped.append(SkippedWeights(name, reason))
                 continue
             _touch(path, stopped)
-        except (OSError, ValueError) as exc:  # ValueError: shorter by now than it was
+        except (OSError, ValueError) as exc:  # ValueError: truncated meanwhile
             skipped.append(SkippedWeights(name, str(getattr(exc, "strerror", None) or exc)))
             continue
         files += 1
@@ -117,7 +117,7 @@ def preload_models_mmap(
 
 
 def _weight_files(root: Path) -> Iterator[Path]:
-    """In the order of their names; each file once, whatever links lead to it."""
+    """In order of their names; each file once, however many links lead to it."""
     seen: set[tuple[int, int]] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
         here = Path(folder).stat()
@@ -140,7 +140,7 @@ def _touch(path: Path, stopped: Callable[[], bool]) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
-        if size == 0:  # cannot be mapped
+        if size == 0:  # an empty file cannot be mapped
             return
         for offset in range(0, size, _WINDOW):
             if stopped():

@@ -1,7 +1,7 @@
-"""Begin to shut down at the signal.
+"""Start the shutdown at the signal.
 
-uvicorn runs the lifespan's end only after all requests have ended, and skips it on a second
-Ctrl-C. So the app listens to the signals itself, in front of uvicorn's own handlers.
+uvicorn runs the end of the lifespan only after all requests have finished, and skips it on a second
+Ctrl-C. So the app handles the signals itself, ahead of uvicorn's own handlers.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class Shutdown:
 
     @property
     def hurried(self) -> bool:
-        """Whether the end was asked for more than once."""
+        """Whether shutdown was requested more than once."""
         return self._signals > 1
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen while the app runs; hands every signal on to the handler that was there."""
+        """Listen while the app runs; passes every signal on to the previous handler."""
         atexit.register(self.at_once)
         if threading.current_thread() is not threading.main_thread():
             try:
-                yield  # signals can only be had in the main thread; the lifespan's end must do
+                yield  # signals need the main thread; elsewhere only the lifespan's end applies
             finally:
                 atexit.unregister(self.at_once)
             return
@@ -57,7 +57,7 @@ class Shutdown:
             if self._signals == 1:
                 loop.call_soon_threadsafe(self._begin)
             else:
-                # First in line on the loop: it is to know why workers end before it sees them end.
+                # First in line on the loop: it must know why workers exit before it sees them exit.
                 loop.call_soon_threadsafe(self._hurry)
                 self.at_once()
             handler = previous[number]
@@ -70,7 +70,7 @@ class Shutdown:
             yield
         finally:
             for number, handler in previous.items():
-                # Told twice to end, uvicorn has put back what was there before it already.
+                # After a second signal, uvicorn has already restored the previous handler.
                 if signal.getsignal(number) is handle:
                     signal.signal(number, handler)
             atexit.unregister(self.at_once)
@@ -78,8 +78,8 @@ class Shutdown:
 
 @contextlib.contextmanager
 def unwinding_at_sigterm() -> Iterator[None]:
-    """Leave a command at SIGTERM as Ctrl-C does, through its context managers, so that what it
-    started ends with it. The exit status is 143, as a shell reports it. Main thread only."""
+    """Make SIGTERM end a command like Ctrl-C does, through its context managers, so that what it
+    started ends with it. The exit status is 143, as shells report it. Main thread only."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         del frame

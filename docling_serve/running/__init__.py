@@ -1,1 +1,1 @@
-"""How this process runs tasks: the gate that each task passes, and what is behind it."""
+"""How this process runs tasks: the gate that each task passes, and what lies behind it."""

@@ -1,7 +1,7 @@
-"""Say of a failure which document it is about, where only the server knows.
+"""Say which document a failure concerns, where only the server knows.
 
-A worker names the document itself. When the task was stopped at a limit, or its worker was lost,
-the last progress that was reported tells where it was.
+A worker names the document itself. If the task was stopped at a limit, or its worker was lost, the
+last reported progress says where it was.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from docling_serve.jobs.spec import JobProgress, JobSpec, StagedFile
 
 
 def with_place(failure: Failure, spec: JobSpec, progress: JobProgress | None) -> Failure:
-    """``failure`` with what is known of the place in ``details``: the ``document`` and its
+    """``failure`` with what is known about the place in ``details``: the ``document`` and its
     ``document_number`` from 1, docling's phase as ``doing``, and ``pages_done``."""
-    whole = failure.category == "policy"  # it is about the request, or about whoever cancelled it
+    whole = failure.category == "policy"  # concerns the request, or the client that cancelled it
     if progress is None or whole or "document_number" in failure.details:
         return failure
     place = {"document_number": str(progress.document), "doing": progress.phase}

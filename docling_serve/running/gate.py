@@ -1,4 +1,4 @@
-"""The gate that every task passes: what is done around it in either mode."""
+"""The gate that every task passes: the steps around it that both modes share."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 async def run_request(request: RunRequest, runtime: Runtime) -> JobResult:
-    """Run one task where the mode says: in a worker process, or in a thread of this one.
+    """Run one task in a worker process or in a thread of this one, as the mode says.
 
     Raises:
-        TaskFailed: the task ended without a result; the failure says at which document.
+        TaskFailed: the task ended without a result; the failure names the document.
     """
     latest: JobProgress | None = None
 
@@ -62,8 +62,8 @@ async def _run_here(request: RunRequest, runtime: Runtime) -> JobResult:
 
 
 async def load_models(runtime: Runtime) -> None:
-    """Load the default models into this process; in subprocess mode there is nothing to load, but
-    weights of ``artifacts_path`` are read into the page cache, which all workers share."""
+    """Load the default models into this process. In subprocess mode no models are loaded, but the
+    weights in ``artifacts_path`` are read into the page cache, which all workers share."""
     if runtime.subprocess_mode:
         _log.info("subprocess mode: models are loaded by workers, not by this process")
         if runtime.settings.artifacts_path is not None:
@@ -77,12 +77,12 @@ async def _preload_weights(folder: Path) -> None:
     try:
         await asyncio.to_thread(preload_models_mmap, folder, stopped=stop.is_set)
     finally:
-        stop.set()  # a thread cannot be cancelled, and must not hold up the end of the server
+        stop.set()  # a thread cannot be cancelled, and must not delay the server's exit
 
 
 async def clear_models(runtime: Runtime, *, idle: bool) -> None:
-    """Drop loaded models when nothing waits and memory is to be given back; in subprocess mode
-    the end of the worker is the clean-up."""
+    """Drop loaded models when no task waits and memory is to be freed; in subprocess mode the
+    worker's exit is the clean-up."""
     if runtime.subprocess_mode:
         _log.debug("subprocess mode: the worker's end is the clean-up")
     elif idle and runtime.frees_vram_on_idle:
@@ -91,6 +91,6 @@ async def clear_models(runtime: Runtime, *, idle: bool) -> None:
 
 async def unload_external_models(runtime: Runtime) -> None:
     """Ask the configured neighbours on the GPU (Ollama, llama-swap) to unload; never raises. In
-    subprocess mode admission does that, when memory is really short."""
+    subprocess mode admission does that, when memory is actually short."""
     if neighbours.configured_neighbours(runtime.settings):
         await neighbours.unload_external_models(runtime.settings)

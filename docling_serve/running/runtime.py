@@ -1,4 +1,4 @@
-"""What tasks are run with: the mode, and the workers or converters that go with it."""
+"""What runs the tasks: the mode, and the workers or converters that go with it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from docling_serve.vram.release import ReleaseTracker
 from docling_serve.vram.sampling import GpuSampler
 
 RELEASE_WAIT_S = 5.0
-#: In ``subprocess_sandbox_allow``, the network instead of a folder.
+#: In ``subprocess_sandbox_allow``, stands for the network instead of a folder.
 NETWORK = "network"
-#: Variables that have libraries download nothing, and how they say yes (huggingface_hub).
+#: Variables that keep libraries from downloading, and their values for yes (huggingface_hub).
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _YES = ("1", "ON", "YES", "TRUE")
 
@@ -45,7 +45,7 @@ class Runtime:
     settings: DoclingServeSettings
     subprocess_mode: bool
     reason: str
-    #: Whether tasks run in this process, or in workers of its own.
+    #: Whether tasks run in this process or in workers of its own.
     runs_tasks: bool
     guardian: Guardian
     runner: PoolRunner | InProcessConverters
@@ -60,20 +60,20 @@ class Runtime:
 
     @property
     def pool(self) -> SubprocessWorkerPool | None:
-        """The worker processes of this one, where it has its own."""
+        """The worker processes of this process, if it has any."""
         return self.runner.pool if isinstance(self.runner, PoolRunner) else None
 
     @property
     def keeps_light(self) -> bool:
-        """Whether this process can do without torch: conversions run elsewhere. A gateway of Ray
-        cannot: jobkit's orchestrator imports it."""
+        """Whether this process can do without torch: conversions run elsewhere. A gateway for Ray
+        cannot, because jobkit's orchestrator imports it."""
         if self.runs_tasks:
             return self.subprocess_mode
         return self.settings.eng_kind is AsyncEngine.RQ
 
     @property
     def frees_vram_on_idle(self) -> bool:
-        """Whether models go as soon as no task waits."""
+        """Whether models are dropped as soon as no task waits."""
         return self.settings.frees_vram_on_idle(self.subprocess_mode)
 
     @classmethod
@@ -84,8 +84,8 @@ class Runtime:
         runs_tasks: bool = True,
         for_workers: Callable[[DoclingServeSettings], DoclingServeSettings] = lambda same: same,
     ) -> Runtime:
-        """Decide the mode; reads the GPU's size only for ``auto``. With the mode on the settings
-        that count are what ``for_workers`` makes of them."""
+        """Decide the mode; reads the GPU's size only for ``auto``. In subprocess mode the settings
+        in effect are what ``for_workers`` makes of them."""
         probe = GpuProbe()
         decision = decide_mode(settings.use_subprocess_for_ocr, probe)
         guardian = Guardian()
@@ -125,7 +125,7 @@ def _pool_runner(settings: DoclingServeSettings, probe: GpuProbe, guardian: Guar
 
 
 def _devices(settings: DoclingServeSettings) -> str:
-    """The GPUs that workers may use; where that is not set, the one that docling is told to use."""
+    """The GPUs that workers may use; if that is not set, the one that docling is set to use."""
     if settings.subprocess_devices:
         return ",".join(settings.subprocess_devices)
     chosen = os.environ.get("DOCLING_DEVICE", "")
@@ -166,7 +166,7 @@ def pool_config(settings: DoclingServeSettings) -> WorkerPoolConfig:
 
 
 def sandbox_plan(settings: DoclingServeSettings, environ: Mapping[str, str]) -> SandboxPlan:
-    """What the settings leave to a worker, and what its libraries need on this machine."""
+    """What the settings allow a worker, and what its libraries need on this machine."""
     if settings.subprocess_sandbox == "off":
         return SandboxPlan(mode="off")
     allowed = settings.subprocess_sandbox_allow or []
@@ -184,14 +184,14 @@ def sandbox_plan(settings: DoclingServeSettings, environ: Mapping[str, str]) -> 
 
 
 def _secrets(settings: DoclingServeSettings, environ: Mapping[str, str]) -> list[str]:
-    """What workers must not read wherever it lies: tasks and the journal, and files with keys."""
+    """Paths that workers must never read: tasks and the journal, and files with keys."""
     named = (environ.get("DOCLING_SERVE_CONFIG_FILE"), environ.get("UVICORN_SSL_KEYFILE"), ".env")
     kept = settings.scratch_path or Path(tempfile.gettempdir())
     return [str(Path(path).absolute()) for path in (*named, kept) if path]
 
 
 def _host_memory_is_limited(settings: DoclingServeSettings) -> bool:
-    """Whether a worker is judged by the memory it has, which is to be what it needs then."""
+    """Whether workers are limited by the memory they hold, which then must be what they need."""
     return (
         settings.subprocess_max_rss > 0
         or settings.subprocess_max_growth > 0
@@ -200,5 +200,5 @@ def _host_memory_is_limited(settings: DoclingServeSettings) -> bool:
 
 
 def log_level(settings: DoclingServeSettings) -> str:
-    """The configured level, INFO when none is."""
+    """The configured level, INFO by default."""
     return settings.log_level.value if settings.log_level else "INFO"

@@ -26,7 +26,7 @@ class InProcessConverters:
     """``count`` tasks at a time, each with its own converters unless they share one set.
 
     A task cannot be stopped once its thread runs: cancelling a call returns at once, and the
-    thread's converters are used again when it has come to its end.
+    thread's converters are reused when it has finished.
     """
 
     def __init__(self, converter_config: dict[str, Any], count: int, share_models: bool) -> None:
@@ -58,7 +58,7 @@ class InProcessConverters:
             raise
 
     def work_in(self, folder: Path) -> None:
-        """Threads work in the folders of tasks."""
+        """Nothing to do: threads work in the folders of tasks."""
 
     async def warm_up(self) -> None:
         """Load the models of a conversion with default options."""
@@ -73,7 +73,7 @@ class InProcessConverters:
     async def clear(self) -> None:
         """Drop loaded models of converters that are idle, and what the allocators cache.
 
-        The CUDA context and the arenas stay: only the end of a process gives those back.
+        The CUDA context and the arenas stay: only the exit of a process frees those.
         """
         idle = [self._places.get_nowait() for _ in range(self._places.qsize())]
         conversions = [self._conversions[place] for place in idle if place in self._conversions]
@@ -83,18 +83,18 @@ class InProcessConverters:
             for place in idle:
                 self._places.put_nowait(place)
 
-        release.add_done_callback(free)  # cancelled or not, when the thread is done with them
+        release.add_done_callback(free)  # cancelled or not, once the thread has finished with them
         await asyncio.shield(release)
 
     def drain(self) -> None:
-        """Nothing to do: the engine hands over no more tasks."""
+        """Nothing to do: the engine hands over no further tasks."""
 
     async def close(self) -> None:
         """The same as :meth:`kill`."""
         self.kill()
 
     def kill(self) -> None:
-        """Take no more work; a thread that converts is not waited for."""
+        """Take no more work; does not wait for a thread that converts."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _convert(self, place: int, request: RunRequest, news: _News) -> JobResult:
@@ -113,8 +113,8 @@ class InProcessConverters:
 
 
 class _News:
-    """What a thread says of its task, passed on to ``listeners`` on the event loop for as long as
-    it is ``wanted``: the thread goes on when the task has been cancelled."""
+    """What a thread reports about its task, passed on to ``listeners`` on the event loop while it
+    is ``wanted``: the thread continues after the task was cancelled."""
 
     def __init__(self, listeners: Listeners) -> None:
         self._loop = asyncio.get_running_loop()
@@ -128,7 +128,7 @@ class _News:
         self._post(self._listeners.on_callback, payload)
 
     def _post(self, listener: Callable[[Any], None], value: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: there is no listener any more
             self._loop.call_soon_threadsafe(self._tell, listener, value)
 
     def _tell(self, listener: Callable[[Any], None], value: Any) -> None:

@@ -1,1 +1,1 @@
-"""What the kernel is asked to deny a worker, without privileges and with system calls alone."""
+"""What the kernel denies a worker, using system calls alone and without privileges."""

@@ -1,4 +1,4 @@
-"""Which files a worker keeps: what Python, libraries, models, fonts and GPU drivers need."""
+"""Which files a worker may reach: what Python, libraries, models, fonts and GPU drivers need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SYSTEM = (
     *("/opt/rocm", "/opt/nvidia", "/opt/libreoffice", "/opt/intel"),
     *("/proc", "/sys", "/var/cache/fontconfig", "/var/lib/ghostscript"),
 )
-#: Not all of ``/etc``, where servers keep their passwords too.
+#: Not all of ``/etc``, where servers also keep their passwords.
 _ETC = (
     *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ld.so.preload", "nsswitch.conf", "hosts"),
     *("host.conf", "hostname", "gai.conf", "resolv.conf", "services", "protocols", "localtime"),
@@ -25,7 +25,7 @@ _ETC = (
     *("os-release", "lsb-release", "machine-id"),
 )
 _NAME_SERVERS = ("/run/systemd/resolve", "/run/NetworkManager")
-#: Variables that name files or folders which libraries read, several with colons between them.
+#: Variables that name files or folders which libraries read, separated by colons if several.
 _NAMED = (
     *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "TORCH_HOME"),
     *("HF_ASSETS_CACHE", "MODELSCOPE_CACHE", "EASYOCR_MODULE_PATH", "TESSDATA_PREFIX"),
@@ -44,7 +44,7 @@ _CACHE_VARIABLES = (
 )
 
 _PLAIN_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-#: Those of GPU drivers: NVIDIA's, that of WSL, AMD's.
+#: Device files of GPU drivers: NVIDIA's, WSL's, AMD's.
 _DEV = Path("/dev")
 _GPU_DEVICES = ("nvidia*", "nvidia-caps/*", "dxg", "kfd", "dri/*")
 
@@ -52,8 +52,8 @@ _GPU_DEVICES = ("nvidia*", "nvidia-caps/*", "dxg", "kfd", "dri/*")
 def readable(
     environ: Mapping[str, str], more: Iterable[str] = (), hidden: Iterable[str] = ()
 ) -> list[str]:
-    """What a worker may read. ``hidden`` files and folders are left out of what they lie in; what
-    lies in them may be named nevertheless."""
+    """What a worker may read. ``hidden`` files and folders are left out of their parent folders,
+    but paths inside them may still be listed explicitly."""
     asked = [*_SYSTEM, *_NAME_SERVERS, *(f"/etc/{name}" for name in _ETC), *more]
     asked += [sys.prefix, sys.base_prefix, sys.exec_prefix]
     asked += [part for name in _NAMED for part in environ.get(name, "").split(":")]
@@ -67,7 +67,7 @@ def readable(
 
 
 def model_caches(environ: Mapping[str, str]) -> list[str]:
-    """Where libraries put models that they download."""
+    """Where libraries put the models they download."""
     home = environ.get("HOME", "")
     caches = [environ.get(name, "") for name in _CACHE_VARIABLES]
     caches += [f"{home}/{name}" for name in _CACHES if home]
@@ -76,14 +76,14 @@ def model_caches(environ: Mapping[str, str]) -> list[str]:
 
 
 def devices() -> list[str]:
-    """Device files that conversions use, those of GPUs among them."""
+    """Device files that conversions use, including those of GPUs."""
     gpus = (str(path) for shape in _GPU_DEVICES for path in _DEV.glob(shape))
     return [*_PLAIN_DEVICES, *gpus]
 
 
 def _importable(entry: Path) -> Iterator[str]:
-    """A folder of installed packages as it is; of any other, which may be a home, what Python
-    imports from it."""
+    """A folder of installed packages is taken whole. Of any other, which may be a home, only what
+    Python imports from it."""
     if "-packages" in entry.name or not entry.is_dir():
         yield str(entry.absolute())
         return
@@ -94,7 +94,7 @@ def _importable(entry: Path) -> Iterator[str]:
 
 
 def _around(path: Path, secrets: list[Path]) -> Iterator[Path]:
-    """``path``, or if a secret lies in it, what else does."""
+    """``path``, or if it contains a secret, its other contents."""
     if path in secrets:
         return
     if not any(path in secret.parents for secret in secrets):

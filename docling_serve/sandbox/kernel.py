@@ -1,4 +1,4 @@
-"""System calls that Python has no function for, and the rights that a process can give up."""
+"""System calls that Python does not wrap, and the rights that a process can give up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
-#: What root keeps in a worker: access to files of other users (linux/capability.h).
+#: What root keeps in a worker: access to other users' files (linux/capability.h).
 _KEPT_CAPABILITIES = (1 << 1) | (1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAPSET = {"x86_64": 126, "aarch64": 91}  # asm/unistd_64.h, asm-generic/unistd.h
@@ -23,7 +23,7 @@ def syscall(number: int, *arguments: object) -> int:
     """Call the kernel. Integers are passed as ``long``, None as a null pointer.
 
     Raises:
-        OSError: what the kernel answered.
+        OSError: the kernel's error.
     """
     passed = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     result = int(_LIBC.syscall(ctypes.c_long(number), *passed))
@@ -41,14 +41,14 @@ def prctl(option: int, value: int) -> None:
 
 
 def gain_no_privileges() -> None:
-    """No program that this process starts can gain rights. For good, and inherited."""
+    """Keep programs that this process starts from gaining rights. Permanent, and inherited."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def hide_memory() -> None:
     """Keep other processes of this user out of the memory and the environment of this one, and out
-    of its open files in ``/proc``; no core file is written either. A fork inherits it, a program
-    that is started does not. Root with CAP_SYS_PTRACE may look all the same."""
+    of its open files in ``/proc``; no core file is written either. A fork inherits this, an
+    executed program does not. Root with CAP_SYS_PTRACE may look anyway."""
     prctl(_PR_SET_DUMPABLE, 0)
 
 
@@ -58,8 +58,8 @@ def show_memory() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up what root may do beyond other users, but for access to files of any owner. Another
-    user has nothing to give up.
+    """Give up what root may do beyond other users, except for access to files of any owner. Any
+    other user has nothing to give up.
 
     Raises:
         OSError: the kernel refuses, or the number of the call is not known for this machine.

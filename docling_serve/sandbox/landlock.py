@@ -1,8 +1,8 @@
-"""Landlock: what a process may reach in the file system, and whom it may signal.
+"""Landlock: what a process may reach in the file system, and which processes it may signal.
 
-The kernel looks at every file when it is opened, by the folders it lies in at that moment. Rights
-are only ever given up, and what a process starts inherits the rest. Constants and structures are
-those of ``linux/landlock.h``; the versions are described in ``Documentation/userspace-api``.
+The kernel checks every file when it is opened, by the folders it lies in at that moment. Rights can
+only be given up, and child processes inherit what is left. Constants and structures are those of
+``linux/landlock.h``; the versions are described in ``Documentation/userspace-api``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DEVICE = _READ_FILE | _WRITE_FILE | _IOCTL_DEV
 _BIND_TCP = 1 << 0
 _ABSTRACT_SOCKETS, _SIGNALS = 1 << 0, 1 << 1
 
-#: The first versions that restrict binding to a TCP port, and signals and abstract sockets.
+#: The first versions that restrict binding TCP ports, and signals and abstract sockets.
 NETWORK_VERSION = 4
 SCOPES_VERSION = 6
 
@@ -46,7 +46,7 @@ _MISSING = {
 
 @dataclass(frozen=True)
 class Reach:
-    """What a process keeps of the file system; paths that are not there are passed over."""
+    """What a process keeps of the file system; paths that do not exist are skipped."""
 
     read: Iterable[str] = ()
     write: Iterable[str] = ()
@@ -54,10 +54,10 @@ class Reach:
 
 
 def version() -> int:
-    """The version of Landlock's interface that the kernel has.
+    """The version of the kernel's Landlock interface.
 
     Raises:
-        OSError: it has none, or it is turned off; the text says which.
+        OSError: there is none, or it is turned off; the text says which.
     """
     try:
         return syscall(_CREATE, None, 0, _VERSION)
@@ -66,12 +66,12 @@ def version() -> int:
 
 
 def confine(reach: Reach | None) -> None:
-    """Keep ``reach`` of the file system, or all of it with None. Where the kernel has it, signals
-    and connections to abstract sockets reach only this process and what it starts, and no TCP port
-    can be bound. Counts for this thread and what it starts, for good.
+    """Restrict file access to ``reach``; None leaves it unrestricted. Where the kernel supports it,
+    signals and connections to abstract sockets reach only this process and its children, and no TCP
+    port can be bound. Permanent, for this thread and its children.
 
     Raises:
-        OSError: as :func:`version`, or the kernel refuses.
+        OSError: as for :func:`version`, or the kernel refuses.
     """
     abi = version()
     handled = 0 if reach is None else _rights(abi)

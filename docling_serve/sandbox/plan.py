@@ -1,4 +1,4 @@
-"""The sandbox of a worker: what is asked for, and what the kernel gave."""
+"""The sandbox of a worker: what is requested, and what the kernel provides."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from docling_serve.sandbox.kernel import drop_capabilities, hide_memory
 
 SandboxMode = Literal["off", "auto", "require"]
 
-#: Said of a measure that the settings leave off.
+#: Reported for a measure that the settings leave off.
 NOT_ASKED_FOR = "not asked for"
-#: Said of the network in workers that may download models.
+#: Reported for the network in workers that may download models.
 LEFT_OPEN = "left open for downloads of models: set artifacts_path or HF_HUB_OFFLINE=1"
-#: Said of it where the operator wants it so.
+#: Reported for the network where the operator allows it.
 LEFT_TO_OPERATOR = "left to subprocess_sandbox_allow"
 _ON = "on"
-#: The folder in a worker's own in which it may write.
+#: The folder, inside a worker's own, that it may write to.
 OUT = "out"
 
 
 class SandboxUnavailable(Exception):
-    """A layer is required that this kernel does not give; the text says which and why."""
+    """A required layer is not available on this kernel; the text says which one and why."""
 
 
 @dataclass(frozen=True)
 class SandboxPlan:
-    """What a worker is left with, besides its own folder.
+    """What a worker keeps in addition to its own folder.
 
-    ``auto`` applies what the kernel has, ``require`` ends a worker that misses a layer. ``read``
-    and ``write`` are files and folders. ``network_stays`` says why jobs that need no network are
-    left it; empty if they are not.
+    ``auto`` applies what the kernel supports, ``require`` ends a worker that lacks a layer.
+    ``read`` and ``write`` are files and folders. ``network_stays`` says why jobs that need no
+    network keep it anyway; empty if they do not.
     """
 
     mode: SandboxMode = "off"
@@ -44,17 +44,17 @@ class SandboxPlan:
 
     @property
     def denies_network(self) -> bool:
-        """Whether jobs that need no network are denied it."""
+        """Whether jobs that need no network are denied access to it."""
         return self.mode != "off" and not self.network_stays
 
 
 def confine(plan: SandboxPlan, folder: Path | None) -> dict[str, str]:
-    """Apply every layer to this process, for good, before it starts a thread. Of ``folder`` it
-    may read all, and write to ``out`` in it; without one it keeps all files. The network is denied
-    later, with the first job that does not need it.
+    """Apply every layer to this process, permanently, before it starts a thread. It may read all of
+    ``folder``, and write to ``out`` in it; without a folder it keeps access to all files. The
+    network is denied later, with the first job that does not need it.
 
     Returns:
-        The name of each layer with ``"on"``, ``NOT_ASKED_FOR``, or why it is off.
+        A dict of each layer's name to ``"on"``, ``NOT_ASKED_FOR``, or why it is off.
 
     Raises:
         SandboxUnavailable: with ``require``, a layer is not on.
@@ -82,7 +82,7 @@ def confine(plan: SandboxPlan, folder: Path | None) -> dict[str, str]:
 
 def _confine_files(plan: SandboxPlan, folder: Path | None) -> None:
     threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - a Path each is slow
-    if threads != 1:  # the kernel would confine this one alone
+    if threads != 1:  # the kernel would confine only this one
         raise OSError(0, f"the process has {threads} threads")
     if folder is None:
         landlock.confine(None)

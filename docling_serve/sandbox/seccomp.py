@@ -1,7 +1,7 @@
 """System calls that a worker is denied, by a filter that the kernel runs before each call.
 
-The calls fail with ``EPERM``, so that what probes for one goes on. A filter counts for all threads
-and for what the process starts, and cannot be taken off again.
+The calls fail with ``EPERM``, so that code which probes for one continues. A filter applies to all
+threads and child processes, and cannot be removed.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ _DENIED: Final = (
     "mknod",
 )
 
-#: Calls that answer as if they had worked, and do nothing. docling starts LibreOffice in a session
-#: of its own, which would outlive the end of its worker; copying a file copies its mode.
+#: Calls that report success and do nothing. docling starts LibreOffice in a session of its own,
+#: which would outlive its worker; copying a file copies its mode.
 _FEIGNED: Final = ("setsid", "setpgid", "chmod", "fchmodat", "fchmodat2")
 
 _FAMILIES: Final = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 
 
 def deny_calls() -> None:
-    """Deny this process for good what no conversion needs.
+    """Permanently deny this process what no conversion needs.
 
     Raises:
-        OSError: the kernel refuses, or the machine is not known.
+        OSError: the kernel refuses, or the machine is unknown.
     """
     _install(_program(_usual_rules()))
 
 
 def deny_network() -> None:
-    """Deny this process for good every connection and every socket but those that are there, and
-    pairs of its own.
+    """Permanently deny this process every connection and every socket, except for existing ones and
+    socket pairs.
 
     Raises:
-        OSError: as above.
+        OSError: as for :func:`deny_calls`.
     """
     _install(_program(_network_rules()))
 
@@ -78,12 +78,12 @@ def _usual_rules() -> Iterator[list[Instruction]]:
         yield from _call(name, [_answer(errno.EPERM)])
     for name in _FEIGNED:
         yield from _call(name, [_answer(0)])
-    # The flags of clone3 lie in memory, which a filter cannot read; the C library then uses clone.
+    # The flags of clone3 are in memory, which a filter cannot read; the C library then uses clone.
     yield from _call("clone3", [_answer(errno.ENOSYS)])
     yield from _call("clone", [_argument(0), (_ANY_BIT, 0, 1, _NAMESPACES), _answer(errno.EPERM)])
     for name in ("prlimit64", "move_pages"):  # of another process
         yield from _call(name, [_argument(0), (_EQUAL, 1, 0, 0), _answer(errno.EPERM)])
-    # What docling does to LibreOffice's group would meet the worker's own.
+    # What docling does to LibreOffice's group would hit the worker's own.
     own_group = -os.getpgid(0) & 0xFFFFFFFF
     yield from _call("kill", [_argument(0), (_EQUAL, 0, 1, own_group), _answer(errno.EPERM)])
     yield from _call("socket", _only_families(_FAMILIES))
@@ -92,7 +92,7 @@ def _usual_rules() -> Iterator[list[Instruction]]:
 def _network_rules() -> Iterator[list[Instruction]]:
     yield from _call("socket", _only_families((socket.AF_UNIX,)))
     yield from _call("connect", [_answer(errno.EPERM)])
-    # An address with the data; a pair of sockets needs none.
+    # Denied with an address among the arguments; a pair of sockets needs none.
     yield from _call("sendto", [_argument(4), (_EQUAL, 1, 0, 0), _answer(errno.EPERM)])
 
 
@@ -102,7 +102,7 @@ def _only_families(families: Iterable[int]) -> list[Instruction]:
 
 
 def _call(name: str, then: list[Instruction]) -> Iterator[list[Instruction]]:
-    """Instructions for one call; what they do not answer is allowed."""
+    """Instructions for one call; a call they do not answer is allowed."""
     called = number(name)
     if called is not None:
         then = [*then, _answer(None)]
@@ -127,7 +127,7 @@ def _argument(position: int) -> Instruction:
 
 
 def _answer(code: int | None) -> Instruction:
-    """Fail with ``code``; 0 does nothing and says it worked, None does what was asked."""
+    """Fail with ``code``; 0 reports success and does nothing, None lets the call through."""
     return (_RETURN, 0, 0, _ALLOW if code is None else _ERRNO | code)
 
 

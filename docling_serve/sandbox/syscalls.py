@@ -1,7 +1,7 @@
 """Numbers of the system calls that a worker is denied, by machine.
 
-Facts of the kernel: ``asm/unistd_64.h`` (x86-64) and ``asm-generic/unistd.h`` (aarch64). None
-stands for a call that the machine does not have. From 424 on both have the same numbers.
+From the kernel's ``asm/unistd_64.h`` (x86-64) and ``asm-generic/unistd.h`` (aarch64). None stands
+for a call that the machine does not have. From 424 on both have the same numbers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "setns": (308, 268),
     "clone": (56, 220),
     "clone3": (435, 435),
-    # parts of the kernel that conversions do not use
+    # parts of the kernel that conversions do not need
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
@@ -81,7 +81,7 @@ _NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "setdomainname": (171, 162),
     "syslog": (103, 116),
     "vhangup": (153, 58),
-    # owners, modes and attributes of files by their path, which Landlock does not look at
+    # owners, modes and attributes of files by path, which Landlock does not check
     "chmod": (90, None),
     "fchmodat": (268, 53),
     "fchmodat2": (452, 452),
@@ -99,13 +99,13 @@ _NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "socket": (41, 198),
     "connect": (42, 203),
     "sendto": (44, 206),
-    # how a filter is installed
+    # installing a filter
     "seccomp": (317, 277),
 }
 _COLUMNS = {"x86_64": 0, "aarch64": 1}
 
 
 def number(name: str) -> int | None:
-    """The number of a call on this machine; None if there is none, or the machine is not known."""
+    """The number of a call on this machine; None if it has none, or the machine is unknown."""
     column = _COLUMNS.get(platform.machine())
     return None if column is None else _NUMBERS[name][column]

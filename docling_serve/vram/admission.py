@@ -1,9 +1,9 @@
-"""Starting workers only into GPU memory that is really free.
+"""Start workers only when the GPU memory they need is really free.
 
 :class:`VramAdmission` implements the pool's ``Admission`` protocol on NVIDIA GPUs. While jobs wait,
 one loop reads the driver, lets ``admission_rules`` decide, and acts: it books memory, or asks
-neighbours to unload. While workers run, the sampler's readings say what they really take, and the
-next of their kind is judged by that.
+neighbours to unload. While workers run, the sampler's readings show what they really take, and
+later jobs of the same kind are judged by that.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from docling_serve.vram.release import ReleaseTracker
 from docling_serve.vram.sampling import GpuSampler
 
 DEFAULT_RESERVE_BYTES = 3 * 1024**3
-"""What a kind of task is taken to need before one was seen."""
+"""What a kind of task is assumed to need before one was measured."""
 
 DEFAULT_PATIENCE = Patience()
 
 POLL_S = 0.25
-"""How often free memory is looked at while a job waits."""
+"""How often free memory is checked while a job waits."""
 
 UNKNOWN_GRACE_S = 5.0
-"""How long a driver that gave figures before may be silent until jobs start without them."""
+"""How long a driver that gave figures before may be silent before jobs start without them."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ class _Request:
 class VramAdmission:
     """Admission by free GPU memory. Event loop only; the driver is read in threads.
 
-    Without an NVIDIA GPU, or with a driver that gives no figures, jobs start at once; neighbours
-    that are configured are asked to unload first, as nobody can tell whether there is room.
+    Without an NVIDIA GPU, or with a driver that gives no figures, jobs start at once. Configured
+    neighbours are asked to unload first, because there is no way to tell whether there is room.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class VramAdmission:
         read_limit_s: float = READ_LIMIT_S,
         ask_cuda: Callable[[], CudaDevices] = ask_cuda,
     ) -> None:
-        """``devices`` as :func:`parse_devices` reads it (empty: the first visible GPU); ``unload``
-        asks the neighbours, None without any; ``sampler`` may be shared with ``releases``,
-        which waits for the memory of a worker that exited; None waits for nothing.
+        """``devices`` is as :func:`parse_devices` returns it (empty: the first visible GPU).
+        ``unload`` asks the neighbours; None if there are none. ``sampler`` may be shared with
+        ``releases``, which waits for the memory of a worker that exited; None waits for nothing.
 
         Raises:
-            ValueError: ``devices`` names something that is no device.
+            ValueError: ``devices`` names something that is not a device.
         """
         self.counters = AdmissionCounters()
         self._probe = probe
@@ -242,7 +242,7 @@ class VramAdmission:
 
     def _grant(self, request: _Request, admit: Admit | None) -> None:
         self._requests.remove(request)
-        if request.answer.done():  # cancelled in this very moment
+        if request.answer.done():  # cancelled just now
             return
         holding: Holding | None = None
         if admit is not None:
@@ -269,7 +269,7 @@ class VramAdmission:
         if request.cause != cause:
             _log.info("task kind %s waits: %s", request.kind, waiting.reason)
         if request.waiting != waiting or waiting.for_own_workers:
-            # In each round: which workers have no job now may have changed.
+            # In each round, since a different worker may be idle now.
             request.cause, request.waiting = cause, waiting
             request.on_wait(waiting)
 
@@ -283,7 +283,7 @@ class VramAdmission:
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         error = None if pump.cancelled() else pump.exception()
         if pump is not self._pump or not (pump.cancelled() or error):
-            return  # it had served all; who came since has a loop of their own
+            return  # all requests were served; later ones have a loop of their own
         for request in self._requests:
             if request.answer.done():
                 continue
@@ -293,14 +293,14 @@ class VramAdmission:
                 request.answer.set_exception(error)
 
     async def _prepare(self) -> None:
-        """Have CUDA find the GPUs in workers, and number them as it does."""
+        """Make sure that CUDA finds the GPUs in workers, and number them as CUDA does."""
         problem = await in_background(make_uvm_node, "device-nodes")
         if problem:
             self._warn_once(problem)
         await self._learn_cuda_order()
 
     async def _learn_cuda_order(self) -> None:
-        """Have GPUs numbered as CUDA numbers them; of a single one there is nothing to ask."""
+        """Number the GPUs as CUDA does; with a single one there is nothing to ask."""
         reading = await self._read()
         if reading.listed_gpus < 2:
             return
@@ -315,7 +315,7 @@ class VramAdmission:
     # ---- measuring ------------------------------------------------------------------------
 
     def _views(self, reading: GpuReading) -> list[DeviceView]:
-        """The GPUs that workers may use and that were read."""
+        """The GPUs that workers may use and that could be read."""
         if reading.state is not GpuState.KNOWN:
             return []
         uuids, unknown = resolve_devices(self._names, reading)

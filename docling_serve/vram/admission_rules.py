@@ -1,22 +1,24 @@
-"""Who may start on which GPU: pure decisions on a snapshot, no driver, no network, no clock.
+"""Which job may start on which GPU: pure decisions on a snapshot, no driver, network or clock.
 
-The rules, in this order, for each job that waits, the longest waiting first:
+The rules, applied in this order to each job that waits, the longest waiting first:
 
 1. One worker loads at a time on a GPU, so that what it takes is seen before the next is judged.
-2. A job starts on the GPU with the most memory available, if that is as much as its kind needs.
-   Available is what the driver calls free, less what was promised to our workers and not yet
+2. A job starts on the GPU with the most memory available, if that covers what its kind needs.
+   Available is what the driver reports as free, less what was promised to our workers and not yet
    taken.
-3. If no GPU has as much, neighbours that could make room are asked to unload, and the job waits
-   until the driver shows the memory; what a neighbour says frees nothing. After a job ran out of
-   memory they are asked whatever the driver shows, and the next one waits for their answers.
-4. A job that could start if workers of ours ended has their GPU kept for it, so that smaller jobs
-   behind it cannot starve it. One that waits for other programs lets the ones behind it pass.
-5. Figures can be wrong, so a job does not wait for ever. When neighbours can do no more: after
-   :data:`MARGIN_PATIENCE_S` the margin is given up, and on a GPU without workers of ours that is
-   as free as it ever was a job starts whose figure was learned, or is larger than every GPU. So it
-   does where an earlier one waited in vain, and other programs hold no more than then.
-6. Whatever the figures, the wait ends: :class:`Patience`. Then a job starts with less than it
-   wants. It may do with that, and if not it fails as one that ran out of GPU memory.
+3. If no GPU has enough, neighbours that could make room are asked to unload, and the job waits
+   until the driver shows the memory; a neighbour's answer alone frees nothing. After a job ran out
+   of memory the neighbours are asked whatever the driver shows, and the next job waits for their
+   answers.
+4. If a job could start once workers of ours exit, their GPU is reserved for it, so that smaller
+   jobs behind it cannot starve it. A job that waits for other programs lets the ones behind it
+   pass.
+5. Figures can be wrong, so a job does not wait forever. When neighbours can do no more, the margin
+   is dropped after :data:`MARGIN_PATIENCE_S`. On a GPU without workers of ours that is as free as
+   it ever was, a job then starts if its figure was learned or exceeds every GPU. It also starts
+   where an earlier job waited in vain, if other programs hold no more than they did then.
+6. Whatever the figures, the wait ends: :class:`Patience`. Then a job starts with less than it asked
+   for. That may be enough; if not, it fails as out of GPU memory.
 """
 
 from __future__ import annotations
@@ -27,19 +29,19 @@ from dataclasses import dataclass
 from docling_serve.vram.needs import Need
 
 MARGIN_PATIENCE_S = 30.0
-"""How long a job waits for the margin on top of what its kind was seen to take."""
+"""How long a job waits for the margin on top of what its kind was measured to take."""
 
 TOLERANCE_BYTES = 64 * 1024**2
-"""Differences in free memory that mean nothing; less than the smallest CUDA context."""
+"""Differences in free memory below this mean nothing; less than the smallest CUDA context."""
 
 _GIB = 1024**3
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How many seconds a job waits: ``others_s`` for memory that other programs hold, ``own_s`` for
-    any reason. The second is longer: after the first, a worker of ours that could make room is to
-    end with its job, and that takes no longer than a job may run."""
+    """How many seconds a job waits: ``others_s`` for memory that other programs hold, ``own_s`` in
+    any case. The second is longer: after the first, a worker of ours that could make room is to
+    exit after its job, and that takes no longer than a job may run."""
 
     others_s: float = 60.0
     own_s: float = 660.0
@@ -49,9 +51,9 @@ class Patience:
 class DeviceView:
     """One GPU, in bytes.
 
-    ``promised`` was booked by our workers and not yet taken; ``held`` they have taken, of which
-    ``idle_held`` by those without a job. ``best_free`` is the most that was ever seen free.
-    ``waited_in_vain``: a job has waited for as much as this to become more, and it did not.
+    ``promised`` is booked by our workers and not yet taken. ``held`` is what they have taken,
+    ``idle_held`` the part held by workers without a job. ``best_free`` is the most ever seen free.
+    ``waited_in_vain``: a job waited for more than is free now, and did not get it.
     """
 
     uuid: str
@@ -68,12 +70,12 @@ class DeviceView:
 
     @property
     def available_bytes(self) -> int:
-        """Free and promised to nobody; negative when more was promised than there is."""
+        """Free and not promised; negative when more was promised than there is."""
         return self.free_bytes - self.promised_bytes
 
     @property
     def without_ours_bytes(self) -> int:
-        """What would be free if our workers ended."""
+        """What would be free if our workers exited."""
         return self.free_bytes + self.held_bytes
 
     @property
@@ -95,8 +97,8 @@ class RequestView:
 class NeighbourView:
     """The other programs that can be asked to unload.
 
-    ``may_be_asked`` now; ``may_still_free``: one is being asked, or said yes a moment ago.
-    ``must_answer``: they are being asked because a job ran out of memory beside them.
+    ``may_be_asked`` now; ``may_still_free``: one is being asked, or agreed a moment ago.
+    ``must_answer``: they are being asked because a job ran out of memory while sharing the GPU.
     """
 
     may_be_asked: bool = False
@@ -106,8 +108,8 @@ class NeighbourView:
 
 @dataclass(frozen=True)
 class Admit:
-    """Start it on this GPU. ``warning`` says why, if there is less memory than wanted;
-    ``in_vain`` that its patience is over."""
+    """Start it on this GPU. ``warning`` says why, if less memory is available than asked for;
+    ``in_vain``: its patience has run out."""
 
     number: int
     device_uuid: str
@@ -118,8 +120,8 @@ class Admit:
 
 @dataclass(frozen=True)
 class Wait:
-    """Not yet. ``for_own_workers``: it could start if workers of ours ended; ``overdue`` that even
-    one with a job should, after it. ``cause`` stays the same while only figures in ``reason``
+    """Not yet. ``for_own_workers``: it could start if workers of ours exited; ``overdue``: even a
+    busy one should exit after its job. ``cause`` stays the same while only figures in ``reason``
     change."""
 
     number: int
@@ -143,7 +145,7 @@ def decide(
     neighbours: NeighbourView,
     patience: Patience,
 ) -> Plan:
-    """What to do now; ``devices`` has at least one. Decides the same for the same snapshot."""
+    """What to do now; ``devices`` is not empty. The same snapshot gives the same answer."""
     plan = _Plan(devices, neighbours, patience)
     decisions = tuple(plan.decide_one(request) for request in requests)
     return Plan(decisions, plan.ask_neighbours)
@@ -156,7 +158,7 @@ class _Plan:
         self._devices = sorted(devices, key=lambda each: each.available_bytes, reverse=True)
         self._neighbours = neighbours
         self._patience = patience
-        # Where nobody may start in this round: a worker loads there, or the place is kept.
+        # Where no job may start in this round: a worker is loading there, or the place is reserved.
         self._closed = {each.uuid for each in devices if each.starting}
         self._given: set[str] = set()
         self.ask_neighbours = False
@@ -208,7 +210,7 @@ class _Plan:
     def _good_enough(
         self, request: RequestView, device: DeviceView, *, own_could_end: bool
     ) -> str | None:
-        """Why to start on ``device`` all the same, with less than is wanted; None if not."""
+        """Why to start on ``device`` anyway, with less memory than asked for; None if not."""
         need = request.need
         free = f"{_gib(device.available_bytes)} available on {_called(device)}"
         margin_over = request.waited_s >= min(MARGIN_PATIENCE_S, self._patience.others_s)

@@ -1,4 +1,4 @@
-"""Readings of the driver from an event loop, which they never block and never outlive."""
+"""Driver readings from an event loop, which they never block and never outlive."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def read_in_background(
     """Read the driver in a thread; ``UNKNOWN`` when it takes longer than ``limit_s``."""
     reading = asyncio.ensure_future(in_background(lambda: probe.read(max_age_s), "gpu-reading"))
     try:
-        # Not wait_for: before Python 3.12 it swallows a cancellation that meets the answer.
+        # Not wait_for: before Python 3.12 it swallows a cancellation that races the answer.
         answered, _ = await asyncio.wait({reading}, timeout=limit_s)
     finally:
         reading.cancel()
@@ -35,10 +35,10 @@ async def read_in_background(
 
 
 async def in_background(call: Callable[[], T], name: str) -> T:
-    """What ``call``, which does not raise, returns in a thread called ``name``.
+    """Return what ``call``, which must not raise, returns in a thread called ``name``.
 
     The thread is a daemon of its own, not one of the loop's pool: a call that hangs in the driver
-    must neither use up that pool nor keep the server from ending.
+    must neither use up that pool nor keep the server from exiting.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
@@ -49,7 +49,7 @@ async def in_background(call: Callable[[], T], name: str) -> T:
 
     def run() -> None:
         value = call()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits for it
             loop.call_soon_threadsafe(deliver, value)
 
     threading.Thread(target=run, name=name, daemon=True).start()
@@ -64,7 +64,7 @@ class Pause:
         self._cut = asyncio.Event()
 
     def cut(self) -> None:
-        """End the present pause, or the next one."""
+        """End the current pause, or the next one."""
         self._cut.set()
 
     async def wait(self, seconds: float) -> None:

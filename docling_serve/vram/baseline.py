@@ -1,17 +1,17 @@
-"""Waiting until a dead worker's GPU memory is really back.
+"""Wait until a dead worker's GPU memory is really free.
 
-Memory returns in the dying process's exit path, not when it is killed, so whoever starts the next
-worker waits here first. Two ways to know, the better one first:
+Memory is freed in the exit path of the dying process, not when it is killed, so the code that
+starts the next worker waits here first. There are two ways to know, the better one first:
 
 1. By process. If the worker's PIDs were seen on a GPU while it ran, and none is listed any more,
-   its memory is back, whatever other programs did meanwhile. Only PIDs that were seen count:
-   inside a container the driver often lists the host's numbers, where ours never appear and their
-   absence says nothing. This also holds on GPUs with coherent memory (GH200, GB200), where pages
-   may stay counted after the exit (NVML, ``nvmlMemory_t``).
-2. By device. Used memory is back at what it was before the worker, give or take a tolerance. Never
-   compared with zero: the driver and other programs hold memory of their own. Here another
-   program's growth can hide the release; the wait is bounded for that reason. On a GPU that shares
-   the host's memory it says nothing.
+   its memory is free, whatever other programs did meanwhile. Only PIDs that were seen count: inside
+   a container the driver often lists the host's numbers, where ours never appear and their absence
+   says nothing. This also holds on GPUs with coherent memory (GH200, GB200), where pages may stay
+   counted after the exit (NVML, ``nvmlMemory_t``).
+2. By device. Used memory is back at its level before the worker, within a tolerance. It is never
+   compared with zero: the driver and other programs hold memory of their own. Another program's
+   growth can hide the release, so the wait is bounded. On a GPU that shares the host's memory this
+   says nothing.
 
 Where the driver gives no figures there is nothing to wait for: the exit alone has to do.
 """
@@ -28,8 +28,8 @@ from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.readings import GpuReading
 
 RELEASE_TOLERANCE_BYTES = 64 * 1024**2
-"""A good ``tolerance_bytes``: less than the smallest CUDA context (120 MB, ggml-org/llama.cpp
-PR 20595), so one that stays is noticed."""
+"""A good ``tolerance_bytes``: less than the smallest CUDA context (120 MB, ggml-org/llama.cpp PR
+20595), so a context that stays is noticed."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class MemoryBaseline:
 
     @classmethod
     def from_reading(cls, reading: GpuReading, only: str | None = None) -> MemoryBaseline:
-        """Empty where the reading has no figures, or there is no GPU. ``only`` is the UUID of the
-        one GPU that the worker uses."""
+        """Empty if the reading has no figures, or there is no GPU. ``only`` is the UUID of the one
+        GPU that the worker uses."""
         return cls(
             {each.uuid: each.used_bytes for each in reading.devices if only in (None, each.uuid)}
         )
@@ -66,8 +66,8 @@ class DeviceRelease:
 class ReleaseReport:
     """How the wait ended.
 
-    ``released`` is True when every GPU gave its memory back, False when one had not by the end of
-    the time, None when nobody can tell. ``reason`` is for the log.
+    ``released`` is True when every GPU freed its memory, False when one had not when the time ran
+    out, None when there is no way to tell. ``reason`` is for the log.
     """
 
     devices: tuple[DeviceRelease, ...]
@@ -88,12 +88,12 @@ async def wait_until_released(
     clock: Callable[[], float] = time.monotonic,
     read_limit_s: float = READ_LIMIT_S,
 ) -> ReleaseReport:
-    """Read the driver every ``poll_s`` until memory is back at ``baseline``; never raises.
+    """Read the driver every ``poll_s`` until memory is at ``baseline`` again; never raises.
 
     Call it after the worker's exit was seen. ``baseline`` was taken before the worker started;
-    ``seen_pids`` are those of its PIDs that :meth:`GpuReading.listed_pids` found while it ran.
-    Returns at once, with ``released`` None, when there is no figure to wait for. Readings run in
-    a thread, so the event loop is never blocked.
+    ``seen_pids`` are its PIDs that :meth:`GpuReading.listed_pids` found while it ran. Returns at
+    once, with ``released`` None, when there is no figure to wait for. Readings run in a thread, so
+    the event loop is never blocked.
     """
     started = clock()
     while True:

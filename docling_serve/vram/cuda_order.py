@@ -1,8 +1,8 @@
-"""CUDA's own order of the GPUs, which decides what ``cuda:1`` means.
+"""CUDA's own order of the GPUs, which determines what ``cuda:1`` means.
 
 NVML counts GPUs in the order of their PCI addresses. CUDA puts the fastest first, unless
 ``CUDA_DEVICE_ORDER=PCI_BUS_ID`` is set, and applies ``CUDA_VISIBLE_DEVICES`` in its own order. What
-it takes for the fastest is not documented, so CUDA itself is asked, in a process that ends at once.
+it considers fastest is not documented, so CUDA itself is asked, in a process that exits at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 QUERY_LIMIT_S = 30.0
-"""Where nothing keeps the GPUs initialised, CUDA takes seconds for each of them."""
+"""Where nothing keeps the GPUs initialised, CUDA takes seconds for each one."""
 
 _PROGRAM = Path(__file__).with_name("cuda_query.py")
 
@@ -30,7 +30,7 @@ class CudaDevice:
 @dataclass(frozen=True)
 class CudaDevices:
     """The GPUs that CUDA shows to this process, ``cuda:0`` first. ``error`` says in words why there
-    are none, or why nobody knows."""
+    are none, or why they are not known."""
 
     devices: tuple[CudaDevice, ...] = ()
     error: str = ""

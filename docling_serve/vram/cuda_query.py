@@ -1,10 +1,11 @@
-"""Asks CUDA which GPUs it shows to a process, and in which order. A program of its own.
+"""Asks CUDA which GPUs it shows to a process, and in which order. A standalone program.
 
-``cuda_order`` runs this file in a process that ends at once: ``cuInit`` opens the driver for as
-long as a process lives, and the server must not. It imports nothing of ours and no torch, and
-makes no context, so it takes no GPU memory. It prints a JSON object: ``error``, the number and the
-call of CUDA's error or why its library was not loaded, or "", and ``devices``, each with ``uuid``
-(32 hexadecimal digits) and ``name``. Calls and numbers are those of NVIDIA's ``cuda.h``.
+``cuda_order`` runs this file in a process that exits at once: ``cuInit`` keeps the driver open for
+as long as a process lives, and the server must not do that. It imports nothing of ours and no
+torch, and makes no context, so it takes no GPU memory. It prints a JSON object with two fields.
+``error`` is the number and the call of CUDA's error, or why its library was not loaded, or "".
+``devices`` has for each device ``uuid`` (32 hexadecimal digits) and ``name``. Calls and numbers are
+those of NVIDIA's ``cuda.h``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _NAME_BYTES = 256
 
 
 def query() -> dict[str, object]:
-    """What is printed."""
+    """The object to print."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError as exc:
@@ -25,7 +26,7 @@ def query() -> dict[str, object]:
     for call, arguments in (("cuInit", (0,)), ("cuDeviceGetCount", (ctypes.byref(count),))):
         if (code := getattr(cuda, call)(*arguments)) != 0:
             return {"error": f"error {code} of {call}", "devices": []}
-    # Of a MIG device only version 2 gives its own UUID; drivers before CUDA 11.4 lack it.
+    # For a MIG device only version 2 gives its own UUID; drivers before CUDA 11.4 lack it.
     uuid_of = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
     devices = []
     for ordinal in range(count.value):

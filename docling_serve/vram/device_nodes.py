@@ -1,9 +1,9 @@
-"""The device node that CUDA needs and workers cannot make.
+"""The device node that CUDA needs and workers cannot create.
 
-The first CUDA call of a machine runs the setuid program ``nvidia-modprobe``, which loads the kernel
-module ``nvidia-uvm`` and makes ``/dev/nvidia-uvm``. A worker sets ``no_new_privs``, under which a
+The first CUDA call on a machine runs the setuid program ``nvidia-modprobe``, which loads the kernel
+module ``nvidia-uvm`` and creates ``/dev/nvidia-uvm``. A worker sets ``no_new_privs``, under which a
 setuid program gains no rights, so CUDA would report no GPU there (apptainer/singularity 1441). The
-server, which has not set it, runs the program first.
+server, which does not set it, runs the program first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LIMIT_S = 20.0
 
 
 def make_uvm_node(devices: Path = _DEVICES, limit_s: float = _LIMIT_S) -> str:
-    """Make ``nvidia-uvm`` in ``devices`` where a GPU has its node there and ``nvidia-uvm`` has not.
+    """Create ``nvidia-uvm`` in ``devices`` if a GPU has its node there and ``nvidia-uvm`` does not.
 
     Returns:
         Why CUDA may find no GPU in workers, and what to do; empty if nothing is missing. Blocks;
@@ -40,7 +40,7 @@ def make_uvm_node(devices: Path = _DEVICES, limit_s: float = _LIMIT_S) -> str:
 
 
 def _run(command: list[str], limit_s: float) -> str:
-    """What can be said of how the program ended."""
+    """Describe how the program failed, in words."""
     try:
         done = subprocess.run(
             command,

@@ -11,13 +11,13 @@ _ORDINAL = re.compile(r"(?:cuda:)?(\d+)", re.IGNORECASE)
 
 
 def parse_devices(text: str) -> tuple[int | str, ...]:
-    """Read a list such as ``cuda:0,cuda:1``, or of UUIDs (``GPU-…``, ``MIG-…``, also abbreviated).
+    """Parse a list such as ``cuda:0,cuda:1``, or of UUIDs (``GPU-…``, ``MIG-…``, also abbreviated).
 
     ``cuda`` alone is ``cuda:0``. Returns positions among the visible GPUs, and UUIDs as written;
     empty for an empty text.
 
     Raises:
-        ValueError: naming the entry that is neither.
+        ValueError: an entry is neither; the text names it.
     """
     names: list[int | str] = []
     for entry in (part.strip() for part in text.split(",") if part.strip()):
@@ -39,9 +39,9 @@ def parse_devices(text: str) -> tuple[int | str, ...]:
 def resolve_devices(
     names: Sequence[int | str], reading: GpuReading
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The UUIDs that ``names`` mean in ``reading``, and in words the names that mean none.
+    """The UUIDs that ``names`` mean in ``reading``, and in words the names that match none.
 
-    Without names it is the first visible GPU, the one docling takes by itself. Positions count as
+    Without names it is the first visible GPU, docling's own default. Positions count as
     ``CUDA_VISIBLE_DEVICES`` orders the GPUs, unreadable ones included; a UUID may be abbreviated
     as long as it is unambiguous.
     """

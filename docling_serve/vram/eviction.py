@@ -1,4 +1,4 @@
-"""When to ask the neighbours on the GPU to unload, and what may still come of it."""
+"""When to ask the neighbours on the GPU to unload, and whether more memory may still follow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from docling_serve.vram.background import Clock
 from docling_serve.vram.neighbours import UnloadOutcome, UnloadReport
 
 SETTLE_S = 10.0
-"""How long a neighbour's memory may take to come back after it said yes: the unload time-out of
+"""How long a neighbour's memory may take to be freed after it agreed: the unload time-out of
 llama-swap and of llama.cpp's router, and far beyond the 0.5 to 1.5 s that Ollama takes."""
 
 LONGEST_INTERVAL_S = 300.0
-"""A neighbour that loads again at once is asked again, at growing intervals up to this one: some
-end the requests they are answering."""
+"""A neighbour that reloads at once is asked again, at growing intervals up to this one: some
+neighbours abort the requests they are answering."""
 
 _MAY_STILL_FREE = {UnloadOutcome.UNLOADED, UnloadOutcome.STILL_LOADED, UnloadOutcome.TIMED_OUT}
 
@@ -34,8 +34,8 @@ class Eviction:
         clock: Clock,
         on_done: Callable[[Sequence[UnloadReport]], None],
     ) -> None:
-        """``unload`` asks all configured neighbours (None: there are none) and does not raise;
-        ``on_done`` is called with its reports."""
+        """``unload`` asks all configured neighbours (None if there are none) and does not raise;
+        ``on_done`` receives its reports."""
         self._unload = unload
         self._clock = clock
         self._on_done = on_done
@@ -45,11 +45,11 @@ class Eviction:
 
     @property
     def configured(self) -> bool:
-        """Whether there is anybody to ask."""
+        """Whether there are neighbours to ask."""
         return self._unload is not None
 
     def view(self) -> NeighbourView:
-        """How things stand now."""
+        """The current state, for a decision."""
         asking, now = self._task is not None, self._clock()
         return NeighbourView(
             may_be_asked=self.configured and not asking and now >= self._ask_again_at,
@@ -58,26 +58,26 @@ class Eviction:
         )
 
     def ask(self) -> None:
-        """Begin a round, unless one is under way."""
+        """Start a round, unless one is under way."""
         self._forgotten = False
         if self._unload is not None and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._ask(self._unload))
 
     def exhausted(self) -> None:
-        """A job ran out of memory: ask now, however much the driver calls free. What a neighbour
-        took during the job it may have returned, and will take again."""
+        """A job ran out of memory: ask now, however much the driver reports as free. A neighbour
+        may have freed the memory it took during the job, and will take it again."""
         self._after_exhaustion = True
         self.ask()
 
     def forget(self) -> None:
-        """Nobody waits any more: the next wait may ask at once. A round under way ends by itself,
-        so that what it brought is counted."""
+        """No job waits any more: the next one may ask at once. A round under way finishes by
+        itself, so that its outcome is counted."""
         self._interval_s = SETTLE_S
         self._ask_again_at = self._settled_at = self._clock()
         self._forgotten = True
 
     def close(self) -> None:
-        """End the round under way."""
+        """Cancel the round under way."""
         if self._task is not None:
             self._task.cancel()
             self._task = None

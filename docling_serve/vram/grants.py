@@ -1,4 +1,4 @@
-"""One worker's permission to use a GPU, and what all of them are written down in."""
+"""One worker's permission to use a GPU, and the records that all grants share."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from docling_serve.vram.sampling import GpuSampler
 
 @dataclass(frozen=True)
 class Books:
-    """What all grants share. ``releases`` is None where nothing waits for memory to return.
+    """What all grants share. ``releases`` is None if nothing waits for memory to be freed.
 
-    ``read`` reads the driver. ``others_wait`` says whether jobs wait for memory, and ``changed``
-    is called when there may be more of it; ``exhausted`` when a job ran out of it.
+    ``read`` reads the driver. ``others_wait`` says whether jobs wait for memory. ``changed`` is
+    called when more of it may be free; ``exhausted`` when a job ran out of it.
     """
 
     ledger: Ledger
@@ -34,8 +34,8 @@ class Books:
     exhausted: Callable[[], None]
 
     def learn(self, holding: Holding) -> None:
-        """Take what a job's end taught. Only from a worker that never ran another kind: models
-        and caches of earlier jobs stay in its memory."""
+        """Learn from the end of a job. Only from a worker that never ran another kind: models and
+        caches of earlier jobs stay in its memory."""
         outcome, holding.outcome = holding.outcome, None
         if outcome is None or holding.shared or holding.kinds != {holding.kind}:
             return
@@ -53,7 +53,7 @@ class VramGrant:
 
     def __init__(self, books: Books, kind: str, holding: Holding | None) -> None:
         self.kind = kind
-        #: The GPU that was chosen, and what was promised on it; None and 0 if none was.
+        #: The GPU that was chosen, and what was promised on it; None and 0 without one.
         self.device_uuid = None if holding is None else holding.device_uuid
         self.booked_bytes = 0 if holding is None else holding.booked_bytes
         self._books = books
@@ -76,7 +76,7 @@ class VramGrant:
         if need.total_bytes > 0:
             reading = await self._books.read()
             if self._books.others_wait():
-                return False  # memory that is or comes free is theirs
+                return False  # memory that is free, or becomes free, is theirs
             for view in self._books.ledger.views(reading, [holding.device_uuid]):
                 if view.starting or view.available_bytes < need.total_bytes:
                     return False
@@ -88,7 +88,7 @@ class VramGrant:
     def started(self, kind: str, pid: int) -> None:
         """See :meth:`Grant.started`."""
         if self._books.releases is not None and not self._has_loaded:
-            # Read within milliseconds, long before the job can have loaded a model.
+            # Read within milliseconds, long before the job can load a model.
             noting = self._books.releases.note_before(pid, self.device_uuid)
             self._noting = asyncio.get_running_loop().create_task(noting)
         self._pid = pid

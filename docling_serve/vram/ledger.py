@@ -1,8 +1,8 @@
-"""What our workers were promised on each GPU, and what of it they have taken.
+"""What our workers were promised on each GPU, and how much of it they have taken.
 
 A worker's share is known exactly where the driver lists its process. Elsewhere (a container where
-the list has the host's numbers, WSL2) what the GPU has in use beyond the level at which we began
-is put down to our workers there: exact for one worker as long as other programs keep still, an
+the list has the host's numbers, WSL2) usage of the GPU above its level before our first worker is
+attributed to our workers there: exact for one worker as long as other programs do not change, an
 estimate for several.
 """
 
@@ -18,12 +18,12 @@ from docling_serve.vram.readings import GpuDevice, GpuReading
 
 @dataclass(eq=False)
 class Holding:
-    """One worker's leave to use a GPU.
+    """One worker's permission to use a GPU.
 
-    ``starting`` until its models are loaded, ``running`` while it has a job. ``outcome`` is how
-    its last job ended, until something was learned from it. ``seen_loaded``: it was measured with
-    its models loaded. ``listed``: the driver lists its process. ``ocr_ran`` in one of its jobs.
-    ``shared``: its figure was at times an estimate among several workers.
+    ``starting`` until its models are loaded, ``running`` while it has a job. ``outcome`` is how its
+    last job ended, until that was learned from. ``seen_loaded``: it was measured with its models
+    loaded. ``listed``: the driver lists its process. ``ocr_ran`` in one of its jobs. ``shared``:
+    its figure was at times an estimate among several workers.
     """
 
     device_uuid: str
@@ -50,7 +50,7 @@ class Holding:
 
     @property
     def use(self) -> DeviceUse:
-        """What is known of its memory."""
+        """What is known about its memory."""
         return DeviceUse(self.taken_bytes, self.peak_bytes) if self.measured else DeviceUse()
 
     def loaded(self, now: float) -> None:
@@ -60,29 +60,29 @@ class Holding:
             self.loaded_at = now
 
     def take(self, taken_bytes: int, began_at: float, *, listed: bool, shared: bool) -> None:
-        """Note a reading begun at ``began_at``; ``shared`` if it is an estimate among several
+        """Record a reading started at ``began_at``; ``shared`` if it is an estimate among several
         workers."""
         if listed and not self.listed:
-            self.listed, self.peak_bytes = True, 0  # what was estimated before counts no more
+            self.listed, self.peak_bytes = True, 0  # discard the earlier estimates
             self.shared = False
         self.shared = self.shared or shared
         self.measured = True
         self.taken_bytes = taken_bytes
         self.peak_bytes = max(self.peak_bytes, taken_bytes)
         if self.loaded_at is not None and began_at >= self.loaded_at:
-            # Without a job it may have ended before this reading: then nothing proves nothing.
+            # Without a job it may have exited before this reading: then zero proves nothing.
             self.seen_loaded = self.seen_loaded or self.running or taken_bytes > 0
 
 
 @dataclass
 class Ledger:
-    """All holdings. ``best_free_bytes`` is the most that was ever seen free on a GPU."""
+    """All holdings. ``best_free_bytes`` is the most ever seen free on a GPU."""
 
     holdings: list[Holding] = field(default_factory=list)
     best_free_bytes: dict[str, int] = field(default_factory=dict)
-    #: Bytes free without our workers when a job had waited in vain for more.
+    #: Bytes free without our workers when a job waited in vain for more.
     _in_vain: dict[str, int] = field(default_factory=dict)
-    #: Bytes in use on a GPU when last read, and when the first of our workers there began.
+    #: Bytes in use on a GPU at the last reading, and when the first of our workers there started.
     _used: dict[str, int] = field(default_factory=dict)
     _level: dict[str, int] = field(default_factory=dict)
 
@@ -95,7 +95,7 @@ class Ledger:
         return holding
 
     def remove(self, holding: Holding) -> None:
-        """Give a booking back."""
+        """Return a booking."""
         self.holdings.remove(holding)
 
     def on(self, uuid: str) -> list[Holding]:
@@ -103,15 +103,15 @@ class Ledger:
         return [each for each in self.holdings if each.device_uuid == uuid]
 
     def waited_in_vain(self, view: DeviceView) -> None:
-        """A job starts on this GPU after its patience was over."""
+        """A job starts on this GPU after its patience ran out."""
         self._in_vain[view.uuid] = view.without_ours_bytes
 
     def out_of_memory(self, uuid: str) -> None:
-        """A job ran out of memory on this GPU: it is worth waiting for more there."""
+        """A job ran out of memory on this GPU: waiting for more there is worthwhile."""
         self._in_vain.pop(uuid, None)
 
     def note(self, reading: GpuReading, began_at: float) -> None:
-        """Bring every share up to date from a reading begun at ``began_at``."""
+        """Update every share from a reading started at ``began_at``."""
         for device in reading.devices:
             best = self.best_free_bytes.get(device.uuid, 0)
             self.best_free_bytes[device.uuid] = max(best, device.free_bytes)
@@ -119,7 +119,7 @@ class Ledger:
             self._share_out(device, _used_by_pid(reading, device.uuid), began_at)
 
     def views(self, reading: GpuReading, uuids: Sequence[str]) -> list[DeviceView]:
-        """The GPUs ``uuids`` as a decision needs them; those that were not read are left out."""
+        """The GPUs ``uuids`` as a decision needs them, without those that could not be read."""
         devices = [reading.device(uuid) for uuid in uuids]
         return [self._view(device) for device in devices if device is not None]
 
@@ -156,7 +156,7 @@ class Ledger:
         for gone in (each for each in here if each not in listed and each.listed):
             gone.taken_bytes = 0
         if device.of_host:
-            return  # what the host's memory grows by says nothing of the GPU
+            return  # growth of the host's memory says nothing about the GPU
         growth = max(0, device.used_bytes - level - sum(each.taken_bytes for each in listed))
         booked = sum(each.booked_bytes for each in others)
         for each in others:

@@ -9,17 +9,17 @@ from docling_serve.vram.nvml import GpuProbe
 from docling_serve.vram.readings import GpuState
 
 SMALL_GPU_BYTES = 12 * 1024**3
-"""Up to this total, ``auto`` gives memory back after every task.
+"""Up to this total, ``auto`` frees memory after every task.
 
-The guide asks CUDA for less than 12 GiB. NVML counts more than CUDA, which leaves out what the
-driver keeps: an RTX 3060 of 12 GB has 12,288 MiB by NVML and 11.76 GiB by torch. So 12 GiB
+The guide asks for it below 12 GiB by CUDA's count. NVML counts more than CUDA, which leaves out the
+driver's own share: an RTX 3060 of 12 GB has 12,288 MiB by NVML and 11.76 GiB by torch. So 12 GiB
 count too.
 """
 
 
 @dataclass(frozen=True)
 class SubprocessDecision:
-    """``enabled`` and, in words for the log and the health report, why."""
+    """``enabled``, and the reason for the log and the health report."""
 
     enabled: bool
     reason: str
@@ -28,11 +28,11 @@ class SubprocessDecision:
 def decide_mode(setting: bool | Literal["auto"], probe: GpuProbe) -> SubprocessDecision:
     """Decide ``use_subprocess_for_ocr``; reads the driver only for ``auto``, and never raises.
 
-    ``auto`` is on when the smallest visible GPU has at most 12 GiB in total: the smallest,
-    because a worker may get any of them. Without a GPU it is off: there is no GPU memory to give
-    back, and who wants process isolation on a CPU says ``true``. With a GPU whose driver gives no
-    figures it is on: conversions answer the same, only start later, while "off" could leave a
-    small GPU full.
+    ``auto`` is on when the smallest visible GPU has at most 12 GiB in total: the smallest, because
+    a worker may get any of them. Without a GPU it is off: there is no GPU memory to free, and an
+    operator who wants process isolation on a CPU sets ``true``. With a GPU whose driver gives no
+    figures it is on: conversions give the same answers and only start later, while "off" could
+    leave a small GPU full.
     """
     if setting != "auto":
         return SubprocessDecision(setting, f"set to {'true' if setting else 'false'}")

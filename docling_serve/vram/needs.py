@@ -1,7 +1,7 @@
-"""How much GPU memory a kind of task takes: a guess first, then what was seen.
+"""How much GPU memory a kind of task takes: a guess at first, then what was measured.
 
-The figure of a kind is the largest peak of its last tasks. A task that ran out of memory raises it
-without having been seen to the end.
+The figure of a kind is the largest peak among its last tasks. A task that ran out of memory raises
+it, although its full need was not seen.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ MIB = 1024**2
 
 MARGIN_SHARE = 0.10
 MARGIN_LEAST_BYTES = 256 * MIB
-"""What is asked for beyond a learned figure: readings are half a second apart, so they miss the
-very peak, and documents differ."""
+"""Requested on top of a learned figure: readings are half a second apart, so they miss the exact
+peak, and documents differ."""
 
 LAST_TASKS = 32
-"""Tasks of a kind that count. A maximum, not a mean that follows: after many PDFs with a text layer
-the next scan needs as much as the last one did."""
+"""How many tasks of a kind count. Their maximum is used, not a moving average: after many PDFs with
+a text layer the next scan needs as much as the last one did."""
 
 NOTHING_BYTES = 64 * MIB
 """Less than the smallest CUDA context (120 MB, ggml-org/llama.cpp PR 20595): no GPU was used."""
 
 FLOOR_BYTES = 512 * MIB
-"""The least that a task is taken to need which may use CUDA: a context, and the libraries that its
-first operation loads."""
+"""The least that a task which may use CUDA is assumed to need: a context, and the libraries that
+its first operation loads."""
 
 OUT_OF_MEMORY_FACTOR = 1.25
 
 MAX_KINDS = 256
-"""Kinds remembered; the one not seen for longest is forgotten."""
+"""Kinds remembered; the least recently seen is forgotten first."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a worker must find free before it may load models. ``margin_bytes`` comes on top of
+    """What a worker must find free before it may load models. ``margin_bytes`` is added to
     ``figure_bytes``; ``learned`` is False for the guess made before the first task of a kind."""
 
     figure_bytes: int
@@ -49,7 +49,7 @@ class Need:
 
 
 class NeedBook:
-    """What is known of each kind; ``reserve_bytes`` is the guess for one never seen."""
+    """What is known about each kind; ``reserve_bytes`` is the guess for an unknown one."""
 
     def __init__(self, reserve_bytes: int, max_kinds: int = MAX_KINDS) -> None:
         self._reserve_bytes = reserve_bytes
@@ -57,7 +57,7 @@ class NeedBook:
         self._peaks: OrderedDict[str, deque[int]] = OrderedDict()
 
     def need(self, kind: str) -> Need:
-        """What a task of ``kind`` needs, which may use CUDA."""
+        """What a task of ``kind`` that may use CUDA needs."""
         peaks = self._peaks.get(kind)
         if peaks is None:
             return Need(self._reserve_bytes)
@@ -72,9 +72,9 @@ class NeedBook:
     ) -> None:
         """A worker that ran only tasks of ``kind`` took ``peak_bytes``, its context included.
 
-        One that was not ``completed`` might have taken more: it can raise the figure, not lower it.
-        That nothing was taken must be ``proven``: OCR opens its models at the first page that needs
-        it, so a PDF with a text layer says nothing of the kind.
+        If it was not ``completed`` it might have taken more: it can raise the figure, not lower it.
+        That it took nothing must be ``proven``: OCR opens its models at the first page that needs
+        it, so a PDF with a text layer says nothing about the kind.
         """
         if peak_bytes < NOTHING_BYTES and not proven:
             return
@@ -84,10 +84,10 @@ class NeedBook:
             self._note(kind, peak_bytes)
 
     def out_of_memory(self, kind: str, peak_bytes: int = 0) -> None:
-        """A task of ``kind`` ran out of GPU memory: the next one waits for a quarter more, and for
-        the reserve at least."""
+        """A task of ``kind`` ran out of GPU memory: the next one waits for a quarter more, and at
+        least for the reserve."""
         seen = max(self._peaks.get(kind, (0,)))
-        if seen < NOTHING_BYTES:  # never seen, or wrongly thought to use no GPU
+        if seen < NOTHING_BYTES:  # never measured, or wrongly thought to use no GPU
             seen = self._reserve_bytes
         wanted = round(max(seen, peak_bytes) * OUT_OF_MEMORY_FACTOR)
         self._note(kind, max(wanted, self._reserve_bytes))

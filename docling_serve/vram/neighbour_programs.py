@@ -1,6 +1,6 @@
-"""The programs that may share a GPU with us, and how each is asked to let go of it.
+"""The programs that may share a GPU with us, and how each is asked to free its memory.
 
-A new one is a class with two calls, what holds memory and how to unload it, and a line in
+To add one, write a class with two calls, what holds memory and how to unload it, and a line in
 :func:`docling_serve.vram.neighbours.configured_neighbours`.
 """
 
@@ -14,14 +14,14 @@ import httpx
 
 CONNECT_TIMEOUT_S = 2.0
 ATTEMPTS = 2
-"""Tries per call: one retry after a lost connection or an error of the server (5xx)."""
+"""Tries per call: one retry after a lost connection or a server error (5xx)."""
 
 TOKEN_USER = "bearer"  # noqa: S105 - a word, not a token
 """The user in ``http://bearer:token@host``: the token is sent as such, not as a password."""
 
 
 class NeighbourError(Exception):
-    """A neighbour answered, but not as its protocol says."""
+    """A neighbour's answer does not follow its protocol."""
 
 
 class NeighbourHttp:
@@ -38,7 +38,7 @@ class NeighbourHttp:
             self._base_url = str(url.copy_with(userinfo=b""))
 
     async def call(self, method: str, path: str, json: object = None) -> httpx.Response:
-        """Send a request; both tries are safe to repeat, as unloading twice is unloading.
+        """Send a request. A retry is safe: unloading twice has the same effect as once.
 
         Raises:
             NeighbourError: the answer isn't a success.
@@ -83,7 +83,7 @@ class NeighbourHttp:
 
 
 class Neighbour(Protocol):
-    """A program that holds GPU memory and can be asked to let go of it."""
+    """A program that holds GPU memory and can be asked to free it."""
 
     @property
     def name(self) -> str: ...
@@ -95,7 +95,7 @@ class Neighbour(Protocol):
         ...
 
     async def unload(self, http: NeighbourHttp, models: Collection[str], /) -> None:
-        """Ask it to unload ``models``; may return before that is done."""
+        """Ask it to unload ``models``; may return before they are unloaded."""
         ...
 
 
@@ -103,8 +103,8 @@ class Neighbour(Protocol):
 class Ollama:
     """Ollama: all loaded models, or only ``model`` (its docs/api.md, server/routes.go).
 
-    A generate request without a prompt and with ``keep_alive`` 0 unloads. Ollama answers at once;
-    a model that is answering somebody goes when it is done.
+    A generate request without a prompt and with ``keep_alive`` 0 unloads. Ollama answers at once; a
+    model that is answering a request is unloaded when it is done.
     """
 
     base_url: str
@@ -121,7 +121,7 @@ class Ollama:
         for model in models:
             try:
                 await http.call("POST", "/api/generate", {"model": model, "keep_alive": 0})
-            except NeighbourError as exc:  # such as one deleted while loaded: go on with the others
+            except NeighbourError as exc:  # a model deleted while loaded, say: do the rest
                 refused = exc
         if refused is not None:
             raise refused
@@ -131,7 +131,7 @@ class Ollama:
 class LlamaSwap:
     """llama-swap: all its models (its internal/server).
 
-    The call returns when the processes are dead. It ends requests that a model is answering.
+    The call returns when the processes are dead. It aborts requests that a model is answering.
     """
 
     base_url: str
@@ -142,7 +142,7 @@ class LlamaSwap:
         return [str(item.get("model", "?")) for item in running if item.get("state") != "stopped"]
 
     async def unload(self, http: NeighbourHttp, _models: Collection[str], /) -> None:
-        # The older of its two calls, which all versions have; it always unloads everything.
+        # The older of its two calls, supported by all versions; it always unloads everything.
         await http.call("GET", "/unload")
 
 
@@ -150,7 +150,7 @@ class LlamaSwap:
 class LlamaCppRouter:
     """llama.cpp's server in router mode: all its models (its tools/server/README).
 
-    One that is ``sleeping`` still holds a CUDA context.
+    A model that is ``sleeping`` still holds a CUDA context.
     """
 
     base_url: str
@@ -169,7 +169,7 @@ class LlamaCppRouter:
 class Vllm:
     """vLLM, which keeps its process and sleeps: weights go to host memory, the KV cache is dropped
     (its docs/features/sleep_mode). It needs ``VLLM_SERVER_DEV_MODE=1`` and ``--enable-sleep-mode``,
-    and somebody to wake it up afterwards.
+    and another program must wake it up afterwards.
     """
 
     base_url: str

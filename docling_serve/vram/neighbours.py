@@ -1,11 +1,11 @@
-"""Asking other programs on the same GPU to unload their models before a conversion.
+"""Ask other programs on the same GPU to unload their models before a conversion.
 
-A neighbour's promise isn't taken for the deed: it is confirmed through its own list of loaded
-models (and by the caller through NVML, as the memory comes back a little later still).
+A neighbour's promise is not trusted: its own list of loaded models has to confirm it. The caller
+also checks NVML, as the memory is freed a little later still.
 
 Requests go to configured addresses only, never to one taken from a document or a request, and
-redirects are not followed. A key goes into the address: ``http://any:key@host`` sends it as a
-password, ``http://bearer:key@host`` as a bearer token; it is never logged.
+redirects are not followed. A key is part of the address: ``http://any:key@host`` sends it as a
+password, ``http://bearer:key@host`` as a bearer token. It is never logged.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class NeighbourSettings(Protocol):
 class UnloadOutcome(str, Enum):
     """How a neighbour answered.
 
-    ``STILL_LOADED``: it was asked, and its list still names a model at the end of the time.
-    ``FAILED``: it answered with an error, or with something that is not its protocol.
+    ``STILL_LOADED``: it was asked, and its list still names a model when the time runs out.
+    ``FAILED``: it answered with an error, or not as its protocol says.
     """
 
     UNLOADED = "unloaded"
@@ -76,7 +76,7 @@ class UnloadOutcome(str, Enum):
 
 @dataclass(frozen=True)
 class UnloadReport:
-    """What became of one neighbour; ``url`` is without credentials, ``detail`` is for the log."""
+    """The outcome for one neighbour; ``url`` is without credentials, ``detail`` is for the log."""
 
     neighbour: str
     url: str
@@ -111,8 +111,8 @@ async def unload_external_models(
     """Ask all configured neighbours at once to unload, and wait until they say they have.
 
     Takes at most ``unload_external_model_timeout`` seconds. A neighbour that fails is logged and
-    skipped: never raises for one. Returns a report per neighbour; empty, and without a
-    connection, when none is configured.
+    skipped, never raised. Returns a report per neighbour; without configured neighbours it opens no
+    connection and returns an empty list.
     """
     neighbours = configured_neighbours(settings)
     if not neighbours:
@@ -144,8 +144,8 @@ _LEVELS = {
 
 
 def _new_client() -> httpx.AsyncClient:
-    # With a transport of its own a client takes no proxy from the environment: these addresses
-    # are on this machine or beside it, where a proxy for the internet can't reach them.
+    # A client with a transport of its own ignores proxies in the environment. These addresses are
+    # on this machine or next to it, where a proxy for the internet can't reach them.
     return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport())
 
 

@@ -1,10 +1,10 @@
 """What the NVIDIA driver says about GPU memory, read through NVML.
 
-NVML creates no CUDA context and survives a fork. Once opened, it stays open from reading to
-reading: where neither a persistence daemon nor another program keeps the GPU initialised, opening
-it initialises the GPU, which takes seconds (NVIDIA, "Driver Persistence"; wookayin/gpustat 166).
-:meth:`GpuProbe.close` lets go of it when nobody needs readings for a while, since an open handle
-keeps the GPU of a laptop from sleeping (cosmic-ext-applet-system-monitor 38).
+NVML creates no CUDA context and survives a fork. Once opened, it stays open between readings: where
+neither a persistence daemon nor another program keeps the GPU initialised, opening it initialises
+the GPU, which takes seconds (NVIDIA, "Driver Persistence"; wookayin/gpustat 166).
+:meth:`GpuProbe.close` releases it when no readings are needed for a while, since an open handle
+keeps a laptop's GPU from sleeping (cosmic-ext-applet-system-monitor 38).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GpuProbe:
     """Reads GPU memory; never raises, never creates a CUDA context.
 
     Readings block on the driver: some ms, up to seconds where nothing keeps the GPU initialised.
-    From an event loop, call them in a thread. Safe to share between threads.
+    From an event loop, call them in a thread. Thread-safe.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class GpuProbe:
 
     def read(self, max_age_s: float | None = None) -> GpuReading:
         """The visible GPUs, from a reading at most ``max_age_s`` old (default: one second)."""
-        # A driver call that hangs holds the lock: the others must not hang with it.
+        # A driver call that hangs holds the lock: other callers must not hang with it.
         if not self._lock.acquire(timeout=self._lock_wait_s):
             return GpuReading(GpuState.UNKNOWN, reason="the GPU driver does not answer")
         try:
@@ -83,19 +83,19 @@ class GpuProbe:
             self._lock.release()
 
     def visible_devices(self) -> tuple[GpuDevice, ...] | None:
-        """The GPUs this process may use, empty without any; None if the driver doesn't tell."""
+        """The GPUs this process may use, empty if none; None if the driver gives no list."""
         reading = self.read()
         return None if reading.state is GpuState.UNKNOWN else reading.devices
 
     def count_as_cuda(self, order: Sequence[str]) -> None:
-        """From now on, number the GPUs as CUDA does: these are the UUIDs, as 32 hexadecimal digits,
-        of those that CUDA shows to this process."""
+        """From now on, number the GPUs as CUDA does: ``order`` has the UUIDs, as 32 hexadecimal
+        digits, of the GPUs that CUDA shows to this process."""
         with self._lock:
             self._cuda_order = tuple(order)
             self._last = None
 
     def close(self) -> None:
-        """Let go of the driver until the next reading; blocks no longer than a reading does."""
+        """Release the driver until the next reading; blocks no longer than a reading does."""
         if self._lock.acquire(timeout=self._lock_wait_s):
             try:
                 self._shut_down()
@@ -121,7 +121,7 @@ class GpuProbe:
         return reading
 
     def _read_open(self, nvml: NvmlLibrary) -> GpuReading:
-        """A reading, by the library that is open or is opened for it."""
+        """Take a reading; opens the library first if need be."""
         try:
             if not self._open:
                 self._preload()
@@ -139,7 +139,7 @@ class GpuProbe:
 
     def _preload(self) -> None:
         """Windows Subsystem for Linux keeps NVML where not every distribution looks for libraries;
-        once loaded, it is found by its name."""
+        once loaded, it is found by name."""
         library = self._root / _OF_WSL
         if library.is_file():
             with contextlib.suppress(OSError):
@@ -148,5 +148,5 @@ class GpuProbe:
     def _shut_down(self) -> None:
         if self._open and self._nvml is not None:
             self._open = False
-            with contextlib.suppress(Exception):  # the next reading opens it anew
+            with contextlib.suppress(Exception):  # the next reading opens it again
                 self._nvml.nvmlShutdown()

@@ -1,4 +1,4 @@
-"""One reading of all visible GPUs through an NVML library that is open."""
+"""One reading of all visible GPUs through an open NVML library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_UUID_DIGIT = re.compile(r"[^0-9a-f]")
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A device before its memory is read; without ``uuid`` it could not even be opened."""
+    """A device before its memory is read; one without ``uuid`` could not even be opened."""
 
     index: int
     handle: Handle = None
@@ -30,7 +30,7 @@ def read_devices(
     """Read the GPUs that this process may use.
 
     ``visible`` is the value of ``CUDA_VISIBLE_DEVICES``; ``cuda_order`` has the UUIDs, as 32
-    hexadecimal digits, of the GPUs that CUDA shows under it, None where that is not known.
+    hexadecimal digits, of the GPUs that CUDA shows under it, None if that is not known.
     ``root`` is the folder that has ``proc``.
 
     Raises:
@@ -68,7 +68,7 @@ def read_devices(
 def _in_cuda_order(
     candidates: Sequence[_Candidate], cuda_order: Sequence[str] | None
 ) -> list[int] | None:
-    """Positions in ``candidates``; None where CUDA was not asked, or names one that NVML lacks."""
+    """Positions in ``candidates``; None if CUDA was not asked, or names one that NVML lacks."""
     if cuda_order is None:
         return None
     places = {_digits(each.uuid): each.index for each in candidates if each.uuid is not None}
@@ -88,8 +88,8 @@ def _list_candidates(nvml: NvmlLibrary) -> list[_Candidate]:
     for gpu_index in range(nvml.nvmlDeviceGetCount()):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(gpu_index)
-            # Inside a container the GPU of a MIG device may not be read (NVIDIA/
-            # nvidia-container-toolkit 842), so only its MIG devices are.
+            # Inside a container the GPU behind a MIG device may be unreadable
+            # (NVIDIA/nvidia-container-toolkit 842), so only its MIG devices are read.
             parts = _mig_handles(nvml, handle)
             for part in [handle] if parts is None else parts:
                 found.append(_Candidate(len(found), part, nvml.nvmlDeviceGetUUID(part)))
@@ -110,7 +110,7 @@ def _mig_handles(nvml: NvmlLibrary, handle: Handle) -> list[Handle] | None:
         try:
             handles.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot))
         except nvml.NVMLError as exc:
-            if error_code(exc) != nvml.NVML_ERROR_NOT_FOUND:  # that is an empty slot
+            if error_code(exc) != nvml.NVML_ERROR_NOT_FOUND:  # NOT_FOUND is an empty slot
                 raise
     return handles
 
@@ -139,10 +139,10 @@ def _read_device(nvml: NvmlLibrary, candidate: _Candidate, root: Path) -> GpuDev
 def _memory(nvml: NvmlLibrary, handle: Handle, root: Path) -> tuple[int, int, int, bool]:
     """Total, used and free bytes, and whether they are the host's.
 
-    Version 2 leaves the driver's own memory out of ``used``: an idle A100 has 8 MB in use, and
-    912 MB by version 1 (Cldfire/nvml-wrapper 57). Drivers before 510 have version 1 only. A GPU
-    without memory of its own has neither: GB10 answers NOT_SUPPORTED to both (XuehaiPan/nvitop
-    208, driver 580.173).
+    Version 2 leaves the driver's own memory out of ``used``: an idle A100 has 8 MB in use, and 912
+    MB by version 1 (Cldfire/nvml-wrapper 57). Drivers before 510 have version 1 only. A GPU without
+    memory of its own supports neither: GB10 answers NOT_SUPPORTED to both (XuehaiPan/nvitop 208,
+    driver 580.173).
     """
     older = (
         nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
@@ -172,7 +172,7 @@ def _host_memory(root: Path) -> tuple[int, int]:
 
 
 def _read_processes(nvml: NvmlLibrary, handle: Handle) -> tuple[GpuProcess, ...] | None:
-    """Processes with a CUDA context, clients of a Multi-Process Service among them; None where the
+    """Processes with a CUDA context, including clients of a Multi-Process Service; None if the
     driver gives no list."""
     newest = _first_answer(
         (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetComputeRunningProcesses_v2),
@@ -190,8 +190,8 @@ def _read_processes(nvml: NvmlLibrary, handle: Handle) -> tuple[GpuProcess, ...]
 def _first_answer(
     versions: Sequence[Callable[[Handle], Sequence[NvmlProcess]]], handle: Handle
 ) -> Sequence[NvmlProcess] | None:
-    """What the newest version that the driver has answers. pynvml raises an error that is no
-    ``NVMLError`` for a version which the driver lacks: those before 510 have version 2 only."""
+    """The answer of the newest version that the driver has. For a version that the driver lacks,
+    pynvml raises an error that is not an ``NVMLError``: drivers before 510 have version 2 only."""
     for version in versions:
         try:
             return version(handle)

@@ -24,7 +24,7 @@ class NvmlMemory(Protocol):
 
 
 class NvmlProcess(Protocol):
-    """A process on a device; ``usedGpuMemory`` is None where the driver doesn't tell."""
+    """A process on a device; ``usedGpuMemory`` is None if the driver does not report it."""
 
     @property
     def pid(self) -> int: ...
@@ -78,7 +78,7 @@ class NvmlLibrary(Protocol):
 
 
 def load_nvml() -> NvmlLibrary | None:
-    """Import ``pynvml``; None where it isn't installed. Loads no driver and starts nothing."""
+    """Import ``pynvml``; None if it isn't installed. Loads no driver and starts nothing."""
     try:
         return cast(NvmlLibrary, importlib.import_module("pynvml"))
     except ImportError:

@@ -8,10 +8,10 @@ from enum import Enum
 
 
 class GpuState(str, Enum):
-    """What is known about this machine's GPUs.
+    """What is known about the GPUs of this machine.
 
     ``NONE``: no NVIDIA driver, or no GPU visible. ``KNOWN``: at least one was read.
-    ``UNKNOWN``: there is a driver, but it gave no figures; never to be taken for zero.
+    ``UNKNOWN``: there is a driver, but it gave no figures; never treat that as zero.
     """
 
     NONE = "none"
@@ -25,7 +25,7 @@ class GpuDevice:
 
     ``index`` counts in NVML's order, with a GPU in MIG mode replaced by its MIG devices; it is -1
     for a MIG device that NVML opens by UUID but doesn't list. ``of_host``: it has no memory of its
-    own, and the figures are those of the host's memory.
+    own, and the figures describe the host's memory.
     """
 
     index: int
@@ -39,7 +39,7 @@ class GpuDevice:
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process with a CUDA context. ``used_bytes`` is None where the driver doesn't tell (WSL2).
+    """A process with a CUDA context. ``used_bytes`` is None if the driver gives none (WSL2).
 
     Inside a container many drivers give the PID as the host counts it (NVIDIA/nvidia-docker 179).
     """
@@ -52,11 +52,11 @@ class GpuProcess:
 class GpuReading:
     """The visible GPUs at one moment.
 
-    ``processes`` is by UUID; a GPU that isn't in it gave no list. ``unreadable`` tells, in words,
+    ``processes`` is by UUID; a GPU missing from it gave no list. ``unreadable`` says, in words,
     which visible GPUs could not be read. ``reason`` says why ``state`` isn't ``KNOWN``. ``order``
-    has the UUIDs of all visible GPUs, the unreadable ones too, so that ``order[1]`` is ``cuda:1``;
-    None stands for one that could not even be opened. ``listed_gpus`` counts all that the driver
-    lists, the hidden ones too.
+    has the UUIDs of all visible GPUs, including unreadable ones, so that ``order[1]`` is
+    ``cuda:1``; None stands for one that could not even be opened. ``listed_gpus`` counts all GPUs
+    that the driver lists, including hidden ones.
     """
 
     state: GpuState

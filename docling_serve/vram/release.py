@@ -1,4 +1,4 @@
-"""Remember what the GPUs held before a worker used them, and wait for that after its end."""
+"""Record what the GPUs held before a worker used them, and wait for that level after its exit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from docling_serve.vram.readings import GpuReading, GpuState
 from docling_serve.vram.sampling import GpuSampler
 
 MAX_LOOKS = 240
-"""Readings in which a worker's PID is looked for, two minutes' worth: by then its models are
+"""Readings in which a worker's PID is looked for, two minutes' worth. By then its models are
 loaded, and a PID that was not listed never will be (inside a container, for example)."""
 
 LAST_LOOK_S = 1.0
-"""How long the end of a worker waits for a last reading; one usually takes some ms."""
+"""How long the end of a worker waits for a last reading; one usually takes a few ms."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +31,10 @@ class _Tracked:
 
 
 class ReleaseTracker:
-    """What the worker pool asks about device memory. Event loop only; the driver is read in
-    threads.
+    """The worker pool's view of device memory. Event loop only; the driver is read in threads.
 
     While a worker runs, its PID is looked for in the driver's lists. Once it was seen there, its
-    absence later proves that its memory is back, whatever other programs took meanwhile.
+    absence later proves that its memory is free, whatever other programs took meanwhile.
     """
 
     def __init__(
@@ -64,27 +63,27 @@ class ReleaseTracker:
         self._tracked: dict[int, _Tracked] = {}
 
     async def note_before(self, pid: int, device_uuid: str | None = None) -> None:
-        """Worker ``pid``, which holds no device memory now, is about to be given a job; on GPU
-        ``device_uuid`` only, if that is known."""
+        """Worker ``pid``, which holds no device memory yet, is about to get a job; only on GPU
+        ``device_uuid``, if that is known."""
         self._noting.add(pid)
         reading = await read_in_background(self._probe, limit_s=self._read_limit_s)
-        if pid not in self._noting:  # it ended meanwhile
+        if pid not in self._noting:  # it exited meanwhile
             return
         self._noting.discard(pid)
         if reading.listed_pids({pid}):
-            self._sampler.pids_are_foreign()  # it holds nothing yet: that is another process
+            self._sampler.pids_are_foreign()  # it holds nothing yet, so this is another process
         if reading.state is not GpuState.NONE:
             tracked = _Tracked(MemoryBaseline.from_reading(reading, device_uuid))
             self._tracked[pid] = tracked
             self._sampler.follow((ReleaseTracker, pid))
 
     async def look_before_end(self, pid: int) -> None:
-        """Worker ``pid`` is about to be asked to end: read what it took at the last."""
+        """Worker ``pid`` is about to be asked to exit: read once more what it holds."""
         if pid in self._tracked:
             await self._sampler.look(LAST_LOOK_S)
 
     async def wait_after(self, pid: int) -> None:
-        """Worker ``pid`` has exited: wait until its device memory is back, within the bound."""
+        """Worker ``pid`` has exited: wait until its device memory is free, within the bound."""
         tracked = self._tracked.get(pid)
         self.forget(pid)
         if tracked is None or not tracked.baseline.used_bytes:
@@ -102,7 +101,7 @@ class ReleaseTracker:
         _log.log(level, "worker pid %d: %s after %.1f s", pid, report.reason, report.waited_s)
 
     def forget(self, pid: int) -> None:
-        """Worker ``pid`` has exited: look for it no more."""
+        """Worker ``pid`` has exited: stop looking for it."""
         self._noting.discard(pid)
         self._tracked.pop(pid, None)
         self._sampler.unfollow((ReleaseTracker, pid))

@@ -1,4 +1,4 @@
-"""Reading the GPUs again and again, but only while a worker runs that may use them."""
+"""Read the GPUs repeatedly, but only while a worker that may use them runs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _log = logging.getLogger(__name__)
 SAMPLE_S = 0.5
 
 LET_GO_S = 60.0
-"""How long after the last reading the driver stays open: beyond the pauses between requests, where
-opening it anew could take seconds, and not so long that it keeps an unused GPU awake."""
+"""How long the driver stays open after the last reading: longer than the pauses between requests,
+where opening it again could take seconds, but not so long that it keeps an unused GPU awake."""
 
 Listener = Callable[[GpuReading, float], None]
-"""Gets a reading, and when it began."""
+"""Gets a reading, and when it was started."""
 
 
 class GpuSampler:
-    """One loop of readings for all who want them. Event loop only; the driver is read in threads.
+    """One loop of readings for all listeners. Event loop only; the driver is read in threads.
 
-    Readings are taken every ``sample_s`` seconds while anybody follows, and none otherwise.
+    Readings are taken every ``sample_s`` seconds while there are followers, and none otherwise.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class GpuSampler:
         self._letting_go: asyncio.TimerHandle | None = None
 
     def pids_are_foreign(self) -> None:
-        """The driver's processes have numbers of another PID namespace, as in most containers."""
+        """The driver lists PIDs of another namespace, as in most containers."""
         if not self._foreign:
             _log.info("the GPU driver numbers processes otherwise than this machine: not used")
         self._foreign = True
 
     def with_our_processes(self, reading: GpuReading) -> GpuReading:
-        """``reading`` without lists of processes where their numbers are not ours."""
+        """``reading`` without its process lists if their PIDs are not of our namespace."""
         return replace(reading, processes={}) if self._foreign else reading
 
     @property
@@ -92,14 +92,14 @@ class GpuSampler:
             self._loop = asyncio.get_running_loop().create_task(self._read_on())
 
     async def look(self, limit_s: float) -> None:
-        """Take one reading, and return when its listeners had it; ``limit_s`` bounds the wait."""
+        """Take one reading, and return once its listeners have it; ``limit_s`` bounds the wait."""
         began_at = self._clock()
         reading = await read_in_background(self._probe, limit_s=limit_s)
         for listener in self._listeners:
             listener(reading, began_at)
 
     def let_go_later(self) -> None:
-        """Nobody needs a reading now: let go of the driver unless there is another one soon."""
+        """No reading is needed now: release the driver unless another one follows soon."""
         self._keep()
         loop = asyncio.get_running_loop()
         self._letting_go = loop.call_later(LET_GO_S, self._let_go)

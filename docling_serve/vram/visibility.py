@@ -1,11 +1,12 @@
 """Which GPUs ``CUDA_VISIBLE_DEVICES`` leaves to this process.
 
 NVML ignores the variable, so we apply CUDA's rules to NVML's list (CUDA C++ Programming Guide,
-"CUDA Environment Variables"): entries are indices, UUIDs or unambiguous beginnings of UUIDs, the
-list ends at the first entry that names no device, and an empty value hides all.
+"CUDA Environment Variables"): entries are indices, UUIDs or unambiguous prefixes of UUIDs, the list
+ends at the first entry that names no device, and an empty value hides all.
 
-An index counts in PCI bus order, NVML's own. CUDA counts so under ``CUDA_DEVICE_ORDER=PCI_BUS_ID``
-only; its default puts the fastest GPU first. With GPUs of different models, name them by UUID.
+An index counts in PCI bus order, NVML's own. CUDA does so only under
+``CUDA_DEVICE_ORDER=PCI_BUS_ID``; its default puts the fastest GPU first. With GPUs of different
+models, name them by UUID.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ def select_visible(spec: str | None, uuids: Sequence[str | None]) -> list[int | 
 
     Returns:
         Positions in ``uuids``, in the order of ``spec`` and without repeats. A MIG device that
-        isn't among them is returned as its text: NVML may know it by UUID although it isn't
-        listed, when the container sees a part of a GPU only (NVIDIA/nvidia-container-toolkit 842).
+        isn't among them is returned as its text: NVML may know it by UUID without listing it, when
+        the container sees only part of a GPU (NVIDIA/nvidia-container-toolkit 842).
     """
     if spec is None:
         return list(range(len(uuids)))
