@@ -1,4 +1,4 @@
-"""Headers that every answer has, so that nothing between server and client keeps or guesses."""
+"""Headers on every answer that limit what browsers and caches may guess or keep."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _API = ("/v1/", "/process", "/tika", "/rmeta", "/meta")
 
 
 class AnswerHeaders:
-    """ASGI middleware. No browser guesses the type of an answer. Answers of the API are not
-    stored, and caches that store them all the same keep apart what depends on ``varies_by``, the
-    names of request headers."""
+    """ASGI middleware. No browser guesses the type of an answer. API answers are marked as not to
+    be stored; caches that store them anyway keep them apart by ``varies_by``, the names of request
+    headers."""
 
     def __init__(self, app: ASGIApp, varies_by: str) -> None:
         self._app = app

@@ -48,7 +48,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def make_app(settings: DoclingServeSettings, policy: ServicePolicy, lifespan: Lifespan) -> FastAPI:
-    """The app with everything that ``settings`` open; what they close is not there at all.
+    """The app with the routes that ``settings`` enable; disabled routes do not exist at all.
 
     Raises:
         ValueError: an exporter that the settings ask for is not installed.

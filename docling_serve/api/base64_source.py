@@ -13,7 +13,7 @@ from typing import BinaryIO, NoReturn
 
 from fastapi.exceptions import RequestValidationError
 
-_PIECE_CHARS = 1 << 20  # bounds the memory a decode needs beside the text itself
+_PIECE_CHARS = 1 << 20  # bounds the memory a decode needs in addition to the text itself
 _SHOWN_CHARS = 40
 
 
@@ -23,9 +23,9 @@ def iter_base64_source(text: str, loc: tuple[str | int, ...]) -> Iterator[bytes]
     Line breaks and spaces are allowed, as ``base64`` without ``-w 0`` writes them.
 
     Raises:
-        RequestValidationError: at ``loc``, when the text has a character that is not of the
-            standard alphabet (RFC 4648, section 4), or lacks padding. It comes with the piece that
-            is wrong, so what was decoded before is to be thrown away.
+        RequestValidationError: at ``loc``, when the text has a character outside the standard
+            alphabet (RFC 4648, section 4), or lacks padding. It is raised at the faulty piece, so
+            the caller must discard the pieces decoded before it.
     """
     if text[:5].lower() == "data:":
         _refuse(text, loc, "send the base64 text alone, without the 'data:...;base64,' before it")
@@ -59,7 +59,7 @@ def write_base64_source(text: str, file: BinaryIO, loc: tuple[str | int, ...]) -
     """Decode ``text`` into ``file``; returns the number of bytes written.
 
     Raises:
-        RequestValidationError: as :func:`iter_base64_source`; the file then holds a part.
+        RequestValidationError: as :func:`iter_base64_source`; the file is then incomplete.
     """
     return sum(file.write(piece) for piece in iter_base64_source(text, loc))
 

@@ -1,4 +1,4 @@
-"""Convert what storages hold, into storages.
+"""Convert documents from storages, and write the results to storages.
 
 Annotations are objects in this module, not text: the request model is made for one deployment.
 """
@@ -92,8 +92,8 @@ def _request_model(policy: ServicePolicy) -> type[BatchConvertSourcesRequest]:
 
 
 def _union(own: ConfigModels, more: ConfigModels, kinds: Iterable[str]) -> Any:
-    """Any model of an open kind. With none open it is all of our own, and policy refuses each with
-    a text that says so."""
+    """Any model of an open kind. With none open it accepts all of our own, and policy refuses
+    each with a text that says so."""
     known = {**own, **more}
     models = [known[kind] for kind in known if kind in kinds] or list(own.values())
     union = reduce(or_, models)

@@ -1,7 +1,7 @@
-"""How much of a request's body is read: none from strangers, and no more than allowed.
+"""How much of a request's body is read: nothing without a valid key, and no more than the limit.
 
-The framework reads a body before a route is asked anything, so both are decided here, in front of
-it. The limit holds for what is announced, and for what comes without being announced.
+The framework reads a body before any route runs, so both are decided here, in front of it. The
+limit applies to the announced length and to the bytes received without one.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)
 
-#: The rest of the body is still on its way: the connection cannot be used for anything else.
+#: The rest of the body is still in transit: the connection cannot be reused.
 _CLOSE = {"Connection": "close"}
 
 _WITH_BODY = ("POST", "PUT")
 
 
 class BodyLimits:
-    """ASGI middleware. ``brings_key`` says whether the headers of a request open the server."""
+    """ASGI middleware. ``brings_key`` says whether a request's headers carry a valid key."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class BodyLimits:
         await self._app(scope, receive if limit is None else _counted(receive, limit, name), send)
 
     def _limit(self, method: str, headers: Headers) -> tuple[int | None, str]:
-        """What is put is a document, whatever its type."""
+        """The body of a PUT is a document, whatever its type."""
         form = headers.get("content-type", "").lower().startswith("multipart/form-data")
         if form or method == "PUT":
             return self._uploads, "max_upload_size"
@@ -70,8 +70,8 @@ def _announced(headers: Headers) -> int:
 
 
 def _counted(receive: Receive, limit: int, name: str) -> Receive:
-    """``receive``, which raises the answer in place of what is beyond the limit; the framework
-    hands on an ``HTTPException`` from here as it is."""
+    """``receive`` that raises the answer once the limit is exceeded; the framework passes on an
+    ``HTTPException`` raised here unchanged."""
     received = 0
 
     async def receive_counted() -> Message:

@@ -1,4 +1,4 @@
-"""Where whoever runs a task may tell this server how it goes (upstream I86)."""
+"""The route where a task's runner may report progress to this server (upstream I86)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ router = APIRouter(
 async def callback_task_progress(
     services: ServicesDep, request: ProgressCallbackRequest
 ) -> ProgressCallbackResponse:
-    """Take note of a task's progress."""
+    """Record a task's progress."""
     await services.engine.receive_task_progress(request)
     return ProgressCallbackResponse()

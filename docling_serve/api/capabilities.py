@@ -59,7 +59,7 @@ class TargetCapabilities(BaseModel):
 
 
 class LimitsCapabilities(BaseModel):
-    """Bounds of one request: seconds, a factor, counts, bytes; null is no limit."""
+    """Bounds of one request: seconds, a factor, counts, bytes; null means no limit."""
 
     max_document_timeout: float
     max_images_scale: float
@@ -69,7 +69,7 @@ class LimitsCapabilities(BaseModel):
 
 
 class FeatureCapabilities(BaseModel):
-    """What else a client may want to know before it begins."""
+    """What else a client may want to know before it starts."""
 
     api_key_required: bool
     artifact_storage: bool
@@ -137,7 +137,7 @@ def _preset(
 ) -> PresetInfo:
     if preset.id == DEFAULT and preset.source == "default":
         return PresetInfo(id=DEFAULT, name=f"Server default ({stage.default})", source="default")
-    # Of an administrator's preset only the id leaves the server.
+    # Only the id of an administrator's preset leaves the server.
     unknown = (preset.id, None)
     name, description = known.get(preset.id, unknown) if preset.source == "docling" else unknown
     return PresetInfo(id=preset.id, name=name, description=description, source=preset.source)

@@ -1,4 +1,4 @@
-"""Convert documents and cut them into chunks: the same four routes for every chunker.
+"""Convert documents and split them into chunks: the same four routes for every chunker.
 
 Annotations are objects in this module, not text: FastAPI could not look up the types of routes
 that are made in a function.
@@ -102,7 +102,7 @@ def _add_routes(
             submission: submission_of,  # type: ignore[valid-type]
             key: IdempotencyKey = None,
         ) -> Response:
-            """Convert documents, cut them into chunks, and answer with the result."""
+            """Convert documents, split them into chunks, and answer with the result."""
             return await task_flow.submit_and_wait(services, submission, request, key)
 
         @router.post(f"/{chunker}/{origin}/async", name=f"{name} as async task", **later)
@@ -112,14 +112,14 @@ def _add_routes(
             submission: submission_of,  # type: ignore[valid-type]
             key: IdempotencyKey = None,
         ) -> TaskStatusResponse:
-            """Accept documents to convert and cut into chunks as a task."""
+            """Accept documents to convert and split into chunks as a task."""
             return await task_flow.submit_async(services, submission, key, response)
 
 
 def _described(
     form: MultipartForm, chunker: str, name: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """How the two routes of a form describe it: the one that waits, and the other."""
+    """How the two routes of a form describe it: the synchronous one and the asynchronous one."""
     words = name.replace(" ", "_")
     names = (
         f"Body_{words}_v1_chunk_{chunker}_file_post",

@@ -1,4 +1,4 @@
-"""Give back what the server holds: converters, results (upstream K93)."""
+"""Free what the server holds: converters, results (upstream K93)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/clear", tags=["clear"], dependencies=[RequireApiK
 
 @router.get("/converters")
 async def clear_converters(services: ServicesDep) -> ClearResponse:
-    """Give back loaded models: workers that hold some end, busy ones after their task."""
+    """Free loaded models: workers that hold some exit, busy ones after their task."""
     await services.engine.clear_converters()
     return ClearResponse()
 

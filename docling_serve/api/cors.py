@@ -1,9 +1,9 @@
-"""Which pages elsewhere may read answers of the API in a browser.
+"""Which other origins may read answers of the API in a browser.
 
-With any origin open, docling-serve lets every page use what its visitor is known by (upstream A8).
-This server knows nobody by a cookie, but a proxy in front of it may. So a page may ask for
-credentials as long as the browser had none to send; an answer to a request that came with some is
-for the pages that the settings list.
+With any origin open, docling-serve lets every page use its visitor's credentials (upstream A8).
+This server identifies no client by a cookie, but a proxy in front of it may. So a page of any
+origin may ask for credentials only while the browser has none to send; an answer to a request
+that carried credentials is readable only by the origins that the settings list.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Send
 
 _log = logging.getLogger(__name__)
 
-#: A page sets this one itself; the others come from what the browser remembers.
+#: A page sets this one itself; the others come from the browser's stored credentials.
 _SET_BY_PAGES = "bearer "
 
 
@@ -53,7 +53,7 @@ class PagesElsewhere(CORSMiddleware):
         await super().send(message, send, request_headers)
 
     def _tell(self, headers: Headers) -> None:
-        """Say once why a browser shows a page nothing."""
+        """Log once why the browser shows such a page nothing."""
         origin = headers["origin"]
         if not self._told and urlsplit(origin).netloc != headers.get("host"):
             self._told = True

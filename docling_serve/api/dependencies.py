@@ -1,7 +1,7 @@
 """What routes ask for, as annotated aliases.
 
-FastAPI resolves a dependency for each place that names it, also where it has the value already:
-some 80 us each. So what every request passes calls :func:`services_of`.
+FastAPI resolves a dependency for each place that names it, even when it already has the value:
+some 80 us each. So code on the path of every request calls :func:`services_of`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _api_key_header = APIKeyHeader(name="X-Api-Key", scheme_name="APIKeyAuth", auto_
 
 
 def services_of(connection: HTTPConnection) -> Services:
-    """The collaborators the app was made with."""
+    """The collaborators the app was created with."""
     services: Services = connection.app.state.services
     return services
 
@@ -35,7 +35,7 @@ async def _get_services(connection: HTTPConnection) -> Services:
 async def require_api_key(
     request: Request, _: Annotated[str | None, Security(_api_key_header)] = None
 ) -> None:
-    """Let the request through if no key is configured, or it brings the right one.
+    """Let the request through if no key is configured, or if it carries the right one.
 
     Raises:
         HTTPException: 401, with the same body for every reason (upstream C20).
@@ -45,8 +45,8 @@ async def require_api_key(
 
 
 def brings_key(expected: str, headers: Headers, *others: str | None) -> bool:
-    """Whether a request with these headers, or one of the ``others``, has the ``expected`` key; it
-    comes as ``X-Api-Key`` or as ``Authorization: Bearer``. Every request does where none is set."""
+    """Whether a request with these headers, or one of the ``others``, has the ``expected`` key,
+    sent as ``X-Api-Key`` or as ``Authorization: Bearer``. Always true where none is set."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     keys = [headers.get("x-api-key"), token.strip() if scheme.lower() == "bearer" else None]
     right = [
@@ -64,7 +64,7 @@ async def tenant_id(
 
 
 def named_tenant(request: HTTPConnection, services: Services) -> str:
-    """What the tenant header says; empty where it is missing or empty."""
+    """The value of the tenant header; empty where it is missing or empty."""
     return request.headers.get(services.settings.eng_ray_tenant_id_header, "")
 
 

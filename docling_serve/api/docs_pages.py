@@ -1,7 +1,7 @@
 """Pages that show the OpenAPI document: Swagger UI, ReDoc and Scalar, and the icon of all pages.
 
-Their scripts are in ``vendored/``; a file of the same name in ``static_path`` takes the place of
-one (upstream B16). The pages work without any other network, and their policy allows none.
+Their scripts are in ``vendored/``; a file of the same name in ``static_path`` replaces one
+(upstream B16). The pages load nothing from other hosts, and their policy allows nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_oauth2_redirect_html
 from fastapi.responses import HTMLResponse, Response
 
-#: Clients look with HEAD whether a page is there, and so whether the server is.
+#: Clients send HEAD to check that a page is there, and so that the server is up.
 PAGE = ["GET", "HEAD"]
 
 _STATIC = "/static"
@@ -76,12 +76,12 @@ icon_router = APIRouter(include_in_schema=False)
 
 @icon_router.api_route("/favicon.ico", methods=PAGE)
 async def favicon() -> Response:
-    """The icon itself, so that no page asks anybody else for one."""
+    """The icon itself, so that no page requests one from elsewhere."""
     return Response(_ICON, media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
 
 
 def make_router(app: FastAPI, static_path: Path | None) -> APIRouter:
-    """The three pages. ``static_path`` is a folder that is served at /static, or None."""
+    """The three pages. ``static_path`` is the folder served at /static, or None."""
     router = APIRouter(include_in_schema=False)
 
     def page(request: Request, tool: str) -> HTMLResponse:
@@ -142,7 +142,7 @@ def _page(title: str, tool: str, root: str, static_path: Path | None) -> HTMLRes
 
 @cache
 def _vendored(name: str) -> bytes:
-    """A file of ``vendored/``, packed by gzip."""
+    """A file of ``vendored/``, compressed with gzip."""
     folder = files("docling_serve.api").joinpath("vendored")
     if name == _START:
         return gzip.compress(folder.joinpath(name).read_bytes(), mtime=0)

@@ -9,7 +9,7 @@ from fastapi import HTTPException
 
 HEADER = "Accept-Docling-Document-Version"
 
-# Nine digits hold any version number there will be, and keep a hostile one cheap to parse.
+# Nine digits cover any realistic version number, and keep a hostile one cheap to parse.
 _VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
 _NATIVE = tuple(int(part) for part in CURRENT_VERSION.split("."))
 _OLDEST = (_NATIVE[0], FIRST_SUPPORTED_MINOR, 0)

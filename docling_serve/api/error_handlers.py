@@ -1,4 +1,4 @@
-"""One table: what was raised, what the client gets."""
+"""One table that maps exceptions to what the client gets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FAILURE_STATUS: dict[str, int] = {
     "timeout": 504,
     "capacity": 507,
 }
-#: The same by ``details["reason"]``, which goes first.
+#: The same by ``details["reason"]``, which takes precedence.
 REASON_STATUS: dict[str, int] = {
     TOO_LARGE: 413,
     UNSUPPORTED_FORMAT: 415,
@@ -61,14 +61,14 @@ _HIDDEN = frozenset({"input", "ctx", "url"})  # upstream A1
 
 
 def failure_status(failure: Failure) -> int:
-    """The status of an answer that says ``failure``."""
+    """The status of an answer that reports ``failure``."""
     reason = failure.details.get("reason", "")
     return REASON_STATUS.get(reason) or FAILURE_STATUS.get(failure.category, 500)
 
 
 def failure_response(failure: Failure, task_id: str) -> JSONResponse:
-    """The answer to a synchronous request whose task failed: the body that ``/v1/result`` has for
-    it, and what an error answer of this server always has."""
+    """The answer to a synchronous request whose task failed: the body of ``/v1/result`` for that
+    failure, plus the fields of every error answer of this server."""
     body = TaskFailureResult(failure=public_failure(failure)).model_dump(mode="json")
     content: dict[str, Any] = {"detail": failure.message, "task_id": task_id, **body}
     return JSONResponse(content, failure_status(failure))
@@ -97,8 +97,8 @@ def install(app: FastAPI) -> None:
 
 
 def _naming_ignored_fields(handle: _Handler) -> _Handler:
-    """``handle``, whose answer names the form fields that were not understood: a refused request
-    is where a misspelt field is looked for."""
+    """``handle``, whose answer names the form fields that were not recognised: people look for a
+    misspelt field in the refusal."""
 
     async def handle_and_name(request: Request, exc: Exception) -> Response:
         response = await handle(request, exc)
@@ -145,7 +145,7 @@ async def _task_failed(_: Request, exc: Exception) -> JSONResponse:
 
 
 async def _http_error(request: Request, exc: Exception) -> Response:
-    """As FastAPI answers, but for a body that was not read for want of room: it says 400 then."""
+    """As FastAPI answers, except that a body unread for lack of disk space is not a 400."""
     assert isinstance(exc, HTTPException)
     if isinstance(exc.__cause__, OSError) and disk_is_full(exc.__cause__):
         return await _no_room(request, exc.__cause__)

@@ -1,8 +1,8 @@
-"""The states of a task as server-sent events: every change as it happens, ended with the task.
+"""The states of a task as server-sent events: one per change; the stream ends with the task.
 
-Each event holds the whole state, so whoever comes back needs the newest one only. Its id is made
-from the state itself: it means the same after a restart, and at every server of a Redis. FastAPI
-keeps the connection alive with a comment after 15 s without an event.
+Each event holds the whole state, so a client that reconnects needs only the newest. Its id is
+derived from the state itself: it means the same after a restart, and at every server of a Redis.
+FastAPI keeps the connection alive with a comment after 15 s without an event.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ LastEventId = Annotated[
 async def _watched(
     services: ServicesDep, tenant: Tenant, task_id: str, last_event_id: LastEventId = None
 ) -> AsyncIterator[Watch]:
-    """The task is watched until the answer has been sent, or its reader has left.
+    """Watch the task until the answer has been sent, or its reader has left.
 
     Raises:
         TaskNotFoundError: there is no such task.
-        HTTPException: 204, to a client that knows the task's end; a browser then stays away.
+        HTTPException: 204, to a client that already has the last state; a browser then stops
+            reconnecting.
     """
     async with services.engine.watch(task_id, tenant) as watch:
         if watch.latest.finished and _event_of(watch.latest).id == last_event_id:
@@ -52,8 +53,8 @@ async def task_events(
     watch: Annotated[Watch, Depends(_watched)],
     last_event_id: LastEventId = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Tell every state of a task: ``update`` while it waits and runs, ``end`` when it has ended.
-    The data of an event are those of the task's status."""
+    """Send every state of a task: ``update`` while it waits and runs, ``end`` once it has finished.
+    An event carries the same data as the task's status."""
     known = last_event_id
     async for view in _until(watch, services.stopping):
         event = _event_of(view)

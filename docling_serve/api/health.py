@@ -27,7 +27,7 @@ async def health() -> HealthCheckResponse:
 
 @router.get("/ready")
 async def readiness(services: ServicesDep) -> ReadinessResponse:
-    """The server takes tasks: 503 with the reason while it does not."""
+    """The server accepts tasks: 503 with the reason while it does not."""
     state = services.readiness
     if state.shutting_down:
         raise HTTPException(503, "The server is shutting down.")
@@ -53,7 +53,7 @@ async def readyz(services: ServicesDep) -> ReadinessResponse:
 
 @router.get("/livez", include_in_schema=False)
 async def livez(services: ServicesDep) -> HealthCheckResponse:
-    """The process answers and its queue is worked on."""
+    """The process answers and its queue is being processed."""
     _require_queue(services)
     return HealthCheckResponse()
 

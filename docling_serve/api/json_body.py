@@ -1,8 +1,8 @@
-"""Requests that make a task: what is done to all of them, whatever their route.
+"""What every request that creates a task has in common, whatever its route.
 
-JSON is not held on to while the task runs. FastAPI keeps a request's body, as bytes and as what
-they were parsed to, until the answer is sent. For a synchronous conversion of a document in base64
-that is twice its size, for minutes.
+The JSON of a request is released before the task runs. FastAPI keeps a request's body, as bytes
+and parsed, until the answer is sent. For a synchronous conversion of a document in base64 that is
+twice its size, for minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 
 from docling_serve.api.old_spellings import with_sources
 
-#: Header of an answer with the names of form fields, separated by commas.
+#: Answer header that lists the names of ignored form fields, separated by commas.
 IGNORED_FIELDS = "X-Docling-Ignored-Fields"
 _NAMES = 20
 _NAME_CHARS = 64
@@ -27,13 +27,13 @@ _THERE_IS_ONE = b"{}"
 
 
 class _ForgetfulRequest(Request):
-    """Gives its body once, parsed."""
+    """Returns its body once, parsed."""
 
     _text = b""
     _parsed: Any = None
 
     async def body(self) -> bytes:
-        """Whether there is a body; FastAPI asks no more of it before :meth:`json`."""
+        """Whether there is a body; FastAPI uses nothing else of it before :meth:`json`."""
         self._text = await super().body()
         del self._body
         return _THERE_IS_ONE if self._text else b""
@@ -44,14 +44,14 @@ class _ForgetfulRequest(Request):
         return self._parsed
 
     def forget(self) -> None:
-        """Empty what :meth:`json` has given, wherever it is still held."""
+        """Empty the object that :meth:`json` returned, wherever it is still held."""
         if isinstance(self._parsed, dict):
             self._parsed.clear()
 
 
 class JsonRoute(APIRoute):
-    """A route whose JSON requests can be forgotten, and whose answers name the fields of a form
-    that mean nothing here."""
+    """A route whose JSON requests can be released early, and whose answers name the form fields
+    that are ignored."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -69,15 +69,15 @@ class JsonRoute(APIRoute):
 
 
 def name_ignored_fields(request: Request, response: Response) -> None:
-    """Put the names of the form fields that mean nothing here into a header of ``response``."""
+    """List the names of ignored form fields in a header of ``response``."""
     names = getattr(request.state, "ignored_fields", ())
     if names:
-        # Whatever a client calls a field must do for a header, and not make it long.
+        # Clients choose these names: make them valid in a header, and bound its length.
         quoted = [quote(name[:_NAME_CHARS], safe="._-[]") for name in names[:_NAMES]]
         response.headers[IGNORED_FIELDS] = ", ".join(quoted)
 
 
 def forget_body(request: Request) -> None:
-    """What ``request`` said is in a task now: let go of it."""
+    """The task now has everything from ``request``: release its body."""
     if isinstance(request, _ForgetfulRequest):
         request.forget()

@@ -1,6 +1,6 @@
-"""Memory of the server process and its workers, for whoever looks for a leak.
+"""Memory of the server process and its workers, for finding leaks.
 
-Closed unless the settings open it, and then behind the API key, if there is one.
+Disabled unless the settings enable it, and then behind the API key, if there is one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def memory_stats() -> Any:
 
 @router.get("/memory/counts")
 async def memory_counts() -> Any:
-    """How many objects the interpreter tracks, and of which types. Collects no garbage."""
+    """Count the objects that the interpreter tracks, by type. Collects no garbage."""
     tasks = asyncio.all_tasks()
     counted = await asyncio.to_thread(_counts)
     pending = sum(not task.done() for task in tasks)
@@ -55,11 +55,11 @@ async def memory_counts() -> Any:
 
 @router.get("/workers")
 async def workers(services: ServicesDep) -> dict[str, Any]:
-    """The worker processes: state, pid, memory, task and last reason of each, the last ones that
-    ended, and the sums over all tasks so far. Times are seconds, sizes bytes.
+    """The worker processes: state, pid, memory, task and last reason of each, the most recently
+    exited ones, and the sums over all tasks so far. Times are seconds, sizes bytes.
 
-    What an ended one printed last may name documents of anybody, so ``last_output`` is empty
-    unless ``debug_error_details`` is on."""
+    The last output of an exited worker may name documents of any client, so ``last_output`` is
+    empty unless ``debug_error_details`` is on."""
     if services.describe_workers is None:
         raise HTTPException(
             404, "There are no worker processes: subprocess mode is off, or tasks run elsewhere."
@@ -85,7 +85,7 @@ def _stats() -> dict[str, float | None]:
     for child in process.children(recursive=True):
         try:
             workers += child.memory_info().rss
-        except psutil.NoSuchProcess:  # it ended while we counted
+        except psutil.NoSuchProcess:  # it exited while we counted
             continue
     container = read_table("memory.stat")
     sizes = {

@@ -38,7 +38,7 @@ def make_router(metrics: Metrics) -> APIRouter:
 
 @asynccontextmanager
 async def measuring(app: FastAPI, metrics: Metrics) -> AsyncIterator[None]:
-    """While the app runs: count its tasks, and read its load at every scrape.
+    """While the app runs, count its tasks, and read its load at every scrape.
 
     Raises:
         OSError: the additional port is taken.
@@ -58,7 +58,7 @@ async def measuring(app: FastAPI, metrics: Metrics) -> AsyncIterator[None]:
 async def _load(services: Services) -> Load:
     try:
         waiting = await services.engine.queue_size()
-    except OrchestratorError:  # the queue cannot be reached; the workers still can
+    except OrchestratorError:  # the queue is unreachable; the workers are not
         waiting = 0
     capacity = await services.engine.capacity(DEFAULT_TENANT)
     lines = [line for line in (capacity.heavy, capacity.light) if line] if capacity else []

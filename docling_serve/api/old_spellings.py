@@ -1,7 +1,7 @@
 """Requests as docling-serve took them before its first stable version.
 
 Its ``v1alpha`` had a list of sources for each kind in place of ``sources``. Clients of that time
-still send them, some of them first and the current ones only when that was refused.
+still send them, some of them first, and send the current form only when that is refused.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import Any
 
 from docling_serve.policy import PolicyViolation
 
-#: Old list to the kind that its sources have now.
+#: Maps each old list to the current kind of its sources.
 _LISTS = {"file_sources": "file", "http_sources": "http"}
 
 
 def with_sources(body: Any) -> Any:
-    """``body`` with its ``sources``, where it has the old lists in place of them.
+    """``body`` with ``sources`` built from the old lists, if it has those instead.
 
     Raises:
-        PolicyViolation: an old list is no list of objects.
+        PolicyViolation: an old list is not a list of objects.
     """
     if not isinstance(body, dict) or "sources" in body:
         return body

@@ -1,4 +1,4 @@
-"""The OpenAPI document of one deployment: as the routes say, with the names its settings give."""
+"""The OpenAPI document of one deployment: that of the routes, with the names its settings give."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def describe_with(
     policy: ServicePolicy,
     forms: Mapping[str, MultipartForm],
 ) -> Callable[[], dict[str, Any]]:
-    """What to use as ``app.openapi``; the document is made once, when first asked for. ``forms``
-    are those that routes describe by name."""
+    """A function to use as ``app.openapi``; it builds the document once, when first called.
+    ``forms`` are those that routes describe by name."""
     made: dict[str, Any] = {}
 
     def describe() -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _name_tenant_header(document: dict[str, Any], name: str) -> None:
 
 
 def _name_default_target(document: dict[str, Any], policy: ServicePolicy) -> None:
-    """docling's model names a default of its own; here the deployment has the say."""
+    """docling's model names a default of its own; here the deployment decides."""
     target = document["components"]["schemas"]["ConvertSourcesRequest"]["properties"]["target"]
     try:
         target["default"] = {"kind": policy.default_target_kind()}
@@ -64,7 +64,7 @@ def _name_default_target(document: dict[str, Any], policy: ServicePolicy) -> Non
 
 
 def _tell_refusals(document: dict[str, Any]) -> None:
-    """Every other answer than those that a route names is JSON whose ``detail`` says why."""
+    """Every answer that a route does not name is JSON whose ``detail`` gives the reason."""
     refusal = {
         "description": "Refused or failed; docs/errors.md lists the statuses.",
         "content": {

@@ -1,7 +1,7 @@
 """What operators watch: memory by process, the queue and the GPUs, second by second.
 
-A sampler keeps the last ten minutes, so that a page that opens shows what came before. The stream
-sends those first, then each new sample. Behind the same conditions as the other management routes.
+A sampler keeps the last ten minutes, so that a newly opened page shows the recent past. The stream
+sends those first, then each new sample. The same access rules apply as for other management routes.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Operations:
             await asyncio.sleep(SAMPLE_S)
 
     async def sample(self) -> None:
-        """Take a sample now. The driver of the GPU is read only while somebody watches: an open
-        handle keeps a GPU awake."""
+        """Take a sample now. The GPU driver is read only while a client watches: an open handle
+        keeps a GPU awake."""
         read_gpus = self._services.read_gpus
         watched = read_gpus is not None and self._watchers > 0
         self._gpus = await read_gpus() if read_gpus is not None and watched else ()
@@ -74,7 +74,7 @@ class Operations:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """While somebody watches, GPUs are read too."""
+        """While a client watches, GPUs are read too."""
         self._watchers += 1
         try:
             yield
@@ -94,7 +94,7 @@ class Operations:
                 wait.cancel()
 
     async def snapshot(self, tenant: str) -> dict[str, Any]:
-        """Everything as it is now, for a page of an operator."""
+        """The current sample, for an operator's page."""
         services = self._services
         capacity = await services.engine.capacity(tenant)
         return {
@@ -110,7 +110,7 @@ class Operations:
 
 @asynccontextmanager
 async def sampling(app: FastAPI) -> AsyncIterator[None]:
-    """While the app runs, sample, if the settings open both the page and its management part."""
+    """While the app runs, sample, if the settings enable both the page and its management part."""
     services: Services = app.state.services
     operations = app.state.operations = Operations(services)
     settings = services.settings
@@ -142,7 +142,7 @@ async def worker_events(
 
 
 async def _fresh(operations: Operations) -> None:
-    """Where no sampler runs, those who watch take the samples."""
+    """Where no sampler runs, the watching clients take the samples."""
     newest = operations.samples[-1]["at"] if operations.samples else 0.0
     if time.time() - newest >= 2 * SAMPLE_S or not operations.samples:
         await operations.sample()
@@ -161,7 +161,7 @@ async def stop_worker(services: ServicesDep, number: int) -> dict[str, int]:
 
 
 def capacity_of(capacity: Any) -> dict[str, Any] | None:
-    """The heavy line, the light line and the room, as plain data."""
+    """The heavy line, the light line and the available room, as plain data."""
     if capacity is None:
         return None
     return {
@@ -172,7 +172,7 @@ def capacity_of(capacity: Any) -> dict[str, Any] | None:
 
 
 def _gpu_sums(gpus: Sequence[GpuMemory], workers: list[dict[str, Any]]) -> dict[str, int] | None:
-    """Bytes that our workers hold, that other programs hold, and that there are; None without a GPU
+    """Bytes held by our workers, bytes held by other programs, and the total; None without a GPU
     whose figures are known."""
     if not gpus:
         return None

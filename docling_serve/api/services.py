@@ -1,4 +1,4 @@
-"""What the routes work with, made once by the app."""
+"""The collaborators of the routes, created once by the app."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from docling_serve.settings import DoclingServeSettings
 
 @dataclass
 class Readiness:
-    """What the probes answer from."""
+    """What the health probes read."""
 
     models_pending: bool = False
     models_error: str | None = None
@@ -40,8 +40,8 @@ class Services:
     read_gpus: Callable[[], Awaitable[Sequence[GpuMemory]]] | None = None
     #: Ends a worker by its number; False if there is none.
     stop_worker: Callable[[int], bool] | None = None
-    #: How many tasks ended in this process: ``success``, or the category of their failure; and how
-    #: many ``documents_failed`` in tasks that ended well.
+    #: How many tasks finished in this process: ``success``, or the category of their failure; and
+    #: how many ``documents_failed`` in successful tasks.
     outcomes: Counter[str] = field(default_factory=Counter)
-    #: Set when the server ends its streams: no task of theirs will finish here any more.
+    #: Set when the server ends its streams: none of their tasks will finish here any more.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,6 +1,6 @@
-"""Turn validated requests into submissions, asking policy on the way.
+"""Turn validated requests into submissions, and check them against policy.
 
-The checks come in the order of upstream A9. All functions raise ``PolicyViolation``
+The checks run in the order of upstream A9. All functions raise ``PolicyViolation``
 for what the deployment does not allow.
 """
 
@@ -72,7 +72,7 @@ async def convert_sources(
     """The submission of a JSON conversion request.
 
     Raises:
-        RequestValidationError: a base64 document is not base64.
+        RequestValidationError: a base64 document is not valid base64.
     """
     checked = services.policy.check_options(request.options)
     target = _asked_target(services, request, chunk=False)
@@ -91,7 +91,7 @@ async def convert_sources(
 async def convert_document(
     services: Services, source: Source, options: ConvertDocumentsOptions, tenant: str
 ) -> Submission:
-    """The submission of one document whose result comes in the body."""
+    """The submission of one document whose result is returned in the body."""
     services.policy.check_source_count(1)
     checked = services.policy.check_options(options)
     target = _named_target(services, TargetName.INBODY, chunk=False)
@@ -103,8 +103,8 @@ async def convert_batch(
 ) -> Submission:
     """The submission of a batch request, whose results go to one or several storages.
 
-    Without a target it is as if the default target had been asked for, so a source that stands
-    for many documents needs one (better than upstream G76).
+    A request without a target is treated as one that names the default target, so a source that
+    stands for many documents needs one (better than upstream G76).
     """
     policy = services.policy
     if request.target is not None and request.targets:
@@ -161,7 +161,7 @@ async def chunk_sources(
     """The submission of a JSON chunk request.
 
     Raises:
-        RequestValidationError: a base64 document is not base64.
+        RequestValidationError: a base64 document is not valid base64.
     """
     checked = services.policy.check_options(request.convert_options)
     services.policy.check_chunker(request.chunking_options)
@@ -180,8 +180,8 @@ async def chunk_sources(
 
 
 async def _allowed(services: Services, callbacks: Sequence[CallbackSpec]) -> Sequence[CallbackSpec]:
-    """``callbacks``, unless there are too many, or one names an address that nothing is, or can
-    be, sent to."""
+    """``callbacks``; raises if there are too many, or if one names an address that nothing is,
+    or can be, sent to."""
     services.policy.check_callback_count(len(callbacks))
     allow_private = services.settings.callback_allow_private
     for callback in callbacks:

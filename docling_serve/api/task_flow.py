@@ -1,4 +1,4 @@
-"""Submit, wait, answer: each written once, used by every route that makes or reads a task."""
+"""Submit, wait, answer: each written once, used by every route that creates or reads a task."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def listed(view: TaskView) -> ListedTask:
 
 
 def capacity_response(capacity: Capacity) -> CapacityResponse:
-    """The wire model of what an engine has to do."""
+    """The wire model of an engine's load."""
     light = capacity.light
     return CapacityResponse(
         **asdict(capacity.heavy),
@@ -80,8 +80,8 @@ def capacity_response(capacity: Capacity) -> CapacityResponse:
 async def submit_async(
     services: Services, submission: Submission, key: str | None, response: Response
 ) -> TaskStatusResponse:
-    """Accept a task and say where it stands; under ``key`` a request makes one task only. The
-    headers of ``response`` say whether the result was looked for among earlier ones."""
+    """Accept a task and report where it stands; requests with the same ``key`` make one task only.
+    The headers of ``response`` say whether the result was looked up among earlier ones."""
     view = await services.engine.submit(replace(submission, idempotency_key=key))
     response.headers.update(_cache_header(view))
     return status_response(view)
@@ -100,9 +100,9 @@ async def submit_and_wait(
 async def submit_and_finish(
     services: Services, submission: Submission, request: Request, key: str | None
 ) -> TaskView | Response:
-    """Accept a task and wait until it has succeeded; else the answer: that of its failure, or 504
-    when ``max_sync_wait`` ran out. A client that sends a ``key`` means to come back: the task then
-    goes on without it."""
+    """Accept a task and wait until it has succeeded; else return the answer: that of its failure,
+    or 504 when ``max_sync_wait`` ran out. A client that sends a ``key`` intends to reconnect, so
+    the task then continues without it."""
     attached = key is None and services.settings.sync_cancel_on_disconnect
     submission = replace(submission, idempotency_key=key, attached=attached)
     view = await services.engine.submit(submission)
@@ -116,7 +116,7 @@ async def submit_and_finish(
 
 
 async def task_result(services: Services, task_id: str, tenant: str) -> Response:
-    """The reply of a finished task; of a failed one the failure, in the shape that docling's
+    """The reply of a finished task; for a failed one the failure, in the shape that docling's
     service client reads.
 
     Raises:
@@ -136,23 +136,23 @@ async def task_result(services: Services, task_id: str, tenant: str) -> Response
 
 
 async def read_result(services: Services, view: TaskView, tenant: str) -> bytes:
-    """The whole body of a successful task, for routes that answer with something made of it."""
+    """The whole body of a successful task, for routes that build their answer from it."""
     reply = await _reply(services, view, tenant)
     if reply.path is None:
         return reply.content
     try:
         return await asyncio.to_thread(reply.path.read_bytes)
-    except FileNotFoundError:  # its time was over in this very moment
+    except FileNotFoundError:  # it expired just now
         raise TaskNotFoundError from None
 
 
 def result_headers(view: TaskView) -> dict[str, str]:
-    """What every answer with a result says in its headers."""
+    """The headers of every answer with a result."""
     return {"X-Docling-Task-Id": view.task_id, **_cache_header(view)}
 
 
 def _cache_header(view: TaskView) -> dict[str, str]:
-    """Whether the result was made for an earlier request; nothing where it was not looked for."""
+    """Whether the result was made for an earlier request; nothing where it was not looked up."""
     return {} if view.cache is None else {"X-Docling-Cache": view.cache}
 
 
@@ -167,13 +167,13 @@ async def result_response(services: Services, view: TaskView, tenant: str) -> Re
             reply.content, headers=headers, media_type=reply.media_type, background=background
         )
     try:
-        # A download has a name for the client to save it under, which FileResponse knows to spell.
+        # A download has a file name, which FileResponse encodes correctly.
         small = reply.download_name is None
         limit = _SMALL_BYTES if small else 0
         body: IO[bytes] | bytes | None = read_now(reply.path, limit)
         if body is None:
             body = await asyncio.to_thread(_open, reply.path, limit)
-    except FileNotFoundError:  # its time was over in this very moment
+    except FileNotFoundError:  # it expired just now
         raise TaskNotFoundError from None
     if isinstance(body, bytes):
         return Response(body, headers=headers, media_type=reply.media_type, background=background)
@@ -194,8 +194,8 @@ async def _reply(services: Services, view: TaskView, tenant: str) -> Reply:
 
 
 def read_now(path: Path, limit: int) -> bytes | None:
-    """What is in a file of at most ``limit`` bytes, if that is in the page cache, as a reply is
-    that a worker has just written; None for any other. Waits for no disk.
+    """The content of a file of at most ``limit`` bytes, if it is in the page cache, as a reply that
+    a worker has just written is; None for any other. Waits for no disk.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -214,8 +214,7 @@ def read_now(path: Path, limit: int) -> bytes | None:
 
 
 def _open(path: Path, small_bytes: int) -> IO[bytes] | bytes:
-    """The file; or what is in it up to ``small_bytes``, since streaming takes a thread four
-    times."""
+    """The file, or its content up to ``small_bytes``: streaming uses a thread four times."""
     file = path.open("rb")
     if os.fstat(file.fileno()).st_size > small_bytes:
         return file
@@ -224,8 +223,8 @@ def _open(path: Path, small_bytes: int) -> IO[bytes] | bytes:
 
 
 class _OpenFileResponse(FileResponse):
-    """Sends a file that may lose its name meanwhile: a result is removed when its time is over,
-    whoever reads it then."""
+    """Sends a file that may be unlinked meanwhile: an expired result is removed even while it is
+    being read."""
 
     def __init__(self, file: IO[bytes], **options: Any) -> None:
         super().__init__(f"/proc/self/fd/{file.fileno()}", **options)
@@ -235,7 +234,7 @@ class _OpenFileResponse(FileResponse):
 async def _wait(
     services: Services, submission: Submission, view: TaskView, request: Request
 ) -> TaskView:
-    """Wait for the end of the task, of the allowed time, or of the client's patience."""
+    """Wait until the task finishes, the allowed time is up, or the client disconnects."""
     limit = services.settings.max_sync_wait
     finished = asyncio.ensure_future(
         services.engine.wait_finished(view.task_id, submission.tenant, limit)
@@ -254,7 +253,7 @@ async def _wait(
 
 
 async def _too_long(services: Services, view: TaskView, submission: Submission) -> JSONResponse:
-    """504 in the words clients know (upstream F56), and what became of the task."""
+    """504 in the words that clients know (upstream F56), and what happened to the task."""
     cancels = services.settings.sync_cancel_on_timeout
     cancelled = await _give_up(services, submission, view, cancels)
     detail = (
@@ -268,7 +267,7 @@ async def _too_long(services: Services, view: TaskView, submission: Submission) 
 async def _give_up(
     services: Services, submission: Submission, view: TaskView, cancels: bool
 ) -> bool:
-    """Nobody waits for the task any more: stop it, or let it go on. Whether it was stopped."""
+    """No client waits for the task any more: stop it, or let it continue. Whether it stopped."""
     if not cancels or submission.idempotency_key is not None:
         return False
     cause = Failure("policy", "The synchronous request ended before the task did.")

@@ -1,7 +1,7 @@
-"""docling's wire models of a task, with how far it is.
+"""docling's wire models of a task, extended by its progress.
 
-Named like the models they extend, so that the OpenAPI document keeps its names; a client that does
-not know the added fields ignores them.
+They keep the names of the models they extend, so that the OpenAPI document keeps its names;
+clients ignore added fields that they do not know.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from docling_serve.jobs.stages import Stage
 
 
 class TaskProcessingMeta(tasks.TaskProcessingMeta):
-    """How many documents are done, and where the one at work is."""
+    """How many documents are done, and how far the current one is."""
 
-    #: docling's phase of the document at work: initialize, build, assemble, enrich; with rq also
+    #: docling's phase of the current document: initialize, build, assemble, enrich; with rq also
     #: the stage that a task waits in before a worker process has it.
     phase: str | None = None
-    #: Position of the document at work, from 1.
+    #: Position of the current document, from 1.
     document: int | None = None
     completed_pages: int | None = None
     total_pages: int | None = None
@@ -80,7 +80,7 @@ class LineCapacityResponse(BaseModel):
 
 
 class CapacityResponse(LineCapacityResponse):
-    """What the server has to do, as the caller's next task would find it."""
+    """The server's load, as the caller's next task would find it."""
 
     room: int | None = Field(description="How many more tasks may wait; null: no limit.")
     light: LineCapacityResponse | None = Field(

@@ -34,8 +34,8 @@ def stage_of(view: TaskView) -> Stage:
 
 
 def tasks_ahead(view: TaskView) -> int | None:
-    """How many tasks leave before this one starts; None unless it waits in the queue. Where nobody
-    knows the workers, those that run already do not count."""
+    """How many tasks must leave before this one starts; None unless it waits in the queue. Where
+    the workers are unknown, tasks that already run do not count."""
     if stage_of(view) is not Stage.QUEUED:
         return None
     if view.ahead is not None or view.position is None:

@@ -55,7 +55,7 @@ async def list_tasks(
 
 @router.get("/capacity")
 async def capacity(services: ServicesDep, tenant: Tenant) -> CapacityResponse:
-    """How much the server has to do, and how long a task sent now would wait."""
+    """The server's load, and how long a task sent now would wait."""
     found = await services.engine.capacity(tenant)
     if found is None:
         raise HTTPException(404, "Tasks run elsewhere; this server does not know their workers.")
@@ -64,8 +64,8 @@ async def capacity(services: ServicesDep, tenant: Tenant) -> CapacityResponse:
 
 @router.delete("/tasks/{task_id}")
 async def delete_task(services: ServicesDep, tenant: Tenant, task_id: str) -> TaskStatusResponse:
-    """Forget a task: a waiting one is taken out of the queue, a running one is stopped, of a
-    finished one the result is deleted. Answers with how it ended."""
+    """Forget a task: a waiting one is taken out of the queue, a running one is stopped, and of a
+    finished one the result is deleted. The answer says how it ended."""
     return task_flow.status_response(await services.engine.delete(task_id, tenant))
 
 

@@ -1,7 +1,7 @@
 """The page: its files are in ``docling_serve/ui``, built by ``make ui`` from ``ui/source`` there.
 
-Assets have a hash of their content in their name, so they may be kept for ever, while the page
-itself is asked for each time (upstream B17).
+Assets have a hash of their content in their name, so they may be cached forever, while the page
+itself is revalidated each time (upstream B17).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from docling_serve.api.docs_pages import PAGE
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 _POLICY = (
-    # Results are shown in the page: nothing in them may run, and nothing is loaded from elsewhere.
-    # The preview of HTML is a frame that inherits this; pictures in results are data.
+    # Results are shown in the page: nothing in them may run, and nothing loads from elsewhere.
+    # The HTML preview is a frame that inherits this; pictures in results are data URLs.
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; frame-src 'self'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'self'"
@@ -34,7 +34,7 @@ _PAGE_HEADERS = {
 
 
 def make_router() -> APIRouter:
-    """The page, its assets, and the ways to it."""
+    """The page, its assets, and the routes to it."""
     router = APIRouter(include_in_schema=False)
     assets = _assets()
     page = _page(assets)
@@ -63,7 +63,7 @@ def make_router() -> APIRouter:
 
 
 def _assets() -> dict[str, tuple[str, bytes]]:
-    """By the name with the hash in it: the name of the file, and its content."""
+    """Maps each hashed name to the name of the file and its content."""
     found = {}
     for file in files("docling_serve").joinpath("ui").iterdir():
         path = PurePath(file.name)

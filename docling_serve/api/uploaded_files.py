@@ -1,7 +1,7 @@
-"""Files that clients upload first and have converted later, each in a request of its own.
+"""Files that clients upload first and convert later, each with a request of its own.
 
-They are waiting documents, and bounded as those of waiting tasks are: in bytes, in age, and each is
-seen by its tenant only. They are in the scratch folder of this process and go with it.
+They are bounded like the documents of waiting tasks: in bytes and in age, and each is visible to
+its tenant only. They are in the scratch folder of this process and are removed with it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _RETRY_AFTER_S = 60
 
 
 class NoSuchFile(Exception):
-    """The tenant has no such file, or not any more."""
+    """The tenant has no such file, or no longer has it."""
 
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """One file. ``created`` and ``expires`` are seconds of the epoch; ``expires`` is None where
-    files have no limit of age."""
+    """One file. ``created`` and ``expires`` are seconds since 1970; ``expires`` is None where files
+    have no age limit."""
 
     file_id: str
     tenant: str
@@ -42,7 +42,7 @@ class UploadedFile:
 
 
 class UploadedFiles:
-    """The files in ``folder``, which is this object's own.
+    """The files in ``folder``, which belongs to this object alone.
 
     ``max_bytes`` bounds all files together, each counted in blocks of 4 KiB; a file is removed
     ``max_age_s`` after its upload. 0 means no limit.
@@ -58,7 +58,7 @@ class UploadedFiles:
 
     @classmethod
     def of(cls, settings: DoclingServeSettings, folder: Path) -> UploadedFiles:
-        """Those of a server; a folder that a killed server left is emptied. Blocks."""
+        """The files of a server; empties a folder that a killed server left. Blocks."""
         shutil.rmtree(folder, ignore_errors=True)
         return cls(folder, settings.eng_loc_max_queued_bytes, settings.eng_loc_max_queue_age)
 
@@ -128,7 +128,7 @@ class UploadedFiles:
 
 
 def _room(size: int) -> int:
-    """What a file takes on the disk, so that empty ones count too."""
+    """The disk space of a file, so that empty ones count too."""
     return max(1, -(-size // _BLOCK_BYTES)) * _BLOCK_BYTES
 
 

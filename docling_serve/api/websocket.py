@@ -1,4 +1,4 @@
-"""The state of a task over a websocket: every change as it happens, closed at the end.
+"""The state of a task over a websocket: one message per change, closed once it has finished.
 
 Messages and their order: upstream H78-H80.
 """
@@ -22,13 +22,13 @@ from docling_serve.engines.base import DEFAULT_TENANT, TaskView, Watch
 
 router = APIRouter()
 
-#: docling's service client answers every update with a text, which asks for another: without a
+#: docling's service client answers every update with a text, which requests another: without a
 #: pause the two would keep each other busy for as long as the task runs.
 _BETWEEN_REPEATS_S = 1.0
 
 #: A client that finds the connection closed when it sends its text may never read what came before.
-#: So the last word is its own: a text, or that it leaves; those who say nothing are not waited for
-#: any longer than this.
+#: So the server waits for the client's last message: a text, or a disconnect. Silent clients are
+#: given no longer than this.
 _LAST_WORD_S = 1.0
 
 _KEY_REQUIRED = "Api key is required as the ?api_key=SECRET query parameter."

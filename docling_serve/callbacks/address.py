@@ -1,9 +1,9 @@
 """Where callbacks may go.
 
-A deployment says whether private addresses are open. Where they are not, the rule and the list of
-exceptions (``DOCLINGCORE_ALLOWED_PRIVATE_IPS``) are those that docling has for sources. Link-local
-addresses are never open by themselves: clouds hand out a machine's credentials there. A name is
-resolved once, and the connection is made to what was looked at.
+A deployment decides whether private addresses are open. Where they are not, the rule and the list
+of exceptions (``DOCLINGCORE_ALLOWED_PRIVATE_IPS``) are those that docling has for sources.
+Link-local addresses are never open by default: clouds serve a machine's credentials there. A name
+is resolved once, and the connection goes to the address that was checked.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from docling_core.utils.settings import settings as docling_settings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: Where clouds tell a machine about itself: link-local, and those that are not.
+#: Cloud metadata services: the link-local addresses, and those outside that range.
 _METADATA = tuple(
     ipaddress.ip_network(network)
     for network in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32")
 )
-#: A name that takes longer to resolve is looked at when the event is sent.
+#: A name that takes longer to resolve is checked when the event is sent.
 _LOOK_UP_S = 2.0
 
 
 class AddressRefused(Exception):
-    """A callback is for an address that it must not go to."""
+    """A callback names an address that is not allowed."""
 
 
 async def pinned(
     url: str, *, allow_private: bool
 ) -> tuple[list[httpx.URL], dict[str, str], dict[str, Any]]:
     """``url`` with each checked address in place of the name, and the headers and httpx extensions
-    with which the request still is for that name.
+    that keep the request addressed to that name.
 
     Raises:
         AddressRefused: an address of the name is not allowed, or the scheme is not.
         OSError: the name cannot be resolved.
-        httpx.InvalidURL: nothing can be sent there.
+        httpx.InvalidURL: the URL is invalid.
     """
     asked = httpx.URL(url)
     if asked.scheme not in ("http", "https") or not asked.host:
@@ -54,12 +54,12 @@ async def pinned(
 
 
 async def require_allowed(url: str, *, allow_private: bool) -> None:
-    """Find out before a task is accepted whether events for ``url`` would be sent. A name that
-    cannot be resolved now is no reason to refuse: its service may not have started yet.
+    """Check before a task is accepted whether events for ``url`` would be sent. A name that cannot
+    be resolved now is not refused: its service may not have started yet.
 
     Raises:
-        AddressRefused: they would not be.
-        httpx.InvalidURL: nothing can be sent there.
+        AddressRefused: they would not be sent.
+        httpx.InvalidURL: the URL is invalid.
     """
     with suppress(OSError, asyncio.TimeoutError):
         for address in await asyncio.wait_for(_addresses(httpx.URL(url)), _LOOK_UP_S):
@@ -85,7 +85,7 @@ def is_allowed(address: Address, *, allow_private: bool) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     for entry in docling_settings.allowed_private_ips:
-        with suppress(ValueError):  # docling warns of an entry that is none
+        with suppress(ValueError):  # docling warns of an invalid entry
             if address in ipaddress.ip_network(entry.strip(), strict=False):
                 return True
     if any(address in network for network in _METADATA):

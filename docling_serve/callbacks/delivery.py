@@ -1,6 +1,6 @@
-"""Deliver progress events to a task's callbacks: in order, signed, and again until they arrive.
+"""Deliver progress events to a task's callbacks: in order, signed, and with retries.
 
-What is not yet delivered is kept in an outbox, so that it also leaves after a restart.
+Undelivered events are kept in an outbox, so that delivery continues after a restart.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from docling_serve.settings import DoclingServeSettings
 
 _log = logging.getLogger(__name__)
 
-#: After 1 s and 2 s (upstream I83); then on, doubled up to this.
+#: Seconds between retries: 1 and 2 (upstream I83), then doubled up to this.
 _LONGEST_PAUSE_S = 300.0
 _CANCEL_AGAIN_S = 1.0
 
@@ -45,7 +45,7 @@ class CallbackRules:
 
     @classmethod
     def from_settings(cls, settings: DoclingServeSettings) -> CallbackRules:
-        """As the deployment says."""
+        """The options that the deployment sets."""
         return cls(
             secret=settings.callback_secret,
             allow_private=settings.callback_allow_private,
@@ -54,7 +54,7 @@ class CallbackRules:
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """What the header has for ``body``: HMAC-SHA256 over timestamp, a dot, and the body."""
+    """The signature header of ``body``: HMAC-SHA256 over timestamp, a dot, and the body."""
     digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
     return f"sha256={digest.hexdigest()}"
 
@@ -71,7 +71,7 @@ class _Event:
 
 @dataclass(eq=False)
 class _Receiver:
-    """One callback of one task, with the events it is due, in their order."""
+    """One callback of one task, with its pending events in order."""
 
     spec: CallbackSpec
     events: asyncio.Queue[_Event] = field(default_factory=asyncio.Queue)
@@ -79,7 +79,7 @@ class _Receiver:
 
 class CallbackDelivery:
     """One queue per callback of a task, so that events arrive in the order in which they happened,
-    and one that is down holds up no other."""
+    and an unreachable receiver delays no other."""
 
     def __init__(self, rules: CallbackRules | None = None, outbox: Outbox | None = None) -> None:
         self._rules = rules or CallbackRules()
@@ -104,7 +104,7 @@ class CallbackDelivery:
             self._enqueue(spec, _Event(task_id, body, now, entry))
 
     async def resume(self) -> None:
-        """Take up what a server before this one did not get delivered."""
+        """Resume the deliveries that an earlier server left."""
         pending = await self._outbox.pending_deliveries() if self._outbox else []
         for kept in pending:
             entry: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -115,14 +115,14 @@ class CallbackDelivery:
             _log.info("%d callback events of before are still to be delivered", len(pending))
 
     async def close(self, within_s: float) -> None:
-        """Give what is queued ``within_s`` seconds to leave. With an outbox, which has the rest,
-        nobody is waited for who did not take the last try."""
+        """Give queued events ``within_s`` seconds to be sent. With an outbox, which keeps the rest,
+        receivers that refused the last attempt are not waited for."""
         self._closing.set()
         if self._senders:
             _, late = await asyncio.wait(self._senders, timeout=within_s)
             if late and self._outbox is None:
                 _log.warning("callback events to %d receivers are given up", len(late))
-            while late:  # one that has its answer in this moment may not hear of it
+            while late:  # a sender that gets its answer just now may miss the cancellation
                 for sender in late:
                     sender.cancel()
                 _, late = await asyncio.wait(late, timeout=_CANCEL_AGAIN_S)
@@ -148,7 +148,7 @@ class CallbackDelivery:
             while not receiver.events.empty():
                 event = receiver.events.get_nowait()
                 if not await self._deliver(receiver.spec, event):
-                    return  # the end came first; the others would not fare better
+                    return  # the server ends; the remaining events would also fail
                 await self._note(event, None)
         finally:
             del self._receivers[key]
@@ -187,11 +187,11 @@ class CallbackDelivery:
                 return True
 
     async def _wait_until(self, due: float) -> bool:
-        """Whether it came to that before the server ends."""
+        """Wait until ``due``; False if the server ends before that."""
         pause_s = due - time.time()
         if pause_s <= 0:
             return True
-        if self._outbox is None:  # nobody else will try
+        if self._outbox is None:  # no later server will try
             await asyncio.sleep(pause_s)
             return True
         with suppress(asyncio.TimeoutError):
@@ -200,7 +200,7 @@ class CallbackDelivery:
         return True
 
     async def _note(self, event: _Event, due: float | None) -> None:
-        """Tell the outbox that ``event`` is done with, or when it is tried again."""
+        """Note in the outbox that ``event`` is done, or when it is tried again."""
         if self._outbox is None or event.entry is None:
             return
         try:
@@ -218,7 +218,7 @@ class CallbackDelivery:
         await self._post(spec, body, headers)
 
     def _proof(self, event: _Event, body: bytes) -> dict[str, str]:
-        """Headers by which a receiver knows the sender, and an event that came before."""
+        """Headers that identify the sender, and an event that was sent before."""
         digest = hashlib.sha256(body + str(event.created).encode()).hexdigest()
         headers = {DELIVERY_HEADER: digest[:32]}
         if self._rules.secret:

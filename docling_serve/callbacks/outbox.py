@@ -10,8 +10,8 @@ from typing import Any, Protocol
 @dataclass(frozen=True)
 class Delivery:
     """An event that a callback is due: ``body`` goes to ``target`` (a ``CallbackSpec`` as JSON
-    data), not before ``due``. ``attempts`` counts the tries so far. Times are seconds of the
-    epoch."""
+    data), not before ``due``. ``attempts`` counts the tries so far. Times are seconds since
+    1970."""
 
     delivery_id: int
     task_id: str

@@ -1,8 +1,8 @@
 """One event to one receiver over HTTP.
 
-Receivers are chosen by clients, so nothing of one reaches another: no connection is used twice, no
-cookie is kept, no answer is read beyond its status, and one name takes neither all the time nor all
-the places.
+Clients choose the receivers, so nothing leaks from one to another: no connection is reused, no
+cookie is kept, no answer is read beyond its status, and one name can take neither all the time nor
+all the slots.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CallbackPost:
 
         Raises:
             AddressRefused: the address is not allowed.
-            ValueError: it can never be sent: the address or the certificate cannot be used.
+            ValueError: it can never be sent: the address or the certificate is invalid.
             httpx.HTTPError: it was not accepted.
             OSError: the receiver cannot be reached.
             asyncio.TimeoutError: it took too long.
@@ -76,13 +76,13 @@ class CallbackPost:
         try:
             return await pinned(url, allow_private=self._allow_private)
         except socket.gaierror:
-            if self._allow_private:  # a proxy of the environment may know the name
+            if self._allow_private:  # a proxy set in the environment may resolve the name
                 return [httpx.URL(url)], {}, {}
             raise
 
     def _new_client(self, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
-        # A connection is known by its address alone: used again, it would be the same for another
-        # name there, whose certificate nobody has looked at.
+        # Connections are pooled by address alone: a reused one would also serve another name there,
+        # whose certificate was never verified.
         return httpx.AsyncClient(
             verify=verify,
             limits=httpx.Limits(max_keepalive_connections=0),
@@ -98,7 +98,7 @@ async def _first_reached(
     headers: dict[str, str],
     extensions: dict[str, Any],
 ) -> None:
-    """Send to the first address of the receiver that takes the connection."""
+    """Send to the first address of the receiver that accepts the connection."""
     *others, last = urls
     for url in others:
         with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):
@@ -121,7 +121,7 @@ async def _checked(
 
 
 def _trust(ca_cert: str) -> ssl.SSLContext:
-    """Whom to trust besides nobody: ``ca_cert``, a path or the certificate itself. Blocks.
+    """Build an SSL context that trusts only ``ca_cert``, a path or the certificate itself. Blocks.
 
     Raises:
         ValueError: it is neither.
@@ -129,7 +129,7 @@ def _trust(ca_cert: str) -> ssl.SSLContext:
     try:
         if not ca_cert.lstrip().startswith("-----BEGIN"):
             ca_cert = _certificate_in(ca_cert)
-        if not ca_cert.strip():  # that would be everybody whom the system trusts
+        if not ca_cert.strip():  # that would trust the system's store
             raise ValueError("its ca_cert is empty")
         return ssl.create_default_context(cadata=ca_cert)
     except OSError as exc:
@@ -137,7 +137,7 @@ def _trust(ca_cert: str) -> ssl.SSLContext:
 
 
 def _certificate_in(path: str) -> str:
-    """What is in a file that a client has named, which may be anything."""
+    """The content of a file that a client has named, which may be anything."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

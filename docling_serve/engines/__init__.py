@@ -1,1 +1,1 @@
-"""What queues tasks and runs them: one module per engine, behind one protocol."""
+"""Engines, which queue tasks and run them: one module per engine, behind one protocol."""

@@ -1,4 +1,4 @@
-"""What the API may ask of an engine, whichever it is."""
+"""What the API may ask of any engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from docling_serve.jobs.stages import Stage
 _UNREAD_STATES = 64
 
 FINISHED = frozenset({TaskStatus.SUCCESS, TaskStatus.FAILURE})
-"""What docling-jobkit says of a task that has ended."""
+"""The states in which docling-jobkit considers a task finished."""
 
 DEFAULT_TENANT = "default"  # upstream G74
 
@@ -62,9 +62,9 @@ class Submission:
     callbacks: Sequence[CallbackSpec] = ()
     target_document_version: str | None = None
     tenant: str = DEFAULT_TENANT
-    #: Under which the client may send the same request again without a second task.
+    #: The client may repeat the request under this key without creating a second task.
     idempotency_key: str | None = None
-    #: The client waits on its connection: without a key nobody can ask for the task afterwards.
+    #: The client waits on its connection: without a key no client can ask for the task afterwards.
     attached: bool = False
 
 
@@ -73,9 +73,9 @@ class TaskView:
     """A task as it is now. ``position`` counts from 1 while the task waits.
 
     ``ahead`` is how many tasks must leave before it starts, ``expected_wait_s`` how long that takes
-    judging by earlier tasks; both are None where it is not known. ``waits_in`` is the stage that a
-    task waits in whose turn has come. ``names`` are the documents, without the keys that an address
-    may have. ``cache`` says whether its result was looked for, and found, among those made before.
+    judging by earlier tasks; both are None where unknown. ``waits_in`` is the stage in which a task
+    waits after its turn has come. ``names`` are the documents, without keys that an address may
+    contain. ``cache`` says whether its result was looked up, and found, among earlier results.
     """
 
     task_id: str
@@ -98,16 +98,16 @@ class TaskView:
 
     @property
     def finished(self) -> bool:
-        """Whether the task has come to its end, good or bad."""
+        """Whether the task has finished, successfully or not."""
         return self.status in FINISHED
 
 
 class Watch:
-    """Follows one task: an async iterator over its states, which ends after the one that is
-    finished.
+    """Follows one task: an async iterator over its states, which ends after the final one.
 
-    Of a reader who is too slow, the oldest unread states are given up, never the newest. An
-    engine tells it every state; it lives on one event loop.
+
+    If the reader is too slow, the oldest unread states are dropped, never the newest. An engine
+    pushes every state to it; it belongs to one event loop.
     """
 
     def __init__(self, now: TaskView) -> None:
@@ -129,11 +129,11 @@ class Watch:
         self._told.set()
 
     def repeat(self) -> None:
-        """Let the reader have the newest state once more."""
+        """Give the reader the newest state once more."""
         self.tell(self._latest)
 
     def close(self) -> None:
-        """There will be no more states, though the task has not finished: the server ends."""
+        """End the stream although the task has not finished: the server ends."""
         self._closed = True
         self._told.set()
 
@@ -155,8 +155,8 @@ class Watch:
 
 @dataclass(frozen=True)
 class LineCapacity:
-    """One line of tasks. ``expected_wait_s`` is for a task that would come now, from what tasks
-    took so far."""
+    """One line of tasks. ``expected_wait_s`` is for a task that would come now, estimated from
+    earlier tasks."""
 
     queued: int
     running: int
@@ -166,8 +166,8 @@ class LineCapacity:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What an engine has to do. ``light`` is the line of documents that need no models, where
-    they have one; ``room`` how many more tasks may come, None for no limit."""
+    """An engine's load. ``light`` is the line of documents that need no models, where they have
+    one; ``room`` is how many more tasks may come, None for no limit."""
 
     heavy: LineCapacity
     light: LineCapacity | None
@@ -202,7 +202,7 @@ class TaskEngine(Protocol):
         ...
 
     def watch(self, task_id: str, tenant: str) -> AbstractAsyncContextManager[Watch]:
-        """The task as it is now, then every state it comes to."""
+        """The task as it is now, then every state it reaches."""
         ...
 
     async def reply(self, task_id: str, tenant: str) -> Reply | None:
@@ -214,8 +214,8 @@ class TaskEngine(Protocol):
         ...
 
     async def delete(self, task_id: str, tenant: str) -> TaskView:
-        """Forget a task with its result, stopping it first if it has not finished; the task as it
-        was at its end."""
+        """Forget a task with its result, stopping it first if it has not finished; returns the task
+        in its final state."""
         ...
 
     async def on_result_fetched(self, task_id: str) -> None:
@@ -223,7 +223,7 @@ class TaskEngine(Protocol):
         ...
 
     async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
-        """Somebody outside tells how a task goes. Raises ``ProgressInvalid`` when it cannot be."""
+        """Record progress reported from outside. Raises ``ProgressInvalid`` where it is invalid."""
         ...
 
     async def list_tasks(
@@ -233,21 +233,21 @@ class TaskEngine(Protocol):
         ...
 
     async def capacity(self, tenant: str) -> Capacity | None:
-        """What there is to do, as a next task of ``tenant`` would find it; None where tasks run
-        elsewhere and nobody here knows."""
+        """The load, as a next task of ``tenant`` would find it; None where tasks run elsewhere and
+        the load is unknown here."""
         ...
 
     async def queue_size(self) -> int:
-        """How many tasks wait."""
+        """The number of waiting tasks."""
         ...
 
     async def clear_results(self, older_than: float = 0.0, tenant: str | None = None) -> None:
-        """Remove finished tasks that ended more than ``older_than`` seconds ago: those of
-        ``tenant``, or all."""
+        """Remove tasks that finished more than ``older_than`` seconds ago: those of ``tenant``, or
+        all."""
         ...
 
     async def clear_converters(self) -> None:
-        """Give back what loaded converters hold."""
+        """Free what loaded converters hold."""
         ...
 
     async def check_connection(self) -> None:
@@ -268,8 +268,8 @@ class TellsQueueAge(Protocol):
 
 @dataclass(frozen=True)
 class CacheUse:
-    """How often a result that was made already was looked for and found, or not, since the start,
-    and the bytes that are kept."""
+    """Cache look-ups since the start, by whether the result was found, and the bytes of kept
+    results."""
 
     hits: int
     misses: int
@@ -278,11 +278,11 @@ class CacheUse:
 
 @runtime_checkable
 class HasResultCache(Protocol):
-    """An engine that may answer with a result that was made already."""
+    """An engine that may answer with an earlier result."""
 
     @property
     def cache_use(self) -> CacheUse | None:
-        """None where it is off."""
+        """None where the cache is off."""
         ...
 
 
@@ -299,13 +299,13 @@ class HasCollector(Protocol):
 
 @runtime_checkable
 class TellsEnds(Protocol):
-    """An engine whose tasks end in this process: it says so."""
+    """An engine whose tasks finish in this process and that reports each end."""
 
     on_ended: Callable[[TaskView], None]
 
 
 def plain(model: BaseModel) -> dict[str, Any]:
-    """``model`` as JSON data that another process validates back, secrets included: it goes into
-    a file that only this user may read."""
+    """``model`` as JSON data that another process can validate, secrets included: it goes into a
+    file that only this user may read."""
     dumped: dict[str, Any] = dump_model_with_secrets(model, serialize_as_any=True)
     return dumped

@@ -1,4 +1,4 @@
-"""docling-jobkit's way to hand in a task, said in terms of ours."""
+"""docling-jobkit's call to submit a task, mapped to ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from docling_serve.engines.base import DEFAULT_TENANT, Submission, TaskView
 
 
 class TakesSubmissions(BaseOrchestrator):
-    """Base of every engine: whoever knows jobkit's ``enqueue`` reaches our ``submit``."""
+    """Base of every engine: callers of jobkit's ``enqueue`` reach our ``submit``."""
 
     @abstractmethod
     async def submit(self, submission: Submission) -> TaskView:

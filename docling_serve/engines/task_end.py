@@ -1,4 +1,4 @@
-"""What is said of the end of a task: to its callbacks, and to operators in the log."""
+"""How the end of a task is reported: to its callbacks, and to operators in the log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def log_end(
     started: float | None,
     ended: float,
 ) -> None:
-    """The one line that an operator gets at the end of a task. Times are seconds of the epoch;
+    """Log the one line that an operator gets at the end of a task. Times are seconds since 1970;
     ``started`` is None for a task that never ran."""
     began = ended if started is None else started
     log.info(
@@ -43,7 +43,7 @@ def log_end(
 
 
 def log_ended_view(log: logging.Logger, view: TaskView) -> None:
-    """:func:`log_end` of a task that has ended now."""
+    """:func:`log_end` for a task that has ended now."""
     now = datetime.now(timezone.utc)
     started = view.started_at.timestamp() if view.started_at else None
     accepted, ended = view.created_at or now, view.finished_at or now

@@ -1,4 +1,4 @@
-"""Make the stages of a server from its settings and from what docling has to offer."""
+"""Build the stages of a server from its settings and from what docling offers."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def build_stages(settings: Any, registry: Registry) -> Mapping[str, Stage]:
     """Every stage by the name it has in the settings: ``ocr``, ``layout``, ``vlm`` and so on.
 
     Raises:
-        ValueError: the default of layout or tables needs what is not installed here.
+        ValueError: the default of layout or tables needs a package that is not installed here.
     """
-    # With another engine the workers are other installations, unknown to this one.
+    # With another engine the workers are other installations, unknown to this server.
     absent = registry.absent if settings.eng_kind == "local" else frozenset[str]()
     stages = [
         _ocr_stage(settings, registry),
@@ -139,14 +139,14 @@ def _kind_stage(
 
 
 def _is_doclings(model: type[Any]) -> bool:
-    """Whether docling itself brings the implementation with these options."""
+    """Whether docling itself provides the implementation with these options."""
     return model.__module__.startswith("docling.")
 
 
 def _missing_presets(
     presets: Iterable[Preset], usable: Mapping[str, Preset], missing: Mapping[str | None, str]
 ) -> dict[str | None, str]:
-    """Why ``presets`` that are not ``usable`` cannot be used, of those whose implementation is
+    """Why ``presets`` that are not ``usable`` cannot be used: those whose implementation is
     ``missing``."""
     return {
         preset.id: missing[preset.implementation]
@@ -156,7 +156,7 @@ def _missing_presets(
 
 
 def _require_default(settings: Any, name: str, missing: Mapping[str | None, str]) -> None:
-    """Layout and tables are stages of every PDF, so what they default to must be there."""
+    """Layout and tables are stages of every PDF, so their defaults must be usable."""
     for setting in (f"default_{name}_kind", f"default_{name}_preset"):
         asked = getattr(settings, setting)
         if asked in missing:
@@ -254,7 +254,7 @@ def _chunking_stage(settings: Any, absent: frozenset[str]) -> Stage:
         name="chunking",
         label="chunking",
         preset_option="chunking_preset",
-        config_option=None,  # chunking_options is no custom config: every request may send it
+        config_option=None,  # chunking_options is not a custom config: any request may send it
         default=settings.default_chunking_preset,
         presets=MappingProxyType(presets),
         missing=MappingProxyType(missing),
@@ -267,8 +267,8 @@ def _is_hierarchical(options: Any) -> bool:
 
 
 def _warn_of_unknown(settings: Any, stage: str, what: str, offered: Iterable[str]) -> None:
-    """Tell at the start that a name of a restriction is moot: it may be misspelt, and without a
-    known one nothing is open."""
+    """Warn at the start that a name of a restriction has no effect: it may be misspelt, and without
+    a known one nothing is open."""
     setting = f"allowed_{stage}_{what}"
     known = {DEFAULT, *getattr(settings, f"custom_{stage}_presets"), *offered}
     for name in getattr(settings, setting) or ():
@@ -289,7 +289,8 @@ def _plain_presets(ids: Iterable[str], custom: Mapping[str, Any]) -> dict[str, P
 def _kept(
     offered: Iterable[str], allowed: list[str] | None, *, keep_unknown: bool = False
 ) -> list[str]:
-    """What the settings leave of what is offered. An allowed name that nobody offers is moot."""
+    """What the settings leave of what is offered. Allowed names that are not offered are
+    ignored."""
     names = list(offered)
     if allowed is None:
         return names

@@ -1,4 +1,4 @@
-"""The kinds of sources and targets that docling-jobkit's connectors serve.
+"""The kinds of sources and targets that docling-jobkit's connectors support.
 
 Four are part of the API's schema. docling-jobkit has more (FileNet, SharePoint, Kafka and others),
 and its plugins may add theirs. They are read only where the settings name one, since that imports
@@ -30,7 +30,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "google_drive": "gdrive",
     }
 )
-"""The extra of this package that brings the module; S3's comes with docling-jobkit."""
+"""The extra of this package that installs the module; S3's comes with docling-jobkit."""
 
 #: It would read and write files of the server (upstream G77).
 _OF_THIS_MACHINE = frozenset({"local_path"})
@@ -50,7 +50,7 @@ class MoreConnectors:
     @classmethod
     def of_jobkit(cls, known: Collection[str], *, allow_external_plugins: bool) -> MoreConnectors:
         """Those that docling-jobkit and, if allowed, its plugins bring, except for ``known``."""
-        # Here, for its import takes time and memory that few deployments need.
+        # Here, since few deployments need this import, which takes time and memory.
         from docling_jobkit.connectors import connector_factory as factories  # noqa: PLC0415
 
         left_out = _OF_THIS_MACHINE.union(known)

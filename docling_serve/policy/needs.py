@@ -1,4 +1,4 @@
-"""What the stages of docling need of packages that an install may be without."""
+"""The packages that docling's stages need and that an installation may lack."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Need:
-    """``modules`` to import, and the requirement that brings them, as pip is given it."""
+    """``modules`` to import, and the requirement, as passed to pip, that provides them."""
 
     modules: tuple[str, ...]
     requirement: str
 
     def lacking(self, absent: Iterable[str]) -> str | None:
-        """How to get what is among the ``absent`` modules; None if nothing is."""
+        """How to install the ``absent`` modules; None if nothing is absent."""
         missing = [module for module in self.modules if module in absent]
         if not missing:
             return None
@@ -26,8 +26,8 @@ class Need:
 
 
 OWN_MODELS = Need(("torch", "transformers"), "docling-serve")
-"""docling's models for layout, tables and the classes of pictures. The lite install is without
-them, and the full one has no extra for them."""
+"""docling's models for layout, tables and picture classification. The lite install lacks them, and
+the full one has no extra for them."""
 
 LOCAL_VLM = Need(("torch", "transformers"), "docling-serve[vlm]")
 """Vision-language models that run on this server, not in a service."""

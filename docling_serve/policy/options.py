@@ -22,7 +22,7 @@ from docling_serve.policy.violations import PolicyViolation
 _log = logging.getLogger(__name__)
 
 # docling-jobkit's converter manager refuses the others, once the task runs. docling's ``native`` is
-# the text of a PDF as it comes, ``asr`` is what audio files get anyway, ``legacy`` an old name of
+# the text of a PDF as is, ``asr`` is what audio files get anyway, ``legacy`` an old name of
 # ``standard``.
 PIPELINES = (ProcessingPipeline.STANDARD, ProcessingPipeline.VLM)
 
@@ -54,7 +54,7 @@ _OLD_OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class OptionRules:
-    """Checks options and fills in what the server decides. Times are in seconds."""
+    """Checks options and fills in the server's defaults. Times are in seconds."""
 
     stages: Mapping[str, Stage]
     max_document_timeout: float
@@ -72,7 +72,7 @@ class OptionRules:
         cls, settings: Any, stages: Mapping[str, Stage], registry: Registry
     ) -> OptionRules:
         """Read the limits of an object with the attributes of the server's settings."""
-        # With another engine the workers are other installations, unknown to this one.
+        # With another engine the workers are other installations, unknown to this server.
         missing = registry.missing_ocr if settings.eng_kind == "local" else frozenset[str]()
         return cls(
             stages=stages,
@@ -123,7 +123,7 @@ class OptionRules:
             # Images that no output would show (upstream D37).
             update["include_images"] = update["include_page_images"] = False
         if not options.images_scale > 0 and not _needs_pictures(options.model_copy(update=update)):
-            # Nothing depends on it, so it is no mistake.
+            # Nothing depends on it, so it is not an error.
             update["images_scale"] = min(_IMAGES_SCALE, self.max_images_scale)
         if self.ocr_default and not {"ocr_preset", "ocr_engine", "ocr_custom_config"} & sent:
             update["ocr_preset"] = self.ocr_default
@@ -171,14 +171,14 @@ class OptionRules:
         try:
             model(lang=languages)
         except ValidationError as exc:
-            # Other fields of the engine are the settings' business, and not given here.
+            # Other fields of the engine come from the settings, and are not given here.
             for error in exc.errors(include_url=False):
                 if error["loc"][:1] == ("lang",):
                     message = error["msg"].removeprefix("Value error, ")
                     raise PolicyViolation(f"ocr_lang: {message}") from exc
 
     def _check_stages(self, options: ConvertDocumentsOptions) -> None:
-        # These two are refused whatever the pipeline, as docling-serve does (upstream D29).
+        # These two are refused for every pipeline, as docling-serve does (upstream D29).
         for name in ("vlm", "chart_extraction"):
             stage = self.stages[name]
             if stage.config_option and getattr(options, stage.config_option):
@@ -241,18 +241,18 @@ class OptionRules:
 
 
 def _deprecated(options: ConvertDocumentsOptions, name: str) -> Any:
-    """A field whose attribute warns at every read, which is for clients to care about."""
+    """A field whose attribute warns at every read, a warning meant for clients."""
     return vars(options)[name]
 
 
 def _asks(stage: Stage, options: ConvertDocumentsOptions) -> bool:
-    """Whether the request chooses for this stage."""
+    """Whether the request selects options for this stage."""
     names = (stage.preset_option, stage.config_option)
     return any(getattr(options, name) for name in names if name)
 
 
 def _is_service(value: Any) -> bool:
-    """Whether the value of an older option has a service run the model."""
+    """Whether the value of an older option makes a service run the model."""
     return value is _REMOTE_VLM or hasattr(value, "url")
 
 
@@ -271,7 +271,7 @@ def _is_on(stage: str, options: ConvertDocumentsOptions) -> bool:
 
 
 def _needs_pictures(options: ConvertDocumentsOptions) -> bool:
-    """Whether any picture is made at ``images_scale``, for the result or for a model."""
+    """Whether any picture is rendered at ``images_scale``, for the result or for a model."""
     return options.pipeline is not ProcessingPipeline.STANDARD or any(
         getattr(options, name) for name in _PICTURE_OPTIONS
     )
@@ -290,9 +290,10 @@ def _image_export_modes(allowed: list[str] | None) -> tuple[ImageRefMode, ...]:
 
 
 def _ocr_default(settings: Any, stage: Stage, missing: frozenset[str]) -> str | None:
-    """What ``auto`` stands for where the client did not ask for it and the settings say more.
+    """The meaning of ``auto`` where the client did not ask for it and the settings define more.
 
-    A default that cannot work leaves ``auto``, so that requests without OCR options still do.
+    A default that cannot work falls back to ``auto``, so that requests without OCR options still
+    do.
     """
     if _AUTO in settings.custom_ocr_presets:
         return None
@@ -309,6 +310,6 @@ def _ocr_default(settings: Any, stage: Stage, missing: frozenset[str]) -> str | 
 
 
 def _split(languages: list[str]) -> list[str]:
-    """Comma-separated text in one entry means several languages; no code has a comma."""
+    """Comma-separated text in one entry means several languages; no code contains a comma."""
     parts = (part.strip() for entry in languages for part in entry.split(","))
     return [part for part in parts if part]

@@ -1,4 +1,4 @@
-"""What the installed docling can do, as far as it can be told without loading a model.
+"""What the installed docling can do, as far as this is known without loading a model.
 
 Kinds come from docling's option classes, not from its model factories: the table factory imports
 torch, and the server must not. Presets of chunking and tables exist only in docling-jobkit's
@@ -68,8 +68,8 @@ _PLUGIN_FUNCTIONS = {
 class Registry:
     """Kinds per stage, and the storage kinds whose libraries are installed.
 
-    ``open_stages`` are those to which a plugin may add kinds that could not be read here; an
-    unknown kind of such a stage cannot be refused.
+    ``open_stages`` are those to which a plugin may add kinds that could not be read here; unknown
+    kinds of such a stage cannot be refused.
     """
 
     ocr: Kinds

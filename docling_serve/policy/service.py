@@ -150,7 +150,7 @@ class ServicePolicy:
     def check_pairing(self, source_kinds: Iterable[str], target_kinds: Sequence[str]) -> None:
         """Refuse a source that stands for many documents without a storage to put them in.
 
-        No target at all counts as none that is a storage.
+        A request without a target counts as one without a storage.
         """
         storages = (*SOURCE_CONNECTORS, PRESIGNED_URL, *self.more.targets)
         if all(kind in storages for kind in target_kinds) and target_kinds:

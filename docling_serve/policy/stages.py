@@ -39,8 +39,8 @@ class Stage:
     asked for, by id. ``implementations`` are the allowed kinds or engines, ``None`` for any.
     ``config_models`` maps an implementation, or ``None`` for all, to the options model that a
     custom config must fit; a kind that is not in it, of an ``open`` stage, is not checked.
-    ``missing`` says of presets, kinds and engines that would be allowed how to get what they need
-    and this server lacks; ``None`` stands for a config that names neither.
+    ``missing`` says for presets, kinds and engines that would be allowed how to install what they
+    need and this server lacks; ``None`` stands for a config that names neither.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Stage:
     def check(self, options: ConvertDocumentsOptions) -> str | None:
         """Check what ``options`` ask of this stage; returns the implementation they choose.
 
-        ``None`` means that nothing was asked for, or that the preset does not tell.
+        ``None`` means that nothing was requested, or that the preset does not name one.
 
         Raises:
             PolicyViolation: naming what is allowed.

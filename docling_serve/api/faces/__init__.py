@@ -1,7 +1,7 @@
 """Other programs' APIs, answered by this server: each is off unless its setting is on.
 
-A face only translates. Requests go through the same policy, queue, limits and key as all others, by
-:mod:`docling_serve.api.task_flow`, and errors get the shape that the clients of the face read.
+A face only translates. Requests pass the same policy, queue, limits and key check as all others,
+by :mod:`docling_serve.api.task_flow`; errors get the shape that the clients of the face read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One document as other APIs send it, and what its conversion answers with."""
+"""One document as other APIs send it, and the answer to its conversion."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ONE_FILE = {"type": "object", "properties": {"file": _BINARY}, "required": ["fi
 RAW: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}}
 }
-"""What a route says in ``openapi_extra`` whose body is a document."""
+"""The ``openapi_extra`` of a route whose body is a document."""
 FORM: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _ONE_FILE}}}
 }
@@ -53,9 +53,9 @@ def media_type_of(content_type: str | None) -> str:
 
 
 def document_name(name: str | None, content_type: str | None) -> str:
-    """The name of a document that came as ``name``, if at all, with this media type. Where the
-    name has no extension, the type gives one: docling guesses the format from both the content
-    and the extension."""
+    """The name of a document sent as ``name``, if it has one, with this media type. Where the name
+    has no extension, the type gives one: docling guesses the format from both the content and the
+    extension."""
     name = name or _UNNAMED
     media_type = media_type_of(content_type)
     extensions = _EXTENSIONS.get(media_type)
@@ -111,8 +111,8 @@ async def answer(
 ) -> Response:
     """Convert one document and answer with what ``shape`` makes of the result, in a thread.
 
-    Errors are answered as on the server's own routes. A document that could not be converted is a
-    422, as there is nothing to say of it here.
+    Errors are answered as on the server's own routes. A document that could not be converted is
+    answered with 422, since this API has no field for its failure.
 
     Raises:
         HTTPException, TaskNotFoundError: as :mod:`docling_serve.api.task_flow` does.
@@ -141,7 +141,7 @@ async def answer(
 
 
 def options_for(services: Services, *formats: str, **options: Any) -> ConvertDocumentsOptions:
-    """Options that ask for ``formats``, without images where the deployment allows that."""
+    """Options that request ``formats``, without images where the deployment allows that."""
     if ImageRefMode.PLACEHOLDER in services.policy.image_export_modes():
         options["image_export_mode"] = ImageRefMode.PLACEHOLDER
     return ConvertDocumentsOptions.model_validate({"to_formats": list(formats), **options})

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from docling_serve.api.json_body import JsonRoute
 
 Shape = Callable[[int, str], Response]
-"""Makes the error answer of a face, from its status and a text for people."""
+"""Makes the error answer of a face from its status and a readable text."""
 
 _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -51,8 +51,8 @@ def _shaped(response: Response, shape: Shape) -> Response:
 
 
 def error_text(body: bytes) -> str:
-    """The text of an error answer of this server: its ``detail``, the places of mistakes
-    included."""
+    """The text of an error answer of this server: its ``detail``, including the locations of
+    mistakes."""
     detail = json.loads(body)["detail"]
     if isinstance(detail, str):
         return detail
@@ -60,7 +60,7 @@ def error_text(body: bytes) -> str:
 
 
 def _handler_of(app: FastAPI, exc: Exception) -> _Handler | None:
-    """What the server answers ``exc`` with."""
+    """The server's answer to ``exc``."""
     for kind in type(exc).__mro__:
         if kind in app.exception_handlers:
             return cast(_Handler, app.exception_handlers[kind])

@@ -31,12 +31,12 @@ from docling_serve.api.services import Services
 from docling_serve.api.uploaded_files import NoSuchFile, UploadedFile
 from docling_serve.engines.base import Source
 
-#: What answers call the model; the one that is asked for plays no part.
+#: The model name in answers; the requested one is ignored.
 _MODEL = "docling"
 
 
 def _error(status: int, text: str) -> Response:
-    """An error as Mistral writes it. mistralai reads of a 422 nothing but ``detail``, as a list."""
+    """An error as Mistral writes it. Of a 422, mistralai reads only ``detail``, as a list."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     content: dict[str, Any] = {"object": "error", "message": text, "type": kind, "code": status}
     if status == 422:
@@ -87,7 +87,7 @@ async def upload_file(
 
 @router.get("/files/{file_id}")
 async def retrieve_file(services: ServicesDep, tenant: Tenant, file_id: str) -> dict[str, Any]:
-    """What is known of a file."""
+    """The metadata of a file."""
     return {**_described(_find(services, tenant, file_id)), "deleted": False}
 
 
@@ -95,14 +95,14 @@ async def retrieve_file(services: ServicesDep, tenant: Tenant, file_id: str) -> 
 async def get_file_url(
     services: ServicesDep, request: Request, tenant: Tenant, file_id: str
 ) -> dict[str, str]:
-    """The address of a file, for ``/v1/ocr``; it is good as long as the file is here."""
+    """The address of a file, for ``/v1/ocr``; it is valid as long as the file is kept."""
     kept = _find(services, tenant, file_id)
     return {"url": str(request.url_for("download_file", file_id=kept.file_id))}
 
 
 @router.get("/files/{file_id}/content", response_class=FileResponse)
 async def download_file(services: ServicesDep, tenant: Tenant, file_id: str) -> FileResponse:
-    """The bytes of a file, never shown by a browser as a page of this server."""
+    """The bytes of a file, which a browser never renders as a page of this server."""
     kept = _find(services, tenant, file_id)
     return FileResponse(kept.path, media_type="application/octet-stream", filename=kept.name)
 
@@ -163,10 +163,10 @@ def _page(page: Page) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _source(services: Services, tenant: str, asked: OcrRequest) -> AsyncIterator[Source]:
-    """The document that is asked for, open for reading if it is here.
+    """The requested document, opened for reading if this server has it.
 
     Raises:
-        HTTPException: 404, there is no such file; 422, the address is none.
+        HTTPException: 404, there is no such file; 422, the address is invalid.
     """
     document = asked.document
     if isinstance(document, FileReference):

@@ -1,4 +1,4 @@
-"""What a request to Mistral's OCR says, in the field names of its API."""
+"""A request to Mistral's OCR, in the field names of its API."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class ImageUrl(BaseModel):
 
 
 class OcrRequest(BaseModel):
-    """What of the request plays a part here; ``model`` and the options for images, blocks and
-    confidences are read and have no effect."""
+    """The fields that matter here; ``model`` and the options for images, blocks and confidences
+    are read and have no effect."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -68,11 +68,11 @@ class OcrRequest(BaseModel):
 
 
 def page_numbers(pages: str | list[int] | None) -> set[int] | None:
-    """The pages asked for, counted from 1; None for all. The request counts from 0, and may say
+    """The requested pages, counted from 1; None for all. The request counts from 0, and may say
     ``"0,2-4"``.
 
     Raises:
-        HTTPException: 422, it is no such list.
+        HTTPException: 422, it is not such a list.
     """
     if pages is None or pages in ("", []):
         return None

@@ -1,8 +1,8 @@
 """The pages of a converted document, from its Markdown and its JSON form.
 
 docling writes a mark between two pages into Markdown, but skips pages without content, and may
-write two marks where a list begins a page. Which pages have content is read from the JSON form, and
-put beside what stands between the marks.
+write two marks where a list starts a page. The pages with content are read from the JSON form, and
+matched with the text between the marks.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Page:
 
 
 def split_pages(markdown: str, document: dict[str, Any] | None) -> list[Page]:
-    """The pages of a document, those without content included; one page for a format that has
-    none. ``document`` is its JSON form."""
+    """The pages of a document, including those without content; one page for a format without
+    pages. ``document`` is its JSON form."""
     document = document or {}
     texts = [text for part in markdown.split(PAGE_BREAK) if (text := part.strip())]
     sizes = {int(number): page["size"] for number, page in document.get("pages", {}).items()}
@@ -39,7 +39,7 @@ def split_pages(markdown: str, document: dict[str, Any] | None) -> list[Page]:
         return [Page(1, "\n\n".join(texts))]
     numbers = sorted(sizes)
     filled = list(_pages_with_content(document))
-    if len(filled) != len(texts):  # something is written that has no place, or the reverse
+    if len(filled) != len(texts):  # text without a page, or the reverse
         filled = numbers
     by_page: dict[int, list[str]] = {number: [] for number in numbers}
     for index, text in enumerate(texts):
@@ -56,7 +56,7 @@ def _size(size: dict[str, float] | None) -> tuple[int | None, int | None]:
 
 
 def _pages_with_content(document: dict[str, Any]) -> Iterator[int]:
-    """The pages where docling goes on to a later page, in its order of reading."""
+    """The pages where docling continues on a later page, in reading order."""
     last = 0
     for item in _in_order(document, document["body"]):
         if item.get("content_layer", "body") != "body" or not item.get("prov"):
@@ -68,12 +68,12 @@ def _pages_with_content(document: dict[str, Any]) -> Iterator[int]:
 
 
 def _writes_something(item: dict[str, Any]) -> bool:
-    """A text without a word is written as nothing; tables and pictures always show."""
+    """Whether the item appears in Markdown: an empty text does not; tables and pictures do."""
     return bool(item.get("text", "shows").strip())
 
 
 def _in_order(document: dict[str, Any], node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All items below ``node``, parents first; without recursion, as lists may be nested deep."""
+    """All items below ``node``, parents first; iterative, as lists may be nested deeply."""
     waiting, seen = [node], set[str]()
     while waiting:
         current = waiting.pop()

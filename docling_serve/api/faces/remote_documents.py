@@ -1,4 +1,4 @@
-"""Documents that are named by an address: one of this server's files, data in it, or elsewhere."""
+"""Documents named by an address: one of this server's files, data in it, or elsewhere."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SPOOL_BYTES = 1024 * 1024
 
 
 def own_file_id(url: str) -> str | None:
-    """The id of the uploaded file that ``url`` is the address of. The host plays no part: a proxy
-    may have another name than this server, and ids are not guessed."""
+    """The id of the uploaded file that ``url`` addresses. The host is ignored: a proxy may have
+    another name than this server, and ids cannot be guessed."""
     if not url.startswith(("http://", "https://")):
         return None
     try:
@@ -34,8 +34,8 @@ def decoded_data_url(url: str) -> tuple[BinaryIO, str]:
     """The content of a ``data:`` URL (RFC 2397) as a file to be closed, and its media type. Blocks.
 
     Raises:
-        HTTPException: 422, it is none.
-        RequestValidationError: its base64 is none.
+        HTTPException: 422, the URL is malformed.
+        RequestValidationError: it is not valid base64.
     """
     described, comma, data = url.removeprefix("data:").partition(",")
     if not comma:
@@ -54,7 +54,7 @@ def http_source(url: str) -> HttpSourceRequest:
     """The source of a document elsewhere, which a worker fetches.
 
     Raises:
-        HTTPException: 422, it is no address.
+        HTTPException: 422, it is not a valid address.
     """
     try:
         return HttpSourceRequest.model_validate({"url": url})

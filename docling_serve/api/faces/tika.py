@@ -1,13 +1,13 @@
-"""Apache Tika's routes that give text: documents come as the body of a PUT, or in a form.
+"""Apache Tika's routes that return text: the document is the body of a PUT, or in a form.
 
-What is answered depends on the path and on ``Accept``, as with Tika's server: ``/tika`` gives text
+The answer depends on the path and on ``Accept``, as with Tika's server: ``/tika`` returns text
 or HTML, and with ``Accept: application/json`` an object; ``/tika/text`` and the forms below it
-always give an object unless text is asked for; ``/rmeta`` gives a list with one object. The text is
-under ``X-TIKA:content``. Read from Tika's description of its server and from what calls it: Open
-WebUI, tika-client 1.0 (paperless-ngx) and tika 3.3 for Python.
+return an object unless text is requested; ``/rmeta`` returns a list with one object. The text is
+under ``X-TIKA:content``. Sources: Tika's description of its server and its clients: Open WebUI,
+tika-client 1.0 (paperless-ngx) and tika 3.3 for Python.
 
-Metadata are those that need no conversion; of Tika's many, clients need ``Content-Type`` and
-``X-TIKA:Parsed-By``.
+Only metadata that need no conversion are returned; of Tika's many, clients need ``Content-Type``
+and ``X-TIKA:Parsed-By``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _JSON, _HTML, _TEXT = "application/json", "text/html", "text/plain"
 _CONTENT = "X-TIKA:content"
 _PARSED_BY = "docling-serve"
 _SNIFFED_BYTES = 8192
-#: The last is what curl says of any body.
+#: The last one is what curl sends for any body.
 _SAYS_NOTHING = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 _NAMES = re.compile(r"filename\*=UTF-8''([^;]+)|filename=\"((?:[^\"\\]|\\.)*)\"|filename=([^;]+)")
 
@@ -61,7 +61,7 @@ _documents = APIRouter(dependencies=[RequireApiKey], route_class=face_route(_err
 
 @dataclass(frozen=True)
 class _Sent:
-    """A document that a client of Tika sent, and what is known of it before its conversion."""
+    """A document sent by a client of Tika, and what is known of it before its conversion."""
 
     upload: Upload
     metadata: dict[str, Any]
@@ -83,7 +83,7 @@ def _name_in(disposition: str) -> str:
     found = sorted(_NAMES.findall(disposition), key=lambda names: not names[0])
     for extended, quoted, bare in found[:1]:
         name = unquote(extended) or re.sub(r"\\(.)", r"\1", quoted) or bare.strip()
-        # tika 3.3 for Python writes the name as Python shows bytes.
+        # tika 3.3 for Python writes the name as the repr of bytes.
         return name[2:-1] if name.startswith("b'") and name.endswith("'") else name
     return ""
 
@@ -106,7 +106,7 @@ def _sent(upload: Upload, content_type: str | None) -> _Sent:
 
 
 def _text_type(start: bytes) -> str | None:
-    """``text/plain`` for what begins as plain text; markup shows its format to docling."""
+    """``text/plain`` for content that starts as plain text; docling detects markup by itself."""
     is_markup = start.lstrip().startswith((b"<", b"\xef\xbb\xbf<"))
     return None if is_markup or b"\0" in start else "text/plain"
 
@@ -145,13 +145,13 @@ _Form = Annotated[_Sent, Depends(_form)]
 
 @router.get("/tika", response_class=PlainTextResponse)
 async def greeting() -> str:
-    """Says that the server is there; needs no key."""
+    """Report that the server is up; needs no key."""
     return "This is docling-serve, which answers as Apache Tika's server does. PUT a document.\n"
 
 
 @router.get("/version", include_in_schema=False)
 async def version(services: ServicesDep, request: Request) -> Response:
-    """One line for clients that ask for text, as Tika's do; what it always is for all others."""
+    """One line for clients that ask for text, as Tika's do; all others get the usual JSON."""
     versions = await health.version_info(services)
     if _wanted(request, _JSON) == _TEXT:
         return PlainTextResponse(f"docling-serve {versions['docling-serve']}")
@@ -160,20 +160,20 @@ async def version(services: ServicesDep, request: Request) -> Response:
 
 @_documents.put("/meta", openapi_extra=RAW)
 async def metadata_of_body(sent: _Body) -> dict[str, Any]:
-    """What is known of a document without converting it."""
+    """The metadata of a document, without converting it."""
     return sent.metadata
 
 
 @_documents.post("/meta/form", openapi_extra=FORM)
 @_documents.put("/meta/form", include_in_schema=False)
 async def metadata_of_form(sent: _Form) -> dict[str, Any]:
-    """What is known of a document without converting it."""
+    """The metadata of a document, without converting it."""
     return sent.metadata
 
 
 @_documents.put("/tika", openapi_extra=RAW)
 async def tika(services: ServicesDep, request: Request, tenant: Tenant, sent: _Body) -> Response:
-    """The document as text, or as HTML where that or JSON is asked for."""
+    """The document as text, or as HTML where HTML or JSON is requested."""
     wanted = _wanted(request, _TEXT)
     kind = "text" if wanted == _TEXT else "html"
     return await _converted(services, request, tenant, sent, kind, wanted)
@@ -186,7 +186,7 @@ async def tika(services: ServicesDep, request: Request, tenant: Tenant, sent: _B
 async def tika_form(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Form, kind: _Kind = "html"
 ) -> Response:
-    """The document of a form, as an object unless something else is asked for."""
+    """The document of a form, as an object unless something else is requested."""
     return await _converted(services, request, tenant, sent, kind, _wanted(request, _JSON))
 
 
@@ -194,7 +194,7 @@ async def tika_form(
 async def tika_as(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Body, kind: _Kind
 ) -> Response:
-    """The document in the body, as an object unless something else is asked for."""
+    """The document in the body, as an object unless something else is requested."""
     return await _converted(services, request, tenant, sent, kind, _wanted(request, _JSON))
 
 

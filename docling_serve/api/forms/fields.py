@@ -1,4 +1,4 @@
-"""What the forms of the file endpoints are made of.
+"""The fields of the file endpoints' forms.
 
 The schema of a form has the properties, types and defaults of docling-serve 1.38.2 (upstream,
 OpenAPI: ``Body_process_file_*`` and ``Body_Chunk_files_*``).

@@ -32,11 +32,11 @@ def form_model(
     *,
     whole: Collection[str] = (),
 ) -> Part[ModelT]:
-    """``model`` as form fields named ``prefix + field``; ``then`` has the last word on it.
+    """``model`` as form fields named ``prefix + field``; ``then`` may adjust the result last.
 
     Lists and objects are spelled as :mod:`docling_serve.api.forms.spelling` reads them. Each field
     named in ``whole`` is an object with many fields of the model, as a JSON request has them; a
-    field of the form goes before it. An empty value is not set, and so is
+    field of the form takes precedence over it. An empty value counts as not set, and so does
     ``null`` for an object. A value equal to the field's default is treated as not sent, so it is
     missing from ``model_fields_set``. Fields in ``exclude`` keep their defaults.
 
@@ -95,7 +95,7 @@ class _ModelField:
         return cls(name, default, FormField(annotation, shown, info.description))
 
     def is_unset(self, value: Any) -> bool:
-        """Whether ``value`` says nothing: empty, or what the model would fill in anyway."""
+        """Whether ``value`` adds nothing: empty, or what the model would fill in anyway."""
         if value is None or value == [""] or value in (self.default, self.form.default):
             return True
         if isinstance(value, dict) and isinstance(self.default, BaseModel):
@@ -134,7 +134,7 @@ def _parse_object(value: Any, _: ValidatorFunctionWrapHandler) -> Any:
 def _under_form_names(
     exc: ValidationError, prefix: str, inside: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """``inside`` says in which object of the form a field of the model was, if in any."""
+    """``inside`` names the object of the form that held a field of the model, if any."""
     errors: list[dict[str, Any]] = []
     for error in exc.errors(include_url=False):
         field, *rest = error["loc"] or (None,)

@@ -1,7 +1,7 @@
-"""Multipart forms that are read whole: what was sent is validated, and nothing else.
+"""Multipart forms that are read whole: only the fields that were sent are validated.
 
-The forms have some sixty fields, of which a request sends few. FastAPI resolves each of them for
-each request, which takes longer than everything else that the server does with a small document.
+The forms have some sixty fields, and a request sends few of them. FastAPI resolves each of them
+for each request, which takes longer than everything else the server does with a small document.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REF = "#/components/schemas/{model}"
 @dataclass(frozen=True)
 class FormField:
     """One field of a form. ``default`` is what the form's schema shows, ``...`` where the field is
-    required. ``items_are_whole`` says of a list that each value sent is an item as it is."""
+    required. With ``items_are_whole`` each value sent for a list is one item."""
 
     annotation: Any
     default: Any = ...
@@ -46,7 +46,7 @@ class FormField:
 
     def sent(self, name: str, form: FormData) -> Any:
         """What ``form`` has under ``name``: the items of a list, else the last value; None where
-        that is empty, which is the same as not sent."""
+        that is empty, which counts as not sent."""
         if self._is_list:
             values = form.getlist(name)
             return (values if self.items_are_whole else read_list(values)) or None
@@ -60,9 +60,9 @@ class FormField:
 
 @dataclass(frozen=True)
 class Part(Generic[T_co]):
-    """Some fields of a form, and what their values make. ``make`` gets the validated values of the
-    fields that were sent, by name; it may raise ``RequestValidationError``. ``objects`` are fields
-    that the schema does not show, each with the names that mean something in it; ``make`` gets
+    """Some fields of a form, and what is made of their values. ``make`` gets the validated values
+    of the fields that were sent, by name; it may raise ``RequestValidationError``. ``objects`` are
+    fields that the schema does not show, each with the names that are valid in it; ``make`` gets
     them as dictionaries."""
 
     fields: dict[str, FormField]
@@ -89,12 +89,12 @@ class MultipartForm:
         self._required = [name for name, field in self._fields.items() if field.default is ...]
 
     async def read(self, request: Request) -> SentForm:
-        """Read what ``request`` has sent. Fields that the form does not have are ignored; their
-        names are in ``request.state.ignored_fields`` then.
+        """Read the fields sent with ``request``. Fields that the form does not have are ignored;
+        their names are then in ``request.state.ignored_fields``.
 
         Raises:
-            HTTPException: 400, the body is no form.
-            RequestValidationError: naming each field that is missing, or not what it should be.
+            HTTPException: 400, the body is not a form.
+            RequestValidationError: naming each field that is missing or invalid.
         """
         form = await _parse(request)
         values: dict[str, Any] = {}
@@ -127,8 +127,8 @@ class MultipartForm:
         return SentForm(values)
 
     def schema(self, title: str) -> dict[str, Any]:
-        """The form as JSON schema, for OpenAPI. What its fields refer to is under ``$defs``, and
-        referred to as a component of the document."""
+        """The form as JSON schema, for OpenAPI. The models that its fields refer to are under
+        ``$defs``, and referred to as components of the document."""
         fields: dict[str, Any] = {
             name: (
                 field.annotation,
@@ -141,7 +141,7 @@ class MultipartForm:
 
 
 def form_body(name: str) -> dict[str, Any]:
-    """What a route says of its form in ``openapi_extra``; ``name`` is that of its schema."""
+    """The ``openapi_extra`` of a route with this form; ``name`` is that of its schema."""
     schema = {"$ref": REF.format(model=name)}
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
@@ -149,7 +149,7 @@ def form_body(name: str) -> dict[str, Any]:
 
 
 def errors_under(exc: ValidationError, loc: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The errors of ``exc`` as those of what is at ``loc`` in the request."""
+    """The errors of ``exc``, located at ``loc`` in the request."""
     return [{**error, "loc": (*loc, *error["loc"])} for error in exc.errors(include_url=False)]
 
 
@@ -172,7 +172,7 @@ async def _parse(request: Request) -> FormData:
 
 
 def _object(sent: Any) -> dict[str, Any]:
-    text = sent.strip() if isinstance(sent, str) else "[]"  # a file is no object
+    text = sent.strip() if isinstance(sent, str) else "[]"  # a file is not an object
     return {} if text in ("", "null", "None") else read_object(text)
 
 

@@ -1,7 +1,7 @@
-"""Lists and objects in one form field, in the ways in which clients write them.
+"""Lists and objects in one form field, in the notations that clients use.
 
 docling-serve takes a list as repeated fields and an object as JSON text (upstream D23, D24).
-Clients also send JSON arrays, commas, and what Python's ``str`` makes of a list or a dictionary.
+Clients also send JSON arrays, commas, and Python's ``str`` of a list or a dictionary.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-#: What a larger text holds was not written by ``str``; reading it would take memory for nothing.
+#: A larger text was not written by ``str``; parsing it would waste memory.
 _PYTHON_CHARS = 100_000
 
 
 def read_object(text: str) -> dict[str, Any]:
-    """The object that ``text`` is, in JSON or Python.
+    """Parse ``text`` as an object, in JSON or Python notation.
 
     Raises:
-        PydanticCustomError: it is none; of the types that a JSON field of pydantic has.
+        PydanticCustomError: it is not an object; with the error types of pydantic's JSON fields.
     """
     try:
         parsed = json.loads(text)
@@ -37,13 +37,13 @@ def read_object(text: str) -> dict[str, Any]:
 
 
 def read_list(values: Iterable[Any]) -> list[Any]:
-    """The items of a list whose field was sent with ``values``: each an item, a whole list in JSON
-    or Python, or items with commas between them."""
+    """The items of a list whose field was sent with ``values``: each one item, a whole list in
+    JSON or Python notation, or items separated by commas."""
     return [item for value in values for item in _items(value)]
 
 
 def read_array(text: str) -> list[Any] | None:
-    """The list that ``text`` is, in JSON or Python; None if it is none."""
+    """Parse ``text`` as a list, in JSON or Python notation; None if it is not one."""
     text = text.strip()
     if not text.startswith(("[", "(")):
         return None
@@ -68,7 +68,7 @@ def _items(value: Any) -> Iterator[Any]:
 
 
 def _read_python(text: str) -> Any:
-    """The literal that ``text`` is in Python; None if it is none."""
+    """Parse ``text`` as a Python literal; None if it is not one."""
     if len(text) > _PYTHON_CHARS:
         return None
     try:

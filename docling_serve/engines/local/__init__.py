@@ -1,1 +1,1 @@
-"""The local engine: tasks of this machine, in a journal."""
+"""The local engine: tasks of this machine, recorded in a journal."""

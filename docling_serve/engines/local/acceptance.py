@@ -1,8 +1,8 @@
-"""From a request to a task that is on the disk: room, files, journal, in this order.
+"""Turn a request into a task that is on disk: reserve room, write files, write the journal.
 
-A task is accepted once its row is committed; whatever fails before that leaves nothing behind.
-A key is a client's promise that two requests are the same; a fingerprint shows whether they are.
-A request whose result is in the cache becomes a task that has ended.
+A task is accepted once its row is committed; any earlier failure leaves nothing behind. A key is a
+client's promise that two requests are the same; a fingerprint shows whether they are. A request
+whose result is in the cache becomes a finished task.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NAMES_KEPT = 20
 
 
 class Acceptance:
-    """Takes in tasks, each request of a key once."""
+    """Accepts tasks, each request with a key once."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Acceptance:
         self._lines = lines
         self._deployment = deployment
         self._cache = cache
-        #: The task of each key; not done while it is being taken in.
+        #: The task of each key; not done while it is being accepted.
         self._keys: dict[tuple[str, str], asyncio.Future[TaskRecord]] = {}
 
     async def accept(self, submission: Submission) -> tuple[TaskRecord, bool]:
@@ -65,7 +65,7 @@ class Acceptance:
 
         Raises:
             QueueFull: there is no room for it.
-            KeyReused: its key came before, with another request.
+            KeyReused: its key was used before, with another request.
             OSError: it could not be written.
         """
         if submission.idempotency_key is None:
@@ -73,7 +73,7 @@ class Acceptance:
         name = (submission.tenant, submission.idempotency_key)
         while (before := self._keys.get(name)) is not None:
             await asyncio.wait({before})
-            if not before.cancelled():  # else that request came to nothing, and this one is first
+            if not before.cancelled():  # else that request failed, and this one is the first
                 return await _same_request(before.result(), submission), False
         self._keys[name] = own = asyncio.get_running_loop().create_future()
         try:
@@ -86,14 +86,14 @@ class Acceptance:
         return record, True
 
     def remember(self, record: TaskRecord) -> None:
-        """The key of a task that was accepted before."""
+        """Restore the key of a task that was accepted before."""
         if record.row.idempotency_key is not None:
             known = asyncio.get_running_loop().create_future()
             known.set_result(record)
             self._keys[record.row.tenant, record.row.idempotency_key] = known
 
     def forget(self, record: TaskRecord) -> None:
-        """The key of a task that is gone may come again."""
+        """Release the key of a task that is gone."""
         if record.row.idempotency_key is not None:
             self._keys.pop((record.row.tenant, record.row.idempotency_key), None)
 
@@ -110,7 +110,7 @@ class Acceptance:
     async def _answer(
         self, submission: Submission, key: CacheKey, cache: ResultCache
     ) -> TaskRecord | None:
-        """A task that has ended with the result in ``cache``, if there is one."""
+        """A task finished with the result in ``cache``, if there is one."""
         task_id = str(uuid.uuid4())
         folder = TaskFolder(self._folders / task_id)
         try:
@@ -140,7 +140,7 @@ class Acceptance:
         return record
 
     async def _undo(self, folder: TaskFolder) -> None:
-        # Behind the row, in case that is on its way; if it cannot be written, neither can that.
+        # Queued after the row, in case that is pending; if this write fails, so does that one.
         undone = self._journal.forget(folder.root.name)
         undone.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.to_thread(folder.remove)
@@ -170,7 +170,7 @@ def _row(submission: Submission, staged: Staged, size: int) -> TaskRow:
 def _answered_row(
     submission: Submission, task_id: str, key: CacheKey, result: JobResult, size: int
 ) -> TaskRow:
-    """The row of a task that had its result when it came."""
+    """The row of a task whose result was already in the cache."""
     row = TaskRow(
         task_id=task_id,
         names=[display_name(s.name) for s in submission.sources if isinstance(s, Upload)][
@@ -184,7 +184,7 @@ def _answered_row(
 
 
 def _from_request(submission: Submission, digests: Sequence[str]) -> dict[str, Any]:
-    """The fields of a row that the request says; ``digests`` are those of its uploads."""
+    """The fields of a row that come from the request; ``digests`` are those of its uploads."""
     keyed = submission.idempotency_key is not None
     callbacks = [callback.model_dump(mode="json") for callback in submission.callbacks]
     return {
@@ -200,8 +200,8 @@ def _from_request(submission: Submission, digests: Sequence[str]) -> dict[str, A
 
 
 def display_names(sources: Sequence[JobSource]) -> list[str]:
-    """What to call the first documents of a task in a list; an address without its query, which may
-    hold a key."""
+    """Display names of the first documents of a task; an address without its query, which may
+    contain a key."""
     return [_display_name(source) for source in sources[:_NAMES_KEPT]]
 
 

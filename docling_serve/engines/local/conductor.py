@@ -1,7 +1,7 @@
 """Runs the tasks of the local engine: from their line, through the gate, to their end.
 
-One place changes the state of a task (:meth:`Conductor._move`), and everybody who waits for one
-waits on an event; nothing polls. What a client is told of an end has been written before.
+One place changes the state of a task (:meth:`Conductor._move`), and every waiter waits on an event;
+nothing polls. A client learns of an end only after it is written.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ NOT_WRITTEN = Failure("internal", "The server could not write how the task ended
 
 
 class Conductor:
-    """Moves every task that was accepted from state to state.
+    """Moves every accepted task from state to state.
 
-    ``gate`` runs one task to its end; cancelling it stops the work. With ``keep`` the tasks that
-    this process does not end are left, *parked*, for the next one.
+    ``gate`` runs one task to its end; cancelling it stops the work. With ``keep``, tasks that this
+    process does not finish are left, *parked*, for the next one.
     """
 
     def __init__(
@@ -67,22 +67,22 @@ class Conductor:
         await asyncio.gather(*(self._process(line) for line in self._lines.all()))
 
     def enter(self, record: TaskRecord) -> None:
-        """A task that has its room in the lines waits from now on."""
+        """Queue a new task, which has its room in the lines."""
         self._lines.put(record)
-        if not self.accepting:  # the end came meanwhile
+        if not self.accepting:  # the server began to shut down meanwhile
             self.cancel(record, SHUT_DOWN)
 
     async def take_over(self, record: TaskRecord) -> None:
-        """Queue a task of a server before this one, which has its room in the lines."""
+        """Queue a task of an earlier server, which has its room in the lines."""
         if record.state is TaskState.STARTED:
             await self._journal.requeued(record.task_id, counts=True)
             self._move(record, replace(record.row, state=TaskState.QUEUED, started=None))
         self.enter(record)
 
     def started(self, record: TaskRecord) -> None:
-        """The runner says that the work on a task begins."""
+        """The runner reports that work on a task starts."""
         record.waits_in = None
-        if record.state is not TaskState.HANDED_OVER:  # it has begun before, or was told to stop
+        if record.state is not TaskState.HANDED_OVER:  # it started before, or is being stopped
             return
         record.started_clock = time.monotonic()
         row = record.row
@@ -92,7 +92,7 @@ class Conductor:
         self._move(record, begun)
 
     def request(self, record: TaskRecord) -> RunRequest:
-        """What the gate is handed: the task as it lies in its folder, and who is told of it."""
+        """The arguments of the gate: the task as it lies in its folder, and its listeners."""
         assert record.spec is not None, "the task has not finished"
         return RunRequest(
             record.spec,
@@ -108,7 +108,7 @@ class Conductor:
         )
 
     def cancel(self, record: TaskRecord, failure: Failure) -> None:
-        """End a task that has not ended, with ``failure`` as its cause; the first cause counts."""
+        """End an unfinished task with ``failure`` as its cause; the first cause counts."""
         if record.state is TaskState.ENDING or record.state in SETTLED:
             return
         if record.runner is None:
@@ -121,23 +121,23 @@ class Conductor:
         record.runner.cancel()
 
     def drain(self) -> None:
-        """Take in nothing more; what waits is given up, or parked. What runs may finish."""
+        """Accept nothing more; waiting tasks are cancelled, or parked. Running ones may finish."""
         self.accepting = False
         for record in self._lines.waiting():
             self.cancel(record, SHUT_DOWN)
 
     async def finish_running(self, within_s: float) -> None:
-        """Wait until the tasks that run have ended, at most ``within_s`` seconds."""
+        """Wait until the running tasks have finished, at most ``within_s`` seconds."""
         if self._handed_over:
             await asyncio.wait(self._handed_over, timeout=within_s)
 
     async def settle(self) -> None:
-        """Wait until everything that was begun is written."""
+        """Wait until all pending writes are done."""
         while self._running:
             await asyncio.wait(self._running)
 
     def tell(self, record: TaskRecord) -> None:
-        """Tell whoever waits for ``record`` or watches it how it stands."""
+        """Notify all who wait for ``record`` or watch it of its state."""
         record.changed()
         if record.watches:
             view = self.view(record)
@@ -171,7 +171,7 @@ class Conductor:
         )
 
     def background(self, work: Any) -> asyncio.Future[Any]:
-        """Have ``work`` done, and nobody wait for it."""
+        """Run ``work`` in the background."""
         task: asyncio.Future[Any] = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._settled)
@@ -198,7 +198,7 @@ class Conductor:
     async def _conduct(
         self, line: Line, record: TaskRecord, runner: asyncio.Future[JobResult]
     ) -> None:
-        """See a task that was handed over to its end."""
+        """Follow a task that was handed over to its end."""
         await asyncio.wait({runner})
         if record.started_clock is not None and not runner.cancelled():
             line.times.ended(time.monotonic() - record.started_clock)
@@ -207,23 +207,23 @@ class Conductor:
         await self._end(record, outcome_of(record))
 
     async def _end(self, record: TaskRecord, outcome: JobResult | Failure) -> None:
-        """Write how a task in ``ENDING`` ended, then tell it."""
+        """Write how a task in ``ENDING`` ended, then report it."""
         if isinstance(outcome, Failure) and self._goes_on_later(record, outcome):
             await self._park(record, counts=outcome.details.get("reason") != BY_SHUTDOWN)
             return
         try:
             ended = await self._outcomes.write(record, outcome)
-        except Exception:  # noqa: BLE001 - a mistake in there; nobody may wait for ever
+        except Exception:  # noqa: BLE001 - a bug in there; no client may wait forever
             _log.exception("task %s: its end is not in the journal", record.task_id)
             ended = failed_row(record.row, NOT_WRITTEN, time.time())
             self._outcomes.write_later(record, NOT_WRITTEN)
-        # Finished tasks may be kept for days; nobody asks for their options again.
+        # Finished tasks may be kept for days; their options are not needed again.
         record.spec = None
         self._move(record, ended)
 
     def _goes_on_later(self, record: TaskRecord, failure: Failure) -> bool:
-        """Whether the task is for the next server: this one ends, and did not come to know of any
-        fault in the task itself."""
+        """Whether to leave the task to the next server: this one shuts down, and found no fault in
+        the task itself."""
         asked_for_again = record.row.idempotency_key is not None or not record.row.attached
         return self._keep and not self.accepting and failure.retryable and asked_for_again
 
@@ -232,14 +232,14 @@ class Conductor:
             try:
                 await self._journal.requeued(record.task_id, counts=counts)
             except (OSError, IllegalMove) as exc:
-                # Then the next server takes it for one that was cut off, or never began.
+                # The next server then treats it as interrupted, or as never started.
                 _log.warning("task %s: %s", record.task_id, exc)
         self._move(record, replace(record.row, state=TaskState.PARKED, started=None))
 
     def _move(self, record: TaskRecord, row: TaskRow) -> None:
-        """The one place where a task's state changes: ``row`` is what it comes to.
+        """The one place where a task's state changes: ``row`` is its new state.
 
-        A start is written behind. What else the journal has to know was written before.
+        A start is written in the background. Other changes the journal needs were written before.
         """
         before, to = record.row, row.state
         if to not in TRANSITIONS[before.state]:
@@ -250,7 +250,7 @@ class Conductor:
         if to is TaskState.STARTED:
             self._lines.started(record)
             assert row.started is not None
-            # Not waited for: should this be lost with the server, the attempt does not count.
+            # Not waited for: if the server dies before this write, the attempt does not count.
             self.background(self._journal.started(row.task_id, row.started))
         elif to is TaskState.ENDING:
             self._lines.left(record)
@@ -270,7 +270,7 @@ class Conductor:
     def _settled(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            if isinstance(error, OSError):  # the disk is full: what depends on it says so itself
+            if isinstance(error, OSError):  # the disk is full: dependants report it
                 _log.warning("something could not be written: %s", error)
             else:
                 _log.error("an engine's work failed", exc_info=error)

@@ -1,6 +1,6 @@
-"""Writing files so that they are there after a power cut.
+"""Write files so that they survive a power cut.
 
-The one place through which the engine's own files reach the disk, so that a test can make it full.
+All files of the engine are written through this module, so that a test can simulate a full disk.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _COPY_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Written:
-    """What a copy wrote: how many bytes, and their SHA-256 as hexadecimal digits."""
+    """The result of a copy: the number of bytes, and their SHA-256 in hexadecimal."""
 
     size: int
     digest: str
 
 
 class Disk:
-    """Files and their names, on the disk itself when a method returns.
+    """Writes files and their names; both are on the disk itself when a method returns.
 
     Without ``sync`` they may still be in the page cache: for folders that do not outlive the
     server anyway. Everything blocks, and raises ``OSError`` when the disk is full or fails.
@@ -34,11 +34,11 @@ class Disk:
 
     @property
     def syncs(self) -> bool:
-        """Whether anything is waited for."""
+        """Whether writes wait for the disk."""
         return self._sync
 
     def copy(self, source: BinaryIO, path: Path) -> Written:
-        """Write what is left in ``source`` into the new file ``path``; memory stays flat."""
+        """Write the rest of ``source`` into the new file ``path``; memory stays flat."""
         digest = hashlib.sha256()
         size = 0
         with self._create(path) as target:
@@ -50,7 +50,7 @@ class Disk:
         return Written(size, digest.hexdigest())
 
     def write_text(self, path: Path, text: str) -> None:
-        """Put ``text`` into ``path``, whole or not at all."""
+        """Write ``text`` to ``path``, atomically."""
         aside = path.with_name(f"{path.name}.new")
         aside.unlink(missing_ok=True)
         with self._create(aside) as target:
@@ -64,7 +64,7 @@ class Disk:
         target.write(block)
 
     def sync_file(self, path: Path) -> None:
-        """Have a file that somebody else wrote reach the disk, name included."""
+        """Flush a file written elsewhere to the disk, name included."""
         if self._sync:
             descriptor = os.open(path, os.O_RDONLY)
             try:
@@ -73,7 +73,7 @@ class Disk:
                 os.close(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
-        """Have the names in ``folder`` reach the disk."""
+        """Flush the names in ``folder`` to the disk."""
         self.sync_file(folder)
 
     @staticmethod
@@ -88,7 +88,7 @@ class Disk:
 
 
 def sha256_of(source: BinaryIO) -> str:
-    """The digest of what is in ``source`` from its beginning; it is then at its beginning again."""
+    """The digest of ``source`` from its beginning; rewinds it afterwards."""
     digest = hashlib.sha256()
     source.seek(0)
     while block := source.read(_COPY_BYTES):

@@ -1,8 +1,7 @@
-"""The local engine: tasks of this machine, in a journal, run through the gate it was handed.
+"""The local engine: tasks of this machine, in a journal, run through the gate it is given.
 
-This module is what others ask of it. Beside it, :mod:`.acceptance` takes tasks in,
-:mod:`.conductor` runs them, :mod:`.recovery` finds them again after a restart, :mod:`.upkeep`
-removes what has had its time.
+This module implements the engine's interface. :mod:`.acceptance` accepts tasks, :mod:`.conductor`
+runs them, :mod:`.recovery` restores them after a restart, :mod:`.upkeep` removes expired ones.
 """
 
 from __future__ import annotations
@@ -53,9 +52,9 @@ _log = logging.getLogger(__name__)
 class LocalEngine(JobkitInterface):
     """Tasks of this process, which ``gate`` runs, by ``rules``.
 
-    ``journal`` and ``folders`` are its memory beyond this process. Who made them closes them, once
+    ``journal`` and ``folders`` hold what outlives this process. Their creator closes them, after
     the engine is closed. Results are kept for later requests in ``cache_folder``. ``on_callback``
-    delivers what a task's callbacks are due.
+    delivers the events that a task's callbacks are due.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class LocalEngine(JobkitInterface):
         )
         self._restorer = Restorer(folders, rules.deployment, rules.max_attempts)
 
-    # ---- what the API asks ------------------------------------------------------------------
+    # ---- API --------------------------------------------------------------------------------
 
     async def submit(self, submission: Submission) -> TaskView:
         """Stage the documents, journal and queue the task.
@@ -120,12 +119,12 @@ class LocalEngine(JobkitInterface):
         Raises:
             ShuttingDown: no task is accepted any more.
             QueueFull: too much waits already.
-            KeyReused: its key came before, with another request.
+            KeyReused: its key was used before, with another request.
             OSError: the task could not be written.
         """
         if not self._conductor.accepting:
             raise ShuttingDown("the server is shutting down")
-        await self._outcomes.write_again()  # the key of a deleted task must not be in the way
+        await self._outcomes.write_again()  # the key of a deleted task must not block this one
         record, is_new = await self._acceptance.accept(submission)
         if is_new and record.from_cache:
             _log.info("task %s: its result was made already", record.task_id)
@@ -206,7 +205,7 @@ class LocalEngine(JobkitInterface):
         self._conductor.cancel(record, DELETED)
         await record.wait_settled(None)
         if self._records.pop(task_id, None) is None:
-            return  # somebody else was faster
+            return  # another call was faster
         self._acceptance.forget(record)
         if record.removal is not None:
             record.removal.cancel()
@@ -236,7 +235,7 @@ class LocalEngine(JobkitInterface):
         return len(self._lines)
 
     async def clear_converters(self) -> None:
-        """Give back what loaded converters hold, through the function the engine was handed."""
+        """Free what loaded converters hold, through the function that the engine was given."""
         await self._clear_converters()
 
     @property
@@ -252,10 +251,10 @@ class LocalEngine(JobkitInterface):
     def waiting_since(self) -> float | None:
         return min((record.row.created for record in self._lines.waiting()), default=None)
 
-    # ---- life -------------------------------------------------------------------------------
+    # ---- life cycle -------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Take over what the server before left in journal and folders. Before anything else."""
+        """Restore what the earlier server left in journal and folders. Must be called first."""
         if self._cache is not None:
             await self._cache.load()
         elif self._cache_folder is not None:
@@ -273,17 +272,17 @@ class LocalEngine(JobkitInterface):
         await asyncio.gather(self._conductor.process(), self._upkeep.run())
 
     def drain(self) -> None:
-        """Accept nothing more; what waits is given up, or left for the next server. What runs may
-        finish."""
+        """Accept nothing more; waiting tasks are cancelled, or left for the next server. Running
+        ones may finish."""
         self._conductor.drain()
 
     def cancel_running(self) -> None:
-        """Stop the tasks that run."""
+        """Stop the running tasks."""
         for record in list(self._records.values()):
             self._conductor.cancel(record, SHUT_DOWN)
 
     async def finish_running(self, within_s: float) -> None:
-        """Wait until the tasks that run have ended, at most ``within_s`` seconds."""
+        """Wait until the running tasks have finished, at most ``within_s`` seconds."""
         await self._conductor.finish_running(within_s)
 
     async def close(self) -> None:
@@ -298,7 +297,7 @@ class LocalEngine(JobkitInterface):
             for task_id in list(self._records):
                 await self.delete_task(task_id)
 
-    # ---- parts ------------------------------------------------------------------------------
+    # ---- internals --------------------------------------------------------------------------
 
     async def _take_over(self, recovered: Recovered) -> None:
         record = recovered.record
@@ -315,12 +314,12 @@ class LocalEngine(JobkitInterface):
             await self._conductor.take_over(record)
 
     def _on_end(self, record: TaskRecord) -> None:
-        """The task's callbacks hear of its end, however it came about."""
+        """Notify the task's callbacks of its end, whatever the cause."""
         self.on_ended(self._conductor.view(record))
         self._tell_callbacks(record)
 
     def _call_back(self, record: TaskRecord, payload: dict[str, Any]) -> None:
-        """The client's callbacks are due an event."""
+        """Queue an event for the client's callbacks."""
         if callbacks := record.callbacks:
             self._on_callback(record.task_id, callbacks, payload)
 
@@ -330,11 +329,11 @@ class LocalEngine(JobkitInterface):
             return
         self._on_callback(record.task_id, callbacks, ended_event(record.row.failure))
         record.note(pending_callbacks=None)
-        # Killed before this is written, the next server tells it again rather than never.
+        # If killed before this write, the next server reports it again rather than never.
         self._journal.mark_callbacks_queued(record.task_id).add_done_callback(_log_if_not_marked)
 
     def _remove_later(self, record: TaskRecord) -> None:
-        """A single-use result goes some time after it was read."""
+        """Schedule the removal of a single-use result after it was read."""
         fetched, task_id = record.row.fetched, record.task_id
         if not self._rules.single_use_results or fetched is None:
             return

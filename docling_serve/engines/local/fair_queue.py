@@ -1,8 +1,8 @@
-"""A queue that is fair between tenants: who waits long takes turns, however much others send.
+"""A queue that is fair between tenants: those with waiting items take turns, whatever others send.
 
-Start-time fair queueing: each item gets a *turn* when it comes, the later of now and the end of
-its tenant's turn before; the smallest turn is next. A tenant's own items stay in order, and of two
-tenants that both wait, neither is ahead by more than one item of each. No clock, no I/O.
+Start-time fair queueing: each item gets a *turn* when it arrives, the later of now and the end of
+its tenant's previous turn; the smallest turn is next. A tenant's own items stay in order, and of
+two tenants that both wait, neither is ahead by more than one item of each. No clock, no I/O.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class _Entry(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Items in the order in which they will be taken, were nothing more to come."""
+    """Items in the order in which they will be taken if no more arrive."""
 
     def __init__(self) -> None:
         self._order: list[_Entry[T]] = []
         self._entries: dict[T, _Entry[T]] = {}
-        #: Where the turns of each tenant end; without one that has fallen behind ``_now``.
+        #: Where the turns of each tenant end; a tenant behind ``_now`` has no entry.
         self._ends: dict[str, float] = {}
         self._now = 0.0
         self._arrivals = 0
 
     def put(self, item: T, tenant: str, cost: float = 1.0) -> None:
-        """Line up ``item``; ``cost`` says how much of its tenant's share it takes."""
+        """Queue ``item``; ``cost`` says how much of its tenant's share it takes."""
         if item in self._entries:
             raise ValueError(f"{item!r} waits already")
         self._arrivals += 1
@@ -60,8 +60,8 @@ class FairQueue(Generic[T]):
         return entry.item
 
     def discard(self, item: T) -> bool:
-        """Take ``item`` out of the line; its tenant's later ones move up. False if it was not in
-        it."""
+        """Remove ``item`` from the queue; its tenant's later ones move up. False if it was not
+        queued."""
         gone = self._entries.pop(item, None)
         if gone is None:
             return False
@@ -77,10 +77,10 @@ class FairQueue(Generic[T]):
         return True
 
     def position(self, item: T) -> int:
-        """How many are taken until it is this one's turn, itself included.
+        """The position of an item, counted from 1.
 
         Raises:
-            KeyError: it does not wait here.
+            KeyError: it is not queued here.
         """
         return bisect.bisect_left(self._order, self._entries[item]) + 1
 
@@ -102,7 +102,7 @@ class FairQueue(Generic[T]):
         return max(self._now, self._ends.get(tenant, 0.0))
 
     def _forget_tenants(self) -> None:
-        """A tenant whose turns have passed is as good as one never seen."""
+        """Drop tenants whose turns have passed: they are equal to ones never seen."""
         if not self._order:
             self._ends.clear()
             self._now = 0.0

@@ -1,4 +1,4 @@
-"""What makes two requests the same."""
+"""Decides when two requests are the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from docling_serve.engines.local.disk import sha256_of
 def fingerprint(submission: Submission, digests: Sequence[str] | None = None) -> str:
     """The same text for the same request, sources and options included.
 
-    ``digests`` are the SHA-256 of the uploads, in order, where they are known; else they are read.
+    ``digests`` are the SHA-256 of the uploads, in order, where known; else the uploads are read.
     Blocks.
     """
     known = iter(digests) if digests is not None else None

@@ -1,4 +1,4 @@
-"""What docling-jobkit's orchestrator interface asks beyond ours, said in terms of ours."""
+"""The methods that docling-jobkit's orchestrator interface has beyond ours, mapped to ours."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class JobkitInterface(TakesSubmissions):
         return None
 
     async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
-        """Nothing to learn: the tasks of such an engine run here, and the runner tells of them."""
+        """Does nothing: such an engine's tasks run here, and the runner reports their progress."""
         await self.get_raw_task(request.task_id)
 
     async def warm_up_caches(self) -> None:
-        """Nothing: the runner decides what is loaded, and when."""
+        """Does nothing: the runner decides what is loaded, and when."""
 
     async def check_connection(self) -> None:
         """Never fails: there is nothing to connect to (upstream B11)."""

@@ -1,4 +1,4 @@
-"""Tasks that wait: who is next, how long it may take, and whether there is room for more."""
+"""Waiting tasks: which is next, how long it may take, and whether there is room for more."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from docling_serve.errors import QueueFull
 
 
 class Line:
-    """A fair queue, and ``hand_over`` hands that take tasks out of it for ``workers`` workers.
+    """A fair queue, and ``hand_over`` slots for tasks taken out of it for ``workers`` workers.
 
-    A task that was handed over waits on until the runner starts it, and comes before all others.
+    A task that was handed over still waits until the runner starts it, ahead of all others.
     """
 
     def __init__(self, hand_over: int, workers: int) -> None:
@@ -29,7 +29,7 @@ class Line:
         self._arrived = asyncio.Event()
 
     def put(self, record: TaskRecord) -> None:
-        """Line up a task; a document is the measure of a tenant's share."""
+        """Queue a task; its share of the tenant's turn is measured in documents."""
         self._queue.put(record, record.row.tenant, float(max(1, record.row.num_docs)))
         self._arrived.set()
 
@@ -43,12 +43,12 @@ class Line:
         return record
 
     def started(self, record: TaskRecord) -> None:
-        """The runner has begun with it, which it was handed."""
+        """The runner has started this task, which it was handed."""
         self._handed.remove(record)
         self._running.add(record)
 
     def left(self, record: TaskRecord) -> bool:
-        """It does not wait or run any more; whether it waited until now."""
+        """Remove a task that no longer waits or runs; returns whether it waited until now."""
         if record in self._handed:
             self._handed.remove(record)
             return True
@@ -69,7 +69,7 @@ class Line:
         return None if position is None else max(0, position - self._idle())
 
     def waiting(self) -> Iterator[TaskRecord]:
-        """In the order in which they will start, were no more to come."""
+        """The waiting tasks, in the order in which they will start if no more arrive."""
         yield from self._handed
         yield from self._queue
 
@@ -77,7 +77,7 @@ class Line:
         return len(self._handed) + len(self._queue)
 
     def capacity(self, tenant: str) -> LineCapacity:
-        """As a next task of ``tenant`` would find it."""
+        """The load, as a next task of ``tenant`` would find it."""
         before = len(self._handed) + self._queue.position_of_next(tenant) - self._idle()
         return LineCapacity(
             queued=len(self),
@@ -92,7 +92,7 @@ class Line:
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """What may wait at most; 0 means no limit."""
+    """Limits on what may wait; 0 means no limit."""
 
     tasks: int = 0
     bytes: int = 0
@@ -111,19 +111,19 @@ class Lines:
         self._bytes = 0
 
     def all(self) -> list[Line]:
-        """The lines there are."""
+        """The lines in use."""
         return [self._heavy] if self._light is None else [self._heavy, self._light]
 
     def of(self, record: TaskRecord) -> Line:
-        """Where a task belongs."""
+        """The line that a task belongs to."""
         return self._heavy if self._light is None or not record.row.light else self._light
 
     def reserve(self, tenant: str, size: int) -> None:
-        """Take room for a task of ``size`` bytes that is about to come.
+        """Reserve room for a task of ``size`` bytes that is about to be accepted.
 
         Raises:
-            QueueFull: there is none. A tenant that holds less than its share of the places is
-                let in even so, up to twice the limit in all: nobody is locked out by others.
+            QueueFull: there is none. A tenant that holds less than its share of the places is still
+                admitted, up to twice the limit in all: no tenant is locked out by others.
         """
         limits = self.limits
         total = self._tasks.total()
@@ -136,33 +136,33 @@ class Lines:
         self.keep(tenant, size)
 
     def keep(self, tenant: str, size: int) -> None:
-        """Take the room of a task that was accepted before, whatever the limits."""
+        """Reserve the room of a task that was accepted before, whatever the limits."""
         self._tasks[tenant] += 1
         self._bytes += size
 
     def give_back(self, tenant: str, size: int) -> None:
-        """The task does not wait any more, or never came."""
+        """Release the room of a task that no longer waits, or was never accepted."""
         self._tasks[tenant] -= 1
         self._bytes -= size
         if not self._tasks[tenant]:
             del self._tasks[tenant]
 
     def put(self, record: TaskRecord) -> None:
-        """Line up a task that has its room."""
+        """Queue a task that has its room."""
         self.of(record).put(record)
 
     def started(self, record: TaskRecord) -> None:
-        """The runner has begun with it; its room is free."""
+        """The runner has started it; its room is released."""
         self.of(record).started(record)
         self.give_back(record.row.tenant, record.row.input_bytes)
 
     def left(self, record: TaskRecord) -> None:
-        """It does not wait or run any more."""
+        """It no longer waits or runs."""
         if self.of(record).left(record):
             self.give_back(record.row.tenant, record.row.input_bytes)
 
     def learn(self, record: TaskRecord) -> None:
-        """How long a task took that an earlier server ran: what is expected until one has ended."""
+        """Record how long an earlier server's task took: the expectation until one has finished."""
         row = record.row
         if row.failure is None and row.started and row.finished:
             self.of(record).times.ended(row.finished - row.started)
@@ -179,7 +179,7 @@ class Lines:
         return sum(len(line) for line in self.all())
 
     def capacity(self, tenant: str) -> Capacity:
-        """As the next task of ``tenant`` would find it."""
+        """The load, as the next task of ``tenant`` would find it."""
         light = self._light
         limit = self.limits.tasks
         return Capacity(
@@ -189,6 +189,6 @@ class Lines:
         )
 
     def _full(self, why: str, places: int) -> QueueFull:
-        # The line that empties first makes room first.
+        # The line that empties first frees room first.
         waits = [line.times.retry_after_s(places, len(line)) for line in self.all() if len(line)]
         return QueueFull(f"The queue is full: {why}. Try again later.", min(waits, default=1))

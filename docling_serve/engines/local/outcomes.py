@@ -1,4 +1,4 @@
-"""How a task's attempt ended, and what is written of it."""
+"""How a task's attempt ended, and what is written about it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def outcome_of(record: TaskRecord) -> JobResult | Failure:
-    """What the runner of ``record`` came to; it is done."""
+    """The outcome of the runner of ``record``, which is done."""
     runner = record.runner
     assert runner is not None
     if runner.cancelled():
@@ -45,27 +45,28 @@ def _failure_of(task_id: str, error: BaseException) -> Failure:
         return SHUT_DOWN
     if disk_is_full(error):
         return DISK_FULL
-    # The runner's own fault must end this task and nothing else.
+    # A bug in the runner must end this task and nothing else.
     _log.error("task %s: the server failed to run it", task_id, exc_info=error)
     return Failure("internal", f"The server failed to run the task ({type(error).__name__}).")
 
 
 class Outcomes:
-    """Writes the end of tasks, files first. A client is told of an end once this is done."""
+    """Writes the end of tasks, files first. A client learns of an end only afterwards."""
 
     def __init__(self, journal: Journal, disk: Disk, cache: ResultCache | None = None) -> None:
         self._journal = journal
         self._cache = cache
         self._disk = disk
-        #: Failures that clients know of and the journal does not, since the disk was full; None
-        #: for a task that was deleted.
+        #: Failures already reported to clients and not yet in the journal, since the disk was full;
+        #: None for a task that was deleted.
         self._unwritten: dict[str, Failure | None] = {}
         self._writing_again = asyncio.Lock()
 
     async def write(self, record: TaskRecord, outcome: JobResult | Failure) -> TaskRow:
-        """Keep ``outcome``; returns the row that the task comes to.
+        """Store ``outcome``; returns the new row of the task.
 
-        A result that cannot be kept is a failure; its files go, which makes room for saying so.
+        A result that cannot be stored is a failure; its files are deleted, which frees space for
+        recording that.
         """
         if isinstance(outcome, JobResult):
             try:
@@ -80,11 +81,11 @@ class Outcomes:
         return await self._write_failure(record, outcome)
 
     def write_later(self, record: TaskRecord, failure: Failure) -> None:
-        """Clients know of ``failure`` already."""
+        """Queue ``failure`` for writing; clients know of it already."""
         self._unwritten[record.task_id] = failure
 
     async def write_again(self) -> None:
-        """Try once more to write what could not be written."""
+        """Retry the writes that failed."""
         async with self._writing_again:
             for task_id, failure in list(self._unwritten.items()):
                 try:
@@ -100,7 +101,7 @@ class Outcomes:
                     del self._unwritten[task_id]
 
     async def forget(self, task_id: str) -> None:
-        """Have the journal forget a task, now or as soon as it can be written."""
+        """Drop a task from the journal, now or as soon as it can be written."""
         try:
             await self._journal.forget(task_id)
         except OSError as exc:
@@ -145,7 +146,7 @@ class Outcomes:
 
 
 def failed_row(row: TaskRow, failure: Failure, at: float) -> TaskRow:
-    """``row`` once its task has ended with ``failure``, ``at`` in seconds of the epoch."""
+    """``row`` after its task has failed with ``failure``, at ``at`` in seconds since 1970."""
     return replace(row, state=TaskState.FAILURE, finished=at, failure=failure)
 
 

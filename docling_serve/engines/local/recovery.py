@@ -1,11 +1,11 @@
-"""What becomes of the tasks of a server that has ended, when the next one starts on its folder.
+"""What happens to the tasks of a server that has ended, when the next one starts on its folder.
 
 ==========================  =====================================================================
 queued                      runs, in the order of acceptance
 started                     runs again while it has attempts left, else it has failed
-success, failure            as it was; a result whose file is gone has failed; callbacks that
-                            have not heard of the end do now
-client waited on its        forgotten if it had not finished: nobody can ask for it
+success, failure            unchanged; a result whose file is gone has failed; callbacks that
+                            were not notified of the end are now
+client waited on its        forgotten if it had not finished: no client can ask for it
 connection, without a key
 folder without a row        removed: it was never accepted
 ==========================  =====================================================================
@@ -49,7 +49,7 @@ FILES_GONE = Failure(
 
 @dataclass(frozen=True)
 class Recovered:
-    """A task as it stood; one in ``STARTED`` was cut off. ``ends_with`` says that it fails now."""
+    """A task as it stood; one in ``STARTED`` was interrupted. With ``ends_with`` it fails now."""
 
     record: TaskRecord
     ends_with: Failure | None = None
@@ -64,7 +64,7 @@ class Recovery:
 
 
 class Restorer:
-    """Reads tasks back from their rows and folders. Blocks: use a thread."""
+    """Restores tasks from their rows and folders. Blocks: use a thread."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Restorer:
         self._max_attempts = max_attempts
 
     async def restore(self, rows: Iterable[TaskRow]) -> Recovery:
-        """The tasks of ``rows``; removes folders and files that belong to none."""
+        """The tasks of ``rows``; removes folders and files that belong to no task."""
         return await asyncio.to_thread(self._restore, list(rows))
 
     def _restore(self, rows: list[TaskRow]) -> Recovery:
@@ -107,7 +107,7 @@ class Restorer:
         return Recovered(record, LOST if used_up else None)
 
     def _spec(self, folder: TaskFolder) -> JobSpec:
-        """The job as it was accepted, for this server: its configuration may be another one, and
+        """The job as it was accepted, adapted to this server: its configuration may differ, and
         the part of the work that was under way is not the task."""
         changes = {**self._deployment.as_job_fields(), "part": None}
         written = folder.read_job()

@@ -1,12 +1,12 @@
-"""Results that were made already: the same request gets the result of the first one at once.
+"""A cache of results: a request like an earlier one gets that result at once.
 
 Requests are the same when tenant, key of the server, documents, names, options and target are, and
 the server has the same configuration and the same versions of all packages. The bytes of a document
-must be known, so a request with an address or a storage is never answered from here; nor is one
-whose result goes elsewhere than into the answer.
+must be known, so a request with an address or a storage is never answered from the cache; nor is
+one whose result goes elsewhere than into the answer.
 
 An entry is two files, ``<key>.body`` and ``<key>.json``. The body is a hard link to the result of
-the task that made it, so it takes no room of its own while that is kept.
+the task that made it, so it takes no space of its own while that one is kept.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _TARGETS = ("inbody", "zip")
 
 @dataclass(frozen=True)
 class CacheRules:
-    """0 means no limit. ``scope`` is what must be the same on the server for a result to be used
-    again; ``max_age_s`` counts from when a result was made."""
+    """0 means no limit. ``scope`` is what must be the same on the server for a result to be reused;
+    ``max_age_s`` counts from when a result was made."""
 
     scope: str
     max_bytes: int = 0
@@ -56,7 +56,7 @@ class CacheRules:
 
 @dataclass(frozen=True)
 class CacheKey:
-    """Names the result of a request; ``digests`` are the SHA-256 of its uploads, in order."""
+    """The key of a request's result; ``digests`` are the SHA-256 of its uploads, in order."""
 
     name: str
     tenant: str
@@ -64,7 +64,7 @@ class CacheKey:
 
 
 class _Entry(BaseModel):
-    """A result: what ``<key>.json`` says. Times are seconds of the epoch."""
+    """A result, as ``<key>.json`` describes it. Times are seconds since 1970."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +77,7 @@ class _Entry(BaseModel):
 
 
 class ResultCache:
-    """The results in ``folder``, least recently used first. It lives on one event loop."""
+    """The results in ``folder``, least recently used first. It belongs to one event loop."""
 
     def __init__(self, folder: Path, rules: CacheRules, disk: Disk) -> None:
         self._folder = folder
@@ -89,18 +89,18 @@ class ResultCache:
 
     @staticmethod
     def serves(submission: Submission) -> bool:
-        """Whether a result of such a request could be used again."""
+        """Whether the result of such a request may be reused."""
         kinds = [getattr(target, "kind", "") for target in submission.targets]
         uploads = [isinstance(source, Upload) for source in submission.sources]
         return len(kinds) == 1 and kinds[0] in _TARGETS and bool(uploads) and all(uploads)
 
     @property
     def use(self) -> CacheUse:
-        """What was asked since the start, and what is kept."""
+        """The look-ups since the start, and what is stored."""
         return CacheUse(self._hits, self._misses, self._bytes())
 
     async def load(self) -> None:
-        """Find the entries of the server before; remove those that this one cannot use."""
+        """Load the entries of the earlier server; remove those that this one cannot use."""
         found = await asyncio.to_thread(self._read)
         self._entries = dict(sorted(found.items(), key=lambda item: item[1].created))
         await self.expire(time.time())
@@ -114,10 +114,10 @@ class ResultCache:
         return CacheKey(hashlib.sha256(text.encode()).hexdigest(), submission.tenant, digests)
 
     async def take(self, key: CacheKey, folder: TaskFolder) -> JobResult | None:
-        """Make ``folder`` with the result for ``key`` in it; None where there is none.
+        """Create ``folder`` with the result for ``key`` in it; None where there is none.
 
         Raises:
-            OSError: the folder could not be made.
+            OSError: the folder could not be created.
         """
         entry = self._entries.get(key.name)
         if entry is not None and self._is_too_old(entry, time.time()):
@@ -126,7 +126,7 @@ class ResultCache:
         if entry is not None:
             try:
                 await finish_in_thread(self._hand_out, key.name, folder)
-            except FileNotFoundError:  # somebody has emptied the folder
+            except FileNotFoundError:  # the folder was emptied from outside
                 self._entries.pop(key.name, None)
                 await asyncio.to_thread(folder.remove)
                 entry = None
@@ -139,8 +139,8 @@ class ResultCache:
         return entry.result
 
     async def keep(self, key: CacheKey, task_id: str, result: JobResult, body: Path) -> None:
-        """Keep a result for the next request, unless a document failed, in part too, or ran on
-        other hardware than it should; a failure to write is no error."""
+        """Store a result for the next request, unless a document failed, even in part, or ran on
+        other hardware than it should; a failure to write is not an error."""
         whole = result.num_succeeded == result.num_converted and result.num_converted > 0
         size = (await asyncio.to_thread(body.stat)).st_size
         limit = self._rules.max_bytes
@@ -164,22 +164,22 @@ class ResultCache:
         await self._make_room()
 
     async def forget(self, key: CacheKey | None, task_id: str) -> None:
-        """Somebody has deleted the task, so its result is not to be used again."""
+        """Drop the result of a deleted task, so that it is not reused."""
         name = key.name if key is not None else None
         await self._drop_where(lambda n, entry: n == name or entry.task_id == task_id)
 
     async def clear(self, before: float, tenant: str | None) -> None:
-        """Remove what was made before then, of ``tenant`` or of all."""
+        """Remove results made before then, of ``tenant`` or of all."""
         await self._drop_where(
             lambda _, entry: entry.created < before and tenant in (None, entry.tenant)
         )
 
     async def expire(self, now: float) -> None:
-        """Remove what has had its time."""
+        """Remove expired results."""
         await self._drop_where(lambda _, entry: self._is_too_old(entry, now))
         await self._make_room()
 
-    # ---- parts ------------------------------------------------------------------------------
+    # ---- internals --------------------------------------------------------------------------
 
     def _is_too_old(self, entry: _Entry, now: float) -> bool:
         return bool(self._rules.max_age_s) and now - entry.created > self._rules.max_age_s
@@ -257,12 +257,12 @@ class ResultCache:
 
 
 def drop_cache(folder: Path) -> None:
-    """Remove what a server with a cache has left for one without. Blocks."""
+    """Remove what a server with a cache left behind, for one without. Blocks."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:
-    """``target`` as another name of ``source``, or a copy where there can be no more names."""
+    """``target`` as a hard link to ``source``, or a copy where no link can be made."""
     try:
         os.link(source, target)
     except FileNotFoundError:

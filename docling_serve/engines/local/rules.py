@@ -1,4 +1,4 @@
-"""What the settings say of the local engine, in its own terms."""
+"""The settings of the local engine, in its own terms."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from docling_serve.settings.converter_config import converter_config, presigned_
 class LocalRules:
     """How the engine treats tasks.
 
-    ``hand_over`` is how many tasks may be in the hands of the gate at a time, ``workers`` how many
-    of them run. A task counts as started when its runner says so, so one more than can run may be
-    handed over: the runner then knows that work is waiting. With ``hand_over_light`` the tasks that
-    need no models have a line of their own, and so many of them are handed over besides. With
-    ``keep`` the tasks that this process has not ended go on in the next one.
+    ``hand_over`` is how many tasks the gate may hold at a time, ``workers`` how many of them run. A
+    task counts as started when its runner reports it, so one more than can run may be handed over:
+    the runner then knows that work is waiting. With ``hand_over_light`` the tasks that need no
+    models have a line of their own, and that many of them are handed over in addition. With
+    ``keep`` the tasks that this process has not finished continue in the next one.
     """
 
     hand_over: int = 1
@@ -47,7 +47,7 @@ class LocalRules:
         return cls(
             hand_over=workers + 1 if pooled else workers,
             workers=workers,
-            # Tasks without models also use the workers that nothing else waits for.
+            # Tasks without models also use workers that no other task waits for.
             hand_over_light=light + workers + 1 if light else 0,
             workers_light=light + workers if light else 0,
             keep=keep,

@@ -1,4 +1,4 @@
-"""How long tasks take, learned from those that ended, and what follows for those that wait."""
+"""How long tasks take, learned from finished ones, and the resulting wait of queued ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 _WEIGHT = 0.2
-#: Taken until a first task has ended.
+#: Assumed until a first task has finished.
 _UNKNOWN_S = 5.0
 _LONGEST_S = 3600.0
 
@@ -26,11 +26,11 @@ class ServiceTimes:
 
     @property
     def average_s(self) -> float | None:
-        """Seconds a task takes; None before one has ended."""
+        """Seconds a task takes; None before one has finished."""
         return self._average_s
 
     def ended(self, seconds: float) -> None:
-        """A task has held a worker for ``seconds``."""
+        """Record that a task has held a worker for ``seconds``."""
         before = seconds if self._average_s is None else self._average_s
         self._average_s = before + _WEIGHT * (seconds - before)
 
@@ -39,11 +39,11 @@ class ServiceTimes:
         return places * self._seconds_a_place()
 
     def retry_after_s(self, places: int, queued: int) -> int:
-        """When to come back after a refusal: once ``places`` tasks have left the queue.
+        """When to retry after a refusal: once ``places`` tasks have left the queue.
 
-        Everybody who is told so gets a place of his own: the next one is sent a place later, so
-        that those who come back are not refused again for each other's sake. Nobody is sent
-        beyond the end of what is queued now.
+        Each refused client gets a slot of its own, one place later than the last, so that retries
+        are not refused again because of each other. No client is sent beyond the end of what is
+        queued now.
         """
         now = self._clock()
         step = self._seconds_a_place()

@@ -1,4 +1,4 @@
-"""Put a submission on disk as a job: documents as files, everything else as plain data."""
+"""Write a submission to disk as a job: documents as files, everything else as plain data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from docling_serve.jobs.spec import JobSpec, TaskFolder, display_name
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a job takes from the server it runs on, and not from its request."""
+    """The parts of a job that come from the server it runs on, not from its request."""
 
     converter_config: dict[str, Any] = field(default_factory=dict)
     presigned_config: dict[str, Any] | None = None
@@ -53,7 +53,7 @@ def stage(
     Blocking: call it from a thread. Memory stays flat however large an upload is.
 
     Raises:
-        TaskNotTransferable: a value of the request is no plain data.
+        TaskNotTransferable: a value of the request is not plain data.
         OSError: the disk is full, or the folder is gone.
     """
     digests: list[str] = []
@@ -83,7 +83,7 @@ def stage(
 
 
 def size_of(submission: Submission) -> int:
-    """Bytes of the uploads; what a worker fetches is not known yet."""
+    """Bytes of the uploads; the size of what a worker fetches is not known yet."""
     sizes = [
         source.file.seek(0, os.SEEK_END)
         for source in submission.sources
@@ -98,7 +98,7 @@ def size_of(submission: Submission) -> int:
 def _stage_source(
     source: Source, index: int, folder: TaskFolder, disk: Disk, digests: list[str]
 ) -> dict[str, Any]:
-    """The source in the fields of one of :data:`docling_serve.jobs.spec.JobSource`."""
+    """The source in the fields of a :data:`docling_serve.jobs.spec.JobSource`."""
     if isinstance(source, Upload):
         path = folder.input(index)
         digests.append(disk.copy(source.file, path).digest)

@@ -28,24 +28,24 @@ class TaskState(str, Enum):
 
     #: Waits in its line.
     QUEUED = "queued"
-    #: The runner has it and has not begun; to a client it still waits.
+    #: The runner has it and has not started it; to a client it still waits.
     HANDED_OVER = "handed_over"
     #: The runner works on it.
     STARTED = "started"
-    #: The runner was told to stop; its end is awaited.
+    #: The runner was asked to stop; its end is awaited.
     STOPPING = "stopping"
-    #: No more work: how it ends is being written.
+    #: The work is over: the end is being written.
     ENDING = "ending"
     #: Has a result.
     SUCCESS = "success"
-    #: Has ended without a result.
+    #: Finished without a result.
     FAILURE = "failure"
-    #: This process is done with it; the next server on the folder runs it.
+    #: This process no longer handles it; the next server on the folder runs it.
     PARKED = "parked"
 
     @property
     def finished(self) -> bool:
-        """Whether nothing comes after it, in any process."""
+        """Whether no state follows, in any process."""
         return self in (TaskState.SUCCESS, TaskState.FAILURE)
 
 
@@ -72,11 +72,11 @@ JOURNALED: dict[TaskState, TaskState] = {
     _S.FAILURE: _S.FAILURE,
     _S.PARKED: _S.QUEUED,
 }
-"""How the journal keeps a state. It never sees the others: a restart finds the state before."""
+"""How the journal stores a state. It never sees the others: a restart finds the state before."""
 
 
 def _kept_after(state: TaskState) -> set[TaskState]:
-    """What the journal may be told next of a task that it has as ``state``."""
+    """The states that the journal may move a task to from ``state``."""
     found: set[TaskState] = set()
     for to in TRANSITIONS[state]:
         found |= {JOURNALED[to]} if to in JOURNALED else _kept_after(to)
@@ -87,5 +87,5 @@ MAY_COME_FROM: dict[TaskState, tuple[TaskState, ...]] = {
     to: tuple(kept for kept in JOURNALED if kept is not to and to in _kept_after(kept))
     for to in dict.fromkeys(JOURNALED.values())
 }
-"""The same moves as the journal sees them: from which states a row may come to a state. A queued
+"""The same moves as the journal sees them: the states from which a row may reach a state. A queued
 row may succeed: its start could not be written when the disk was full."""

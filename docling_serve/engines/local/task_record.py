@@ -1,4 +1,4 @@
-"""One task of the local engine: its row, and what this process has beside it."""
+"""One task of the local engine: its row, and this process's own data about it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _STATUS_AT_END = {TaskState.SUCCESS: TaskStatus.SUCCESS, TaskState.FAILURE: Task
 class TaskRecord:
     """Everything the engine knows of a task. Its state changes in the conductor alone.
 
-    ``spec`` is there until the task has ended. ``waits_in`` is the stage before a worker has it,
-    where it is not just queued. ``stopped_with`` says why the runner was told to
-    stop. ``cache_key`` is the name of its result in the cache, if it could be there; ``from_cache``
-    says that it was.
+    ``spec`` is there until the task has finished. ``waits_in`` is the stage before a worker has it,
+    where it is not just queued. ``stopped_with`` says why the runner was asked to stop.
+    ``cache_key`` is the name of its result in the cache, if it could be there; ``from_cache`` says
+    that it was.
     """
 
     row: TaskRow
@@ -61,13 +61,13 @@ class TaskRecord:
 
     @property
     def status(self) -> TaskStatus:
-        """The state in the words of docling-jobkit, which knows only what clients see."""
+        """The state in docling-jobkit's terms, which has only the states that clients see."""
         running = TaskStatus.PENDING if self.row.started is None else TaskStatus.STARTED
         return _STATUS_AT_END.get(self.state, running)
 
     @property
     def callbacks(self) -> list[CallbackSpec]:
-        """Those that have not been told of the end."""
+        """Callbacks that have not been notified of the end."""
         return [
             CallbackSpec.model_validate(callback) for callback in self.row.pending_callbacks or ()
         ]
@@ -77,7 +77,7 @@ class TaskRecord:
         self.row = replace(self.row, **changes)
 
     def as_task(self) -> Task:
-        """The task as docling-jobkit's users know it, at this moment."""
+        """The task in docling-jobkit's model, at this moment."""
         row, spec = self.row, self.spec
         options = ConvertDocumentsOptions.model_validate(spec.options) if spec else None
         return Task(
@@ -95,12 +95,12 @@ class TaskRecord:
         )
 
     def changed(self) -> None:
-        """Wake everybody who waits for the next change."""
+        """Wake all who wait for the next change."""
         self._change.set()
         self._change = asyncio.Event()
 
     async def wait_settled(self, wait_s: float | None) -> None:
-        """Wait until the task has ended or is parked; at most ``wait_s`` seconds, None for no
+        """Wait until the task has finished or is parked; at most ``wait_s`` seconds, None for no
         limit."""
         deadline = None if wait_s is None else time.monotonic() + wait_s
         while self.state not in SETTLED:
@@ -109,12 +109,12 @@ class TaskRecord:
                 return
             try:
                 # This very event, taken before anything else can run: the next change sets it and
-                # puts another in its place.
+                # replaces it with another.
                 await asyncio.wait_for(self._change.wait(), left)
             except asyncio.TimeoutError:
                 return
 
 
 def moment(seconds: float | None) -> datetime | None:
-    """Seconds of the epoch as a date with a time zone."""
+    """Seconds since 1970 as a date with a time zone."""
     return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)

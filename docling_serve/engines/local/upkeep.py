@@ -1,4 +1,4 @@
-"""What the engine does by the clock: results that have had their time, tasks that wait too long."""
+"""Timed work of the engine: remove expired results, end tasks that wait too long."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class RetentionRules:
     max_bytes: int = 0
 
     def to_remove(self, tasks: Iterable[TaskRow], now: float) -> list[TaskRow]:
-        """Of finished tasks those that are too old; then, until the rest fits, results that a
-        client has read, then those that none has, the oldest first."""
+        """The finished tasks that are too old; then, until the rest fits, results that a client has
+        read, then unread ones, the oldest first."""
         oldest_first = sorted(tasks, key=_finished)
         oldest_kept = now - self.max_age_s if self.max_age_s else float("-inf")
         gone = [task for task in oldest_first if _finished(task) < oldest_kept]
@@ -72,13 +72,13 @@ class Upkeep:
         self._cache = cache
 
     async def run(self) -> None:
-        """One round after the other, for as long as the server runs."""
+        """Run round after round, for as long as the server runs."""
         while True:
             await self.round(time.time())
             await asyncio.sleep(_ROUND_S)
 
     async def round(self, now: float) -> None:
-        """Everything that is due at ``now``, in seconds of the epoch."""
+        """Do everything that is due at ``now``, in seconds since 1970."""
         await self._outcomes.write_again()
         self._end_overdue(now)
         ended = [record.row for record in self._records.values() if record.state.finished]

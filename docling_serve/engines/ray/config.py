@@ -11,7 +11,7 @@ from docling_serve.settings.converter_config import presigned_config
 
 
 def setting_of(field_name: str) -> str:
-    """Which setting a field of jobkit's configuration is read from."""
+    """The setting that a field of jobkit's configuration is read from."""
     return f"eng_{field_name}" if field_name.startswith("ray_") else f"eng_ray_{field_name}"
 
 

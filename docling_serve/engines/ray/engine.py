@@ -1,7 +1,7 @@
 """The ray engine: tasks queued in Redis, run by docling-jobkit's actors on a Ray cluster.
 
-Queueing, fairness between tenants and the actors are jobkit's, and so are the processes that
-convert; this is what the API asks beyond them. Importing it imports ray and torch.
+jobkit does the queueing, the fairness between tenants and the actors, and provides the processes
+that convert; this module adds what the API needs. Importing it imports ray and torch.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _TRY_AGAIN_S = 5
 
 
 class RayEngine(TasksInRedis, RayOrchestrator):
-    """Tasks in Redis and on Ray. Making it connects to nothing."""
+    """Tasks in Redis and on Ray. Creating it connects to nothing."""
 
     def __init__(self, settings: DoclingServeSettings) -> None:
         config = DoclingConverterManagerConfig.model_validate(converter_config(settings))
@@ -62,7 +62,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         )
         self.share(self._look)
 
-    # ---- what the API asks ------------------------------------------------------------------
+    # ---- API --------------------------------------------------------------------------------
 
     async def submit(self, submission: Submission) -> TaskView:
         """Put the task, documents included, into the queue of its tenant.
@@ -70,7 +70,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         Raises:
             ShuttingDown: no task is accepted any more.
             QueueFull: the tenant has as many tasks as it may have.
-            RedisBackpressureError: Redis or the dispatcher cannot be asked now.
+            RedisBackpressureError: Redis or the dispatcher is unavailable now.
         """
         self.require_accepting()
         task = await asyncio.to_thread(task_of, submission, self.cm.config.allow_external_plugins)
@@ -93,7 +93,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
             _log.warning("a task cannot be accepted: %s", exc)
             raise RedisBackpressureError(str(exc)) from exc
         finally:
-            self.tasks.clear()  # what others tell of a task counts, not what was remembered here
+            self.tasks.clear()  # the state in Redis counts, not what this process remembers
         return await self.view_of_queued(accepted, submission.tenant)
 
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
@@ -102,7 +102,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
     async def list_tasks(
         self, tenant: str, state: TaskStatus | None = None, limit: int = 100
     ) -> list[TaskView]:
-        """Reads every task in Redis, so it is for people who look, not for polling."""
+        """Reads every task in Redis, so it is for interactive use, not for polling."""
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             found = [
                 task
@@ -123,8 +123,8 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         return await asyncio.to_thread(rendered, result, found.target_document_version)
 
     async def cancel(self, task_id: str, tenant: str, failure: Failure) -> TaskView:
-        """End a task. One that waits is not run; a conversion that runs goes on to its end, and
-        what comes of it is thrown away."""
+        """End a task. A waiting task is not run; a running conversion continues to its end, and its
+        result is discarded."""
         found = await self._find(task_id, tenant)
         if found.status in FINISHED:
             return await self._view(found)
@@ -163,16 +163,16 @@ class RayEngine(TasksInRedis, RayOrchestrator):
                     await self._store.delete(task.task_id)
 
     async def clear_converters(self) -> None:
-        """Nothing: jobkit has no way to tell its actors to."""
+        """Does nothing: jobkit has no way to ask its actors for it."""
         _log.debug("converters on Ray keep what they hold; Ray ends idle replicas")
 
-    # ---- life -------------------------------------------------------------------------------
+    # ---- life cycle -------------------------------------------------------------------------
 
     async def process_queue(self) -> None:
-        """Keep the dispatcher going and follow what the actors do, for as long as the server runs.
+        """Keep the dispatcher alive and follow what the actors do, for as long as the server runs.
 
         Raises:
-            DispatcherUnavailableError: it was not there for ``eng_ray_liveness_fail_after``.
+            DispatcherUnavailableError: it was absent for ``eng_ray_liveness_fail_after``.
         """
         await self.redis_manager.connect()  # type: ignore[no-untyped-call]
         listener = UpdateListener(
@@ -191,7 +191,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         )
 
     async def close(self) -> None:
-        """Let go of Redis and of the cluster; a cluster of this server's own ends with it."""
+        """Disconnect from Redis and the cluster; a cluster this server started ends with it."""
         self.drain()
         self.cancel_running()
         with suppress(Exception):
@@ -203,7 +203,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
             await asyncio.sleep(_LOOK_AT_LIVENESS_EVERY_S)
         raise DispatcherUnavailableError("Ray's dispatcher was unavailable for too long")
 
-    # ---- parts ------------------------------------------------------------------------------
+    # ---- internals --------------------------------------------------------------------------
 
     async def _find(self, task_id: str, tenant: str) -> RedisTaskMetadata:
         async with self.at_redis(self.config.redis_gate_status_poll_wait_timeout):
@@ -229,4 +229,4 @@ class RayEngine(TasksInRedis, RayOrchestrator):
 
 
 async def _nothing_more(_: Any) -> None:
-    """All there is to know of an update is read from Redis."""
+    """An update that carries no state: everything is read from Redis."""

@@ -1,6 +1,6 @@
-"""Metrics of the tenants of a Ray engine: what they queue, what runs, and how it ended.
+"""Metrics of the tenants of a Ray engine: what they queue, what runs, and how tasks ended.
 
-The counters are jobkit's own in Redis, which only grow and are shared by all gateways.
+The counters are jobkit's own in Redis; they only grow and are shared by all gateways.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PREFIX = "docling_ray_tenant_"
 
 
 class TenantCollector(Collector):
-    """Tells what was last read from Redis, and reads it every ``every_s`` seconds."""
+    """Reports the last values read from Redis, and reads them every ``every_s`` seconds."""
 
     def __init__(self, state: RedisStateManager, every_s: float) -> None:
         self._state = state
@@ -53,7 +53,7 @@ class TenantCollector(Collector):
             await asyncio.sleep(self._every_s)
 
     async def read(self) -> None:
-        """Read once; while Redis does not answer there is nothing to tell."""
+        """Read once; while Redis does not answer there is nothing to report."""
         try:
             counted = await self._state.get_all_tenants_with_task_counters()
             waiting = await self._state.get_all_tenants_with_any_tasks()
@@ -64,7 +64,7 @@ class TenantCollector(Collector):
             self._snapshots = []
 
     def collect(self) -> Iterator[Metric]:
-        """What was read last."""
+        """The values read last."""
         snapshots = self._snapshots
         for name, (text, value) in _COUNTERS.items():
             counter = CounterMetricFamily(_PREFIX + name, text, labels=["tenant_id"])
@@ -78,5 +78,5 @@ class TenantCollector(Collector):
             yield gauge
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: names are told with the values."""
+        """Empty: names are reported together with the values."""
         return iter(())

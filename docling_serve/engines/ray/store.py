@@ -18,18 +18,18 @@ from docling_serve.jobs.rendering import public_failure
 
 
 class RayTaskStore:
-    """Reads and ends tasks. Every method raises ``redis.RedisError`` when Redis is not there."""
+    """Reads and ends tasks. Every method raises ``redis.RedisError`` if Redis is unavailable."""
 
     def __init__(self, state: RedisStateManager) -> None:
         self._state = state
 
     async def read(self, task_id: str) -> RedisTaskMetadata | None:
-        """The task as it is now; None when there is none."""
+        """The task as it is now; None if it does not exist."""
         return await self._state.get_task_metadata_model(task_id)
 
     async def view(self, found: RedisTaskMetadata) -> TaskView:
         """The task as the API shows it. The position is that of the tenant's last task: the queue
-        holds whole documents, so nobody looks through it."""
+        holds whole documents, so it is not searched."""
         position = None
         if found.status is TaskStatus.PENDING:
             position = await self._state.get_tenant_queue_size(found.tenant_id) or None
@@ -46,7 +46,7 @@ class RayTaskStore:
         )
 
     async def all(self) -> AsyncIterator[RedisTaskMetadata]:
-        """Every task there is."""
+        """All tasks."""
         async for task_id in jobkit_ray.task_ids(self._state):
             found = await self.read(task_id)
             if found is not None:
@@ -60,8 +60,8 @@ class RayTaskStore:
         return outcome if isinstance(outcome, DoclingTaskResult) else None
 
     async def fail(self, found: RedisTaskMetadata, failure: Failure) -> bool:
-        """End a task for good; False if it had ended. A conversion that runs is not stopped, for
-        which jobkit has no way, but what comes of it is thrown away."""
+        """End a task permanently; False if it had already finished. A running conversion is not
+        stopped, for jobkit has no way to, but its result is discarded."""
         public = public_failure(failure)
         ended = await self._state.finalize_task_failure_atomic(
             found.tenant_id, found.task_id, found.task_size, failure.message, public
@@ -80,7 +80,7 @@ class RayTaskStore:
         return bool(ended.status_changed)
 
     async def expire(self, task_id: str, within_s: int) -> None:
-        """Let a task go that a client has fetched."""
+        """Release a task whose result a client has fetched."""
         await jobkit_ray.expire(self._state, task_id, within_s)
 
     async def delete(self, task_id: str) -> None:

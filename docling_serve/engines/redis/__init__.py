@@ -1,1 +1,1 @@
-"""What the engines behind a Redis have in common."""
+"""What the engines based on Redis have in common."""

@@ -41,7 +41,7 @@ def task_of(submission: Submission, allow_external_plugins: bool) -> Task:
 
 
 def rendered(result: DoclingTaskResult, document_version: str | None) -> Reply:
-    """The reply to a client that reads ``document_version``, None for today's."""
+    """The reply to a client that reads ``document_version``, None for the current one."""
     body = render(result, lambda document: project_document_dict(document, document_version))
     return Reply(media_type=body.media_type, content=body.content, download_name=body.download_name)
 

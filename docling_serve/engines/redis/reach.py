@@ -1,4 +1,4 @@
-"""Whether the configured Redis is there; imports nothing but its client."""
+"""Checks that the configured Redis is reachable; imports nothing but its client."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class RedisUnreachable(ConnectionError):
 
 
 def require_redis(url: str, variable: str = "DOCLING_SERVE_ENG_RQ_REDIS_URL") -> None:
-    """Reach Redis once, within seconds; to be done before anything is built on it. ``variable`` is
-    where the address comes from.
+    """Connect to Redis once, within seconds; call this before building anything on it.
+    ``variable`` is where the address comes from.
 
     Raises:
         RedisUnreachable: with an explanation that shows no password.

@@ -1,5 +1,5 @@
-"""What engines have in common whose tasks live in Redis: they outlive this process, and whoever
-waits for one is told of it by a channel."""
+"""The common part of engines whose tasks live in Redis: tasks outlive this process, and waiters are
+notified through a channel."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _log = logging.getLogger(__name__)
 
 
 class TasksInRedis(TakesSubmissions):
-    """To be mixed into one of jobkit's orchestrators, whose gate to Redis it uses.
+    """A mixin for one of jobkit's orchestrators, whose gate to Redis it uses.
 
-    Nothing of a task is kept in this process, so every gateway tells the same of it.
+    Nothing of a task is kept in this process, so every gateway reports the same state.
     """
 
     _redis_gate: RedisCallerGate
 
     def share(self, look: Look) -> None:
-        """Begin; ``look`` reads a task for those who watch it."""
+        """Initialize the mixin; ``look`` reads a task for those who watch it."""
         self._accepting = True
         self._closing = asyncio.Event()
         self._watches = Watches(look, lambda view: failed_view(view, DELETED))
@@ -47,8 +47,8 @@ class TasksInRedis(TakesSubmissions):
         """The task as it is now."""
 
     async def view_of_queued(self, task: Task, tenant: str) -> TaskView:
-        """A task that has just been queued: as Redis has it, or as it must be if Redis cannot be
-        asked. An error would make the client send it again."""
+        """A newly queued task: as Redis has it, or as it must be if Redis is unavailable. An error
+        would make the client send it again."""
         with suppress(RedisBackpressureError, TaskNotFoundError):
             return await self.view(task.task_id, tenant)
         return TaskView(
@@ -56,7 +56,7 @@ class TasksInRedis(TakesSubmissions):
         )
 
     async def capacity(self, tenant: str) -> Capacity | None:
-        """None: who works on the queue, and how fast, is not known here."""
+        """None: the number and speed of the workers are not known here."""
         del tenant
         return None
 
@@ -86,35 +86,35 @@ class TasksInRedis(TakesSubmissions):
         async with self._watches.watch(task_id, lambda: self.view(task_id, tenant)) as watch:
             yield watch
 
-    # ---- life -------------------------------------------------------------------------------
+    # ---- life cycle -------------------------------------------------------------------------
 
     async def recover(self) -> None:
         """Nothing to do: Redis remembers."""
 
     def drain(self) -> None:
-        """Accept nothing more. Tasks are not of this process: they go on."""
+        """Accept nothing more. Tasks do not belong to this process: they continue."""
         self._accepting = False
 
     def cancel_running(self) -> None:
-        """Let go of everybody who waits here; the tasks go on."""
+        """Release all who wait here; the tasks continue."""
         self._closing.set()
 
     async def finish_running(self, within_s: float) -> None:
-        """Nothing runs in this process."""
+        """Does nothing: no task runs in this process."""
 
     def require_accepting(self) -> None:
         """Raises ``ShuttingDown`` when no task is accepted any more."""
         if not self._accepting:
             raise ShuttingDown("the server is shutting down")
 
-    # ---- parts ------------------------------------------------------------------------------
+    # ---- internals --------------------------------------------------------------------------
 
     @asynccontextmanager
     async def at_redis(self, wait_s: float) -> AsyncIterator[None]:
-        """A place among the requests that may ask Redis at once.
+        """A slot among the requests that may query Redis at once.
 
         Raises:
-            RedisBackpressureError: no place is free, or Redis does not answer.
+            RedisBackpressureError: no slot is free, or Redis does not answer.
         """
         async with self._redis_gate.acquire(wait_s):
             with as_backpressure():
@@ -123,18 +123,18 @@ class TasksInRedis(TakesSubmissions):
     # ---- the rest of jobkit's interface -----------------------------------------------------
 
     async def receive_task_progress(self, request: ProgressCallbackRequest) -> None:
-        """Nothing to learn: those who run tasks tell of them through Redis."""
+        """Does nothing: workers report progress through Redis."""
         await self.get_raw_task(request.task_id)
 
 
 def failed_view(view: TaskView, failure: Failure) -> TaskView:
-    """The task once it has ended with ``failure``."""
+    """The task after it has ended with ``failure``."""
     return replace(view, status=TaskStatus.FAILURE, position=None, failure=failure)
 
 
 @contextmanager
 def as_backpressure() -> Iterator[None]:
-    """To a request, a Redis that does not answer is one that is busy: try again."""
+    """To a request, a Redis that does not answer counts as busy: the client may retry."""
     try:
         yield
     except (RedisError, ConnectionError, TimeoutError) as exc:

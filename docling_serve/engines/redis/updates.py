@@ -1,7 +1,7 @@
-"""News of tasks from Redis, for those who wait in this process.
+"""Updates of tasks from Redis, for those who wait in this process.
 
-A message only says that there is something new to read, so one that got lost does no harm for
-long: after every (re)connection, and now and then without any reason, all is read again.
+A message only says that there is something new to read, so a lost one does little harm: after every
+(re)connection, and periodically, everything is read again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _READ_ALL_EVERY_S = 30.0
 
 
 class Update(Protocol):
-    """A message about a task, in whatever words."""
+    """A message about a task, in any format."""
 
     @property
     def task_id(self) -> str: ...
@@ -41,13 +41,13 @@ class Update(Protocol):
 UpdateT = TypeVar("UpdateT", bound=Update)
 
 Look = Callable[[str], Awaitable["TaskView | None"]]
-"""Reads a task; None when it is there no more. May raise ``RedisError``."""
+"""Reads a task; None if it no longer exists. May raise ``RedisError``."""
 
 
 class Watches:
-    """Every watch of this process, told of each new state that ``look`` finds.
+    """All watches of this process; each gets every new state that ``look`` finds.
 
-    ``gone`` makes the last state of a task that has vanished meanwhile from the one before.
+    ``gone`` derives the final state of a task that has vanished from its last known one.
     """
 
     def __init__(self, look: Look, gone: Callable[[TaskView], TaskView]) -> None:
@@ -65,7 +65,7 @@ class Watches:
         watch = Watch(await read())
         watches = self._watches.setdefault(task_id, set())
         watches.add(watch)
-        # What happened between the reading and now would be missed.
+        # Changes between the reading and now would otherwise be missed.
         self.is_stale(task_id)
         try:
             yield watch
@@ -75,24 +75,24 @@ class Watches:
                 del self._watches[task_id]
 
     def is_stale(self, task_id: str) -> None:
-        """There is news of a task."""
+        """Mark a task to be read again."""
         if task_id in self._watches:
             self._stale.add(task_id)
             self._something_stale.set()
 
     def all_stale(self) -> None:
-        """There may be news of any task."""
+        """Mark all tasks to be read again."""
         for task_id in self._watches:
             self.is_stale(task_id)
 
     def moved_up(self) -> None:
-        """A task has left the queue, so those that wait behind it have moved."""
+        """A task has left the queue, so those that wait behind it have moved up."""
         for task_id, watches in self._watches.items():
             if any(watch.latest.status is TaskStatus.PENDING for watch in watches):
                 self.is_stale(task_id)
 
     async def keep_told(self) -> None:
-        """Read what is stale and tell it, for as long as this process runs."""
+        """Read stale tasks and push them to their watches, for as long as this process runs."""
         while True:
             await self._something_stale.wait()
             self._something_stale.clear()
@@ -118,9 +118,9 @@ class Watches:
 
 
 class UpdateListener(Generic[UpdateT]):
-    """Listens to a channel of ``read``'s messages, and goes on when Redis has been away.
+    """Listens to a channel of ``read``'s messages, and reconnects after Redis was unavailable.
 
-    ``read`` raises ``ValueError`` for what is no such message.
+    ``read`` raises ``ValueError`` for anything that is not such a message.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class UpdateListener(Generic[UpdateT]):
                 if message is None:
                     continue
                 if message["type"] == "subscribe":
-                    # The client subscribes anew by itself after a short loss.
+                    # After a short loss the client resubscribes by itself.
                     self.listening.set()
                     self._watches.all_stale()
                 elif message["type"] == "message":
@@ -185,7 +185,7 @@ class UpdateListener(Generic[UpdateT]):
             await self._on_update(update)
         except (RedisError, OSError):
             raise
-        except Exception:  # noqa: BLE001 - nothing that somebody publishes may end the listening
+        except Exception:  # noqa: BLE001 - no published message may end the listening
             _log.exception("task %s: an update could not be taken in", update.task_id)
         self._watches.is_stale(update.task_id)
         if update.progress is None:

@@ -1,8 +1,8 @@
 """The rq engine: tasks queued in Redis by any gateway, run by ``docling-serve rq-worker``.
 
-Built on docling-jobkit's orchestrator, whose connections, names and formats it keeps. Other than
-there, nothing of a task is kept in this process, waiting really waits, the channel of updates is
-listened to again after Redis was away, and no call to Redis holds up the event loop.
+Built on docling-jobkit's orchestrator, whose connections, names and formats it keeps. Unlike
+jobkit's, it keeps nothing of a task in this process, waits for tasks without polling, listens to
+the channel of updates again after an outage of Redis, and never blocks the event loop on Redis.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _PING_WITHIN_S = 5.0
 
 
 class RqEngine(TasksInRedis, RQOrchestrator):
-    """Tasks in Redis. Making it connects to nothing; see ``redis_reach``."""
+    """Tasks in Redis. Creating it connects to nothing; see ``redis_reach``."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         reaper_times: ReaperTimes | None = None,
     ) -> None:
         super().__init__(jobkit_rq.orchestrator_config(settings))
-        # A connection that Redis has closed since looks usable until it is used once.
+        # A connection that Redis has closed meanwhile looks usable until its next use.
         self._async_redis_conn.set_retry(Retry(NoBackoff(), 1))
         self._single_use_results = settings.single_use_results
         self._on_callback = on_callback
@@ -90,19 +90,19 @@ class RqEngine(TasksInRedis, RQOrchestrator):
             reaper_times,
         )
 
-    # ---- what the API asks ------------------------------------------------------------------
+    # ---- API --------------------------------------------------------------------------------
 
     async def submit(self, submission: Submission) -> TaskView:
         """Put the task, documents included, into the first queue.
 
         Raises:
             ShuttingDown: no task is accepted any more.
-            RedisBackpressureError: Redis cannot be asked now.
+            RedisBackpressureError: Redis is unavailable now.
         """
         self.require_accepting()
         task = await asyncio.to_thread(task_of, submission, self.config.allow_external_plugins)
         async with self.at_redis(self.config.redis_gate_wait_timeout):
-            # Whoever hears of the task must find it, so it is known before it is queued.
+            # Once announced, the task must be found, so it is stored before it is queued.
             await self._store.add(task)
             try:
                 await asyncio.to_thread(self._jobs.put, task)
@@ -148,7 +148,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
     async def list_tasks(
         self, tenant: str, state: TaskStatus | None = None, limit: int = 100
     ) -> list[TaskView]:
-        """Reads every task in Redis, so it is for people who look, not for polling."""
+        """Reads every task in Redis, so it is for interactive use, not for polling."""
         found: list[StoredTask] = []
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             async for task_id in self._store.all_ids():
@@ -171,7 +171,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
                     await self._store.delete(stored)
 
     async def clear_converters(self) -> None:
-        """Have all workers give back what loaded converters hold."""
+        """Ask all workers to free what loaded converters hold."""
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             await asyncio.to_thread(self._jobs.ask_to_clear)
 
@@ -182,16 +182,16 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         except (RedisError, OSError, asyncio.TimeoutError) as exc:
             raise RuntimeError(f"No connection to Redis: {exc or 'no answer'}") from exc
 
-    # ---- what workers tell ------------------------------------------------------------------
+    # ---- updates from workers ---------------------------------------------------------------
 
     async def _on_update(self, update: jobkit_rq.TaskUpdate) -> None:
         if update.task_status is TaskStatus.FAILURE and update.failure is None:
-            # A worker of another make: its reason is in this message and nowhere else.
+            # A worker of another implementation: its reason is only in this message.
             message = update.error_message or "Internal processing error."
             await self._store.fail(update.task_id, Failure("internal", message))
 
     async def _on_lost(self, task_id: str) -> None:
-        """The worker of a task is no more: end the task, and RQ's job with it."""
+        """The worker of a task was lost: end the task, and RQ's job with it."""
         stored = await self._store.read(task_id)
         if stored is None or not stored.finished:
             if await self._store.fail(task_id, WORKER_LOST):  # no other gateway was faster
@@ -201,23 +201,23 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         if stored is not None and stored.status is TaskStatus.SUCCESS:
             status = JobStatus.FINISHED  # it was lost after its work was done
         await asyncio.to_thread(self._jobs.close, task_id, status)
-        if stored is None:  # somebody has deleted the task: nothing of it is to stay
+        if stored is None:  # the task was deleted: nothing of it must remain
             await asyncio.to_thread(self._jobs.delete, task_id)
 
-    # ---- life -------------------------------------------------------------------------------
+    # ---- life cycle -------------------------------------------------------------------------
 
     async def process_queue(self) -> None:
         """Follow what workers do, for as long as the server runs."""
         await asyncio.gather(self.listener.run(), self._watches.keep_told(), self._reaper.run())
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self.drain()
         self._closing.set()
         await asyncio.to_thread(self.collector.close)
         await super().close()  # type: ignore[no-untyped-call]
 
-    # ---- parts ------------------------------------------------------------------------------
+    # ---- internals --------------------------------------------------------------------------
 
     async def _find(self, task_id: str, tenant: str) -> StoredTask:
         async with self.at_redis(self.config.redis_gate_status_poll_wait_timeout):
@@ -241,13 +241,13 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         return view
 
     async def _end(self, stored: StoredTask, failure: Failure) -> tuple[TaskView, bool]:
-        """End a task that has not finished; also says whether a worker has it."""
+        """End a task that has not finished; also returns whether a worker has it."""
         if stored.finished:
             return stored.view(), False
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             waits = stored.status is TaskStatus.PENDING
             data = await self._task_data(stored.task_id) if waits else {}
-            # First of all: a worker looks for this before it begins, and while it works.
+            # This goes first: a worker checks it before it starts, and while it works.
             await self._store.fail(stored.task_id, failure)
             with_worker = not await self._store.withdraw(stored)
             if with_worker:
@@ -266,7 +266,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         return await asyncio.to_thread(self._jobs.task_data, task_id) or {}
 
     def _call_back(self, task_id: str, data: dict[str, Any], failure: Failure) -> None:
-        """Tell the callbacks of a task that no worker ends."""
+        """Notify the callbacks of a task that no worker ends."""
         callbacks = jobkit_rq.callbacks_of(data)
         if callbacks:
             self._on_callback(task_id, callbacks, ended_event(failure))
@@ -300,7 +300,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         return await asyncio.to_thread(jobkit_rq.unpacked, packed) if packed else None
 
     async def delete_task(self, task_id: str) -> None:
-        """Forget a task, whoever's it is; one that runs is cancelled first."""
+        """Forget a task of any tenant; a running one is cancelled first."""
         with suppress(TaskNotFoundError):
             task = await self.get_raw_task(task_id)
             await self.delete(task_id, task.metadata.get("tenant_id", DEFAULT_TENANT))

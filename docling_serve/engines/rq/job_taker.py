@@ -1,4 +1,4 @@
-"""RQ's worker, which takes jobs from the queues and keeps their books; it runs none itself."""
+"""RQ's worker, which takes jobs from the queues and keeps their records; it runs none itself."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class JobHost(Protocol):
 
     @property
     def connection(self) -> Redis:
-        """Where the queues are."""
+        """The connection to the queues."""
         ...
 
     @property
     def queue_names(self) -> list[str]:
-        """The queues, in the order in which they are to be drained."""
+        """The queues, in the order in which they are drained."""
         ...
 
     def run_task(self, job: Job, task_data: dict[str, Any]) -> str:
@@ -47,26 +47,26 @@ class JobHost(Protocol):
         ...
 
     def stop_task(self, failure: Failure, task_id: str | None = None) -> None:
-        """End the task that runs, if there is one and it is ``task_id``; None for any. May be
+        """End the running task, if there is one and it is ``task_id``; None matches any. May be
         called in any thread."""
         ...
 
     def clear(self) -> None:
-        """Give back what loaded converters hold. May be called in any thread."""
+        """Free what loaded converters hold. May be called in any thread."""
         ...
 
     def after_job(self, task_id: str) -> None:
-        """RQ has written down how the job ended."""
+        """Called after RQ has recorded how the job ended."""
         ...
 
     def begin_shutdown(self) -> None:
-        """The process is told to end. Called in a signal handler."""
+        """The process is asked to exit. Called in a signal handler."""
         ...
 
 
 class _Job(Job):
-    """A job that is run by its worker, and not by a function it names: so that this process
-    imports no converter, and whatever a queue names, nothing else is ever called."""
+    """A job that is run by its worker, and not by the function it names: so this process imports no
+    converter, and a queue cannot make it call any other function."""
 
     work: Callable[[_Job], str | None]
 
@@ -75,7 +75,7 @@ class _Job(Job):
 
 
 class JobTaker(SimpleWorker):
-    """RQ's worker; ``host`` has the jobs run. ``took_jobs`` says whether there were any."""
+    """RQ's worker; ``host`` runs the jobs. ``took_jobs`` says whether there were any."""
 
     def __init__(self, host: JobHost) -> None:
         self._host = host
@@ -107,20 +107,20 @@ class JobTaker(SimpleWorker):
         try:
             return self._host.run_task(job, task_data)
         finally:
-            # RQ saves a finished job once more; its documents need not stay in Redis, or here.
+            # RQ saves a finished job again; drop its documents from Redis and from memory.
             job.kwargs = {**job.kwargs, "task_data": {**task_data, "sources": []}}
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
-        """One line; RQ's own has the documents of the job at hand for any log handler. A task that
-        failed has had its line."""
+        """Log one line; RQ's own would pass the documents of the job to every log handler. A failed
+        task has already been logged."""
         level = logging.DEBUG if isinstance(exc_info[1], TaskFailed) else logging.ERROR
         _log.log(level, "job %s failed: %s", job.id, exc_info[1])
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
-        """RQ's word for stopping a job, called in the thread that hears commands."""
+        """RQ's call to stop a job, made in the thread that receives commands."""
         del sig
         task_id, self._stopped_job_id = self._stopped_job_id, None
-        # Not RQ's "stopped", which gateways of another make take for "waiting".
+        # Not RQ's "stopped", which other gateway implementations treat as "waiting".
         self._host.stop_task(CANCELLED, task_id)
 
     def handle_payload(self, message: dict[str, Any]) -> None:
@@ -130,13 +130,13 @@ class JobTaker(SimpleWorker):
             super().handle_payload(message)  # type: ignore[no-untyped-call]
 
     def get_heartbeat_ttl(self, job: Job) -> int:
-        """For how long RQ takes a job for running. A worker like this renews it at no time, so one
-        without a limit needs long; a worker that is lost is found by our own sign of life."""
+        """How long RQ considers a job running. A worker like this one never renews it, so a job
+        without a limit needs a long time; lost workers are found by our own sign of life."""
         endless = job.timeout is not None and job.timeout < 0
         return _ENDLESS_S if endless else int(super().get_heartbeat_ttl(job))
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """A worker that was lost is not to be listed for as long as its job was allowed."""
+        """Keeps a lost worker from being listed for as long as its job was allowed to run."""
         seconds = min(timeout or self.worker_ttl + 60, _LISTED_S)
         super().heartbeat(seconds, pipeline=pipeline)
 
@@ -150,6 +150,6 @@ class JobTaker(SimpleWorker):
         super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def abandon(self) -> None:
-        """End the thread that hears commands, after :meth:`work` has ended in an error."""
+        """End the thread that receives commands, after :meth:`work` has failed."""
         if self.pubsub_thread is not None:
             self.pubsub_thread.stop()

@@ -1,4 +1,4 @@
-"""What a gateway does to RQ's jobs and workers. All of it blocks: use a thread."""
+"""A gateway's operations on RQ's jobs and workers. All of it blocks: use a thread."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Jobs:
             job_id=task.task_id,
             job_timeout=self._config.job_timeout,
             failure_ttl=self._config.failure_ttl,
-            # RQ's own description would put sources and keys into the logs of its workers.
+            # RQ's own description would put sources and keys into its workers' logs.
             description=f"{task.task_type.value} task",
         )
 
@@ -55,24 +55,24 @@ class Jobs:
         """What :meth:`put` queued, documents and keys included; None if there is no such task."""
         try:
             data = Job.fetch(task_id, connection=self._redis).kwargs.get("task_data")
-        except (NoSuchJobError, DeserializationError):  # gone, or only RQ's last words on it left
+        except (NoSuchJobError, DeserializationError):  # gone, or only RQ's final record is left
             return None
         return data if isinstance(data, dict) else None
 
     def stop(self, task_id: str) -> None:
-        """Tell the worker that has a job to stop it, if there is one."""
+        """Ask the worker that has a job to stop it, if there is one."""
         job = self._without_data(task_id)
         if job is not None and job.worker_name:
             send_command(self._redis, job.worker_name, "stop-job", job_id=task_id)
 
     def close(self, task_id: str, status: JobStatus) -> None:
-        """Write down how a job ended whose worker can't do it."""
+        """Record how a job ended whose worker can't record it."""
         job = self._without_data(task_id)
         if job is None:
             return
         job.set_status(status)
         job.cleanup(self._config.failure_ttl, remove_from_queue=False)
-        # RQ's way is to ask the job for its executions, whose record may have expired by now.
+        # RQ itself asks the job for its executions, whose record may have expired by now.
         started = job.started_job_registry.key
         members: list[Any] = list(self._redis.zrange(started, 0, -1))
         ours = [member for member in members if as_text(member).startswith(f"{task_id}:")]
@@ -84,22 +84,22 @@ class Jobs:
         job = self._without_data(task_id)
         if job is not None:
             Result.delete_all(job)
-            # Somebody else has just done the same, or its worker has just let go of it.
+            # Another process has just deleted it, or its worker has just released it.
             with suppress(InvalidJobOperation, ValueError):
                 job.delete()
             self._redis.delete(Job.key_for(task_id))
 
     def ask_to_clear(self) -> None:
-        """Tell every worker to give back what loaded converters hold."""
+        """Ask every worker to free what loaded converters hold."""
         for queue in self._queues:
             for key in worker_registration.get_keys(queue=queue):
                 name = as_text(key).removeprefix(SimpleWorker.redis_worker_namespace_prefix)
                 send_command(self._redis, name, jobkit_rq.CLEAR_COMMAND)
-        # Workers of another make know a job for it, which reaches one of them.
+        # Other worker implementations use a job for this, which reaches one of them.
         self._filled.enqueue(jobkit_rq.CLEAR_FUNCTION, description="clear converters")
 
     def _without_data(self, task_id: str) -> Job | None:
-        """A handle of a job; fetching it the usual way transfers its documents too."""
+        """A handle of a job; the usual way of fetching it also transfers its documents."""
         key = Job.key_for(task_id)
         origin, worker_name = self._redis.hmget(key, "origin", "worker_name")
         if origin is None:

@@ -1,4 +1,4 @@
-"""An event loop beside the main thread, which RQ has for itself."""
+"""An event loop next to the main thread, which RQ occupies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(_awaited(work), self._loop)
 
     def wait(self, work: Awaitable[T]) -> T:
-        """Start ``work`` and wait for its end."""
+        """Start ``work`` and wait until it finishes."""
         return self.begin(work).result()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -43,7 +43,7 @@ class LoopThread:
         self._loop.call_later(delay_s, function, *arguments)
 
     def stop(self) -> None:
-        """End the loop; what still runs in it is given up."""
+        """Stop the loop; what still runs in it is abandoned."""
         self.call(self._loop.stop)
         self._thread.join(_STOP_WITHIN_S)
         if not self._thread.is_alive():

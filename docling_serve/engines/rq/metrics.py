@@ -1,4 +1,4 @@
-"""What RQ itself can tell of workers and jobs, read from Redis at every scrape.
+"""RQ's own figures about workers and jobs, read from Redis at every scrape.
 
 Names and labels are those of RQ's usual exporters, so that their dashboards work.
 """
@@ -24,14 +24,14 @@ class RqCollector(Collector):
     answer."""
 
     def __init__(self, redis_url: str, queue_names: Sequence[str]) -> None:
-        # Its own: RQ's handles of workers change the time-outs of the connection they are given.
+        # A separate one: RQ's worker handles change the time-outs of their connection.
         self._redis = Redis.from_url(
             redis_url, socket_timeout=_WITHIN_S, socket_connect_timeout=_WITHIN_S
         )
         self._queues = [Queue(name, connection=self._redis) for name in queue_names]
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._redis.close()
 
     def collect(self) -> Iterator[Metric]:
@@ -42,7 +42,7 @@ class RqCollector(Collector):
             _log.warning("Redis cannot be asked for metrics: %s", exc)
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: registering must not ask Redis."""
+        """Empty: registering must not query Redis."""
         return iter(())
 
     def _workers(self) -> list[Metric]:
@@ -69,7 +69,7 @@ class RqCollector(Collector):
     def _jobs(self) -> Metric:
         jobs = GaugeMetricFamily("rq_jobs", "RQ jobs by state.", labels=["queue", "status"])
         for queue in self._queues:
-            # Counted by key: the registries' own counts also clean up, which is not for a look.
+            # Counted by key: the registries' own counts also clean up; a scrape must not.
             registries = {
                 "started": queue.started_job_registry,
                 "finished": queue.finished_job_registry,

@@ -20,9 +20,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReaperTimes:
-    """How often to look, and for how long a sign of life must be missing, in seconds.
+    """How often to check, and for how long a sign of life must be missing, in seconds.
 
-    A missing sign is no proof: after an outage of Redis workers need a moment to leave it again.
+    A missing sign is no proof: after an outage of Redis workers need a moment to renew it.
     """
 
     look_every_s: float = 5.0
@@ -30,7 +30,7 @@ class ReaperTimes:
 
 
 class Reaper:
-    """Looks at the tasks that workers have, and tells which of them have no worker any more.
+    """Checks the tasks that workers have, and reports those whose worker is gone.
 
     A worker renews a key with an expiry while it has a task (jobkit's: 60 s). jobkit's own
     watchdog waits for 90 s from the start of a task instead, because it looks at the key once.
@@ -54,7 +54,7 @@ class Reaper:
         self._missing_since: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Look again and again, for as long as this process runs."""
+        """Check periodically, for as long as this process runs."""
         while True:
             await asyncio.sleep(self._times.look_every_s)
             try:
@@ -62,11 +62,11 @@ class Reaper:
             except (RedisError, OSError) as exc:
                 _log.warning("cannot look for lost workers: %s", exc)
                 self._missing_since.clear()
-            except Exception:  # noqa: BLE001 - without it no lost worker is found any more
+            except Exception:  # noqa: BLE001 - without this loop no lost worker is found
                 _log.exception("the search for lost workers failed; it goes on")
 
     async def look(self) -> None:
-        """Look once. Raises ``redis.RedisError`` when Redis cannot be asked."""
+        """Check once. Raises ``redis.RedisError`` if Redis is unavailable."""
         started = await asyncio.to_thread(self._started)
         missing = await self._without_sign_of_life(started)
         now = self._clock()
@@ -82,11 +82,11 @@ class Reaper:
             await self._on_lost(task_id)
         except (RedisError, OSError):
             raise
-        except Exception:  # noqa: BLE001 - one task that cannot be ended must not save the rest
+        except Exception:  # noqa: BLE001 - one task that cannot be ended must not block the rest
             _log.exception("task %s: it cannot be ended", task_id)
 
     def _started(self) -> list[str]:
-        # Asking for the ids also lets RQ clean its registry of jobs that are long overdue.
+        # Listing the ids also lets RQ clean long overdue jobs out of its registry.
         return [
             task_id
             for queue in self._queues

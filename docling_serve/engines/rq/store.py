@@ -1,6 +1,6 @@
-"""Tasks as they stand in Redis: read in one round trip, written where a gateway must write.
+"""Tasks as stored in Redis: read in one round trip, written where a gateway must write.
 
-Nothing is remembered here, so every gateway tells the same of a task, whoever accepted it.
+Nothing is cached here, so every gateway reports the same state of a task, whichever accepted it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from docling_serve.internals import jobkit_rq
 from docling_serve.jobs.rendering import public_failure
 from docling_serve.jobs.spec import JobProgress, JobResult
 
-#: States of an RQ job; whatever is not here has failed.
+#: States of an RQ job; any other state counts as failed.
 _STATUS_OF_JOB = {
     "created": TaskStatus.PENDING,
     "queued": TaskStatus.PENDING,
@@ -68,17 +68,17 @@ class StoredTask:
 
     @property
     def tenant(self) -> str:
-        """Whose task it is."""
+        """The tenant of the task."""
         return str((self.metadata.get("metadata") or {}).get("tenant_id") or DEFAULT_TENANT)
 
     @property
     def document_version(self) -> str | None:
-        """The schema version that in-body documents are to have; None for today's."""
+        """The schema version for in-body documents; None for the current one."""
         return self.metadata.get("target_document_version")
 
     @property
     def finished(self) -> bool:
-        """Whether the task has come to its end."""
+        """Whether the task has finished."""
         return self.status in FINISHED
 
     def task(self, allow_external_plugins: bool) -> Task:
@@ -110,7 +110,7 @@ class StoredTask:
 
 
 def _moment(text: str | None) -> datetime | None:
-    # Python 3.10 does not read the Z that pydantic writes.
+    # Python 3.10 cannot parse the Z that pydantic writes.
     return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
 
 
@@ -126,7 +126,7 @@ class TaskStore:
         self._config = config
 
     async def read(self, task_id: str) -> StoredTask | None:
-        """The task as it is now; None when there is none, or it was deleted."""
+        """The task as it is now; None if it does not exist, or was deleted."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.get(jobkit_rq.metadata_key(task_id))
             pipe.hgetall(jobkit_rq.detail_key(task_id))
@@ -163,7 +163,7 @@ class TaskStore:
         if failure is None and not has_result:
             status, failure = _status_without_outcome(metadata, job_status)
         else:
-            # What a worker left says more than RQ's bookkeeping, which comes a little later.
+            # The worker's record says more than RQ's bookkeeping, which follows a little later.
             status = TaskStatus.FAILURE if failure else TaskStatus.SUCCESS
         waits = status is TaskStatus.PENDING and queue is not None
         return StoredTask(
@@ -180,17 +180,17 @@ class TaskStore:
         )
 
     async def add(self, task: Task) -> None:
-        """Keep the metadata of a new task. Its documents are in the job; once is enough."""
+        """Store the metadata of a new task, without its documents, which the job already has."""
         data = task.model_dump(mode="json", serialize_as_any=True, exclude={"sources"})
         data["processing_meta"] = TaskProcessingMeta(num_docs=len(task.sources)).model_dump()
         await self._put_metadata(task.task_id, data)
 
     async def forget_metadata(self, task_id: str) -> None:
-        """The task did not come to be queued."""
+        """Remove the metadata of a task that could not be queued."""
         await self._redis.delete(jobkit_rq.metadata_key(task_id))
 
     async def fail(self, task_id: str, failure: Failure) -> bool:
-        """End a task for good; False if somebody else has said before why it failed."""
+        """End a task permanently; False if its failure was already recorded."""
         async with self._redis.pipeline(transaction=True) as pipe:
             jobkit_rq.note_failure(pipe, self._config, task_id, failure)
             first, *_ = await pipe.execute()
@@ -207,14 +207,14 @@ class TaskStore:
         return bool(removed)
 
     async def expire(self, stored: StoredTask, within_s: int) -> None:
-        """Let a task go that a client has fetched: its job, documents included, now, all else in
-        ``within_s`` seconds. Later calls change nothing."""
+        """Release a task whose result a client has fetched: its job, documents included, now, and
+        all else in ``within_s`` seconds. Later calls change nothing."""
         task_id = stored.task_id
         detail = jobkit_rq.detail_key(task_id)
         if not await self._redis.hsetnx(detail, jobkit_rq.FETCHED, "1"):
             return
         ttl_s = max(1, within_s)
-        # Servers of another make have the metadata to go by once the job is gone.
+        # Once the job is gone, other server implementations rely on the metadata.
         await self._put_metadata(task_id, _closed(stored), ttl_s)
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.expire(jobkit_rq.result_key(self._config, task_id), ttl_s)
@@ -233,7 +233,7 @@ class TaskStore:
         )
 
     async def mark_deleted(self, task_id: str) -> None:
-        """Hide a task that a worker still has; that worker removes the rest when it lets go."""
+        """Hide a task that a worker still has; that worker removes the rest when it releases it."""
         key = jobkit_rq.detail_key(task_id)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, jobkit_rq.DELETED, "1")
@@ -244,7 +244,7 @@ class TaskStore:
             await pipe.execute()
 
     async def close_metadata(self, stored: StoredTask) -> None:
-        """Write the task's end where servers of another make look for it."""
+        """Write the task's end where other server implementations look for it."""
         await self._put_metadata(stored.task_id, _closed(stored))
 
     async def packed_result(self, task_id: str) -> bytes | None:
@@ -265,8 +265,9 @@ class TaskStore:
         )
 
     async def _metadata_of_job(self, task_id: str, *, keep: bool) -> dict[str, Any] | None:
-        """The same from the job itself: metadata expires first when a task waits for long. It is
-        kept again for one that still does; of others it must not outlive the result."""
+        """The metadata, from the job itself: the stored copy expires first when a task waits for
+        long. It is stored again for a task that still waits; otherwise it must not outlive the
+        result."""
         task_data = await asyncio.to_thread(self._jobs.task_data, task_id)
         if task_data is None:
             return None
@@ -283,7 +284,7 @@ class TaskStore:
     async def _position(self, task_id: str, queue: str) -> int | None:
         try:
             index = await self._redis.lpos(f"{Queue.redis_queue_namespace_prefix}{queue}", task_id)
-        except ResponseError:  # Redis before 6.0.6 cannot tell
+        except ResponseError:  # Redis before 6.0.6 does not support this
             return None
         return index + 1 if isinstance(index, int) else None
 
@@ -291,7 +292,7 @@ class TaskStore:
 def _status_without_outcome(
     metadata: dict[str, Any], job_status: str | None
 ) -> tuple[TaskStatus, Failure | None]:
-    """What RQ and the metadata say of a task of which no worker has left anything."""
+    """What RQ and the metadata say of a task for which no worker has left a record."""
     said = TaskStatus(metadata.get("task_status", TaskStatus.PENDING.value))
     message = metadata.get("error_message") or JOB_FAILED
     failed = Failure("internal", str(message))

@@ -1,9 +1,9 @@
-"""``docling-serve rq-worker``: take jobs from Redis queues, and have them run through the gate.
+"""``docling-serve rq-worker``: take jobs from Redis queues, and run them through the gate.
 
-Three threads: RQ works in the main one, where it takes jobs and keeps their books; an event loop
-runs in the second, with the worker pool and everything that concerns a task; RQ listens for
-commands in the third. RQ's worker gives up when Redis goes away at the wrong moment, so a new one
-is made until the process is told to stop.
+Three threads: RQ occupies the main one, where it takes jobs and keeps their records; an event loop
+runs in the second, with the worker pool and everything about a task; RQ listens for commands in the
+third. RQ's worker gives up when Redis disappears at the wrong moment, so a new one is created until
+the process is asked to exit.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _MAX_BACKOFF_S = 15.0
 
 @dataclass(frozen=True)
 class WorkerParts:
-    """What the composition root hands down: the gate, how to get ready, and what runs the tasks."""
+    """What the composition root passes in: the gate, the preparation, and the task runner."""
 
     gate: Gate
     isolated: bool
@@ -67,7 +67,7 @@ class WorkerParts:
 
 
 class RqWorkerProcess:
-    """This process, from its start to its end."""
+    """This process, from start to exit."""
 
     def __init__(self, settings: DoclingServeSettings, parts: WorkerParts) -> None:
         self._settings = settings
@@ -81,7 +81,7 @@ class RqWorkerProcess:
         self._runner: TaskRunner | None = None
 
     def run(self) -> int:
-        """Work until told to stop; returns the exit code. Blocks the main thread."""
+        """Work until asked to exit; returns the exit code. Blocks the main thread."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_early_signal)
         self._loop.start()
@@ -95,7 +95,7 @@ class RqWorkerProcess:
             self._work()
         except (SystemExit, StopRequested):
             _log.warning("rq-worker: stopped at once")
-        except Exception:  # noqa: BLE001 - the last line before the end, so that the log has it
+        except Exception:  # noqa: BLE001 - the last line before the exit, so that it is logged
             _log.exception("rq-worker: cannot go on")
             code = 1
         finally:
@@ -120,7 +120,7 @@ class RqWorkerProcess:
                     self._stopping.wait(backoff_s)
                 backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
-    # ---- what RQ's worker asks --------------------------------------------------------------
+    # ---- called by RQ's worker --------------------------------------------------------------
 
     @property
     def config(self) -> RQOrchestratorConfig:
@@ -135,7 +135,7 @@ class RqWorkerProcess:
         return self._settings.eng_rq_queue_names
 
     def run_task(self, job: Job, task_data: dict[str, Any]) -> str:
-        """Run a task to its end; what interrupts the waiting stops the task first.
+        """Run a task to its end; an exception during the wait stops the task first.
 
         Raises:
             TaskFailed: it has no result.
@@ -159,17 +159,17 @@ class RqWorkerProcess:
             log_end(_log, job.id, failure, accepted=accepted, started=started, ended=time.time())
 
     def stop_task(self, failure: Failure, task_id: str | None = None) -> None:
-        """End the task that runs, if there is one and it is ``task_id``; None for any. May be
+        """End the running task, if there is one and it is ``task_id``; None matches any. May be
         called in any thread."""
         if self._runner is not None:
             self._loop.call(self._runner.stop, failure, task_id)
 
     def clear(self) -> None:
-        """Give back what loaded converters hold."""
+        """Free what loaded converters hold."""
         self._loop.begin(self._parts.runner.clear()).add_done_callback(_tell_why_not_cleared)
 
     def after_job(self, task_id: str) -> None:
-        """Remove what RQ's last words have brought back of a task that somebody was done with."""
+        """Remove records of a fetched or deleted task that RQ's final writes have restored."""
         detail = jobkit_rq.detail_key(task_id)
         fetched, deleted = self._redis.hmget(detail, jobkit_rq.FETCHED, jobkit_rq.DELETED)
         if fetched or deleted:
@@ -178,13 +178,13 @@ class RqWorkerProcess:
             self._redis.delete(detail, jobkit_rq.result_key(self._config, task_id))
 
     def begin_shutdown(self) -> None:
-        """Take no more jobs; the one that runs has ``shutdown_grace`` seconds. Signal-safe."""
+        """Take no more jobs; the running one has ``shutdown_grace`` seconds. Signal-safe."""
         self._stopping.set()
         if self._runner is not None:
             grace_s = self._settings.shutdown_grace
             self._loop.call(self._loop.later, grace_s, self._runner.stop, SHUT_DOWN)
 
-    # ---- parts ------------------------------------------------------------------------------
+    # ---- internals --------------------------------------------------------------------------
 
     def _make_runner(self, scratch: Scratch, callbacks: CallbackDelivery) -> TaskRunner:
         options: dict[str, Any] = {
@@ -227,7 +227,7 @@ class RqWorkerProcess:
             self._parts.guardian.dismiss()
 
     def _on_early_signal(self, number: int, frame: FrameType | None) -> None:
-        """Before RQ listens, and between two of its workers."""
+        """Called before RQ listens, and between two of its workers."""
         del number, frame
         self._stopping.set()
         raise StopRequested

@@ -1,6 +1,6 @@
-"""Run the task of one job at a time, on an event loop beside the thread that RQ works in.
+"""Run the task of one job at a time, on an event loop next to the thread that RQ works in.
 
-A task ends in one of two ways, and Redis has it before anybody is told: a result, or a failure.
+A task ends with a result or a failure, and it is in Redis before anything else is notified.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _INSIST_PAUSE_S = 1.0
 @dataclass(frozen=True)
 class Liveness:
     """How a worker shows that it lives, in seconds: jobkit's 20 and 60 suit a process whose
-    interpreter is busy converting; one that only waits can do better."""
+    interpreter is busy converting; one that only waits can use shorter times."""
 
     beat_every_s: float = 20.0
     expires_s: int = 60
@@ -104,7 +104,7 @@ class TaskRunner:
         except TaskFailed as exc:
             failure = exc.failure
         except Exception as exc:  # noqa: BLE001
-            # The worker's own fault must end this task and nothing else.
+            # A bug in the worker must end this task and nothing else.
             _log.exception("task %s: the worker failed to run it", task_id)
             failure = _fault(exc)
         finally:
@@ -115,9 +115,9 @@ class TaskRunner:
         raise TaskFailed(failure)
 
     def stop(self, failure: Failure, task_id: str | None = None) -> None:
-        """End the task that runs, if there is one and it is ``task_id``, with ``failure``."""
+        """End the running task, if there is one and it is ``task_id``, with ``failure``."""
         if task_id not in (None, self._task_id):
-            return  # that one has just ended
+            return  # that one has just finished
         if self._running is not None and self._stopped_with is None:
             self._stopped_with = failure
             self._running.cancel()
@@ -151,13 +151,13 @@ class TaskRunner:
             await asyncio.to_thread(folder.remove)
 
     async def _refuse_if_ended(self, task_id: str) -> None:
-        """Somebody else may have ended the task: it was cancelled, or this worker given up."""
+        """Raise if the task was ended elsewhere: cancelled, or this worker declared lost."""
         text = await self._redis.hget(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE)
         if text is not None:
             raise TaskFailed(jobkit_rq.load_failure(text))
 
     async def _beat(self, task_id: str) -> None:
-        """Show that the task has a worker, and see whether it still needs one."""
+        """Show that the task has a worker, and check whether it still needs one."""
         liveness = self._setup.liveness
         key = jobkit_rq.heartbeat_key(self._setup.config, task_id)
         while True:
@@ -213,7 +213,7 @@ class TaskRunner:
     def _call_back(
         self, task_id: str, task_data: dict[str, Any], failure: Failure | None = None
     ) -> None:
-        """The task's callbacks hear of its end."""
+        """Notify the task's callbacks of its end."""
         callbacks = jobkit_rq.callbacks_of(task_data)
         if callbacks:
             self.relay(task_id, callbacks, ended_event(failure))
@@ -226,7 +226,7 @@ class TaskRunner:
         self._callbacks.send(task_id, callbacks, payload)
 
     def jobs_waiting(self) -> int:
-        """Jobs in the queues; 0 when Redis does not tell."""
+        """Jobs in the queues; 0 if Redis does not answer."""
         try:
             return self._setup.waiting()
         except (RedisError, OSError):
@@ -234,7 +234,7 @@ class TaskRunner:
 
 
 class _Latest:
-    """The latest progress of a task; what came before it is dropped."""
+    """The latest progress of a task; earlier progress is dropped."""
 
     def __init__(self) -> None:
         self._progress: JobProgress | None = None
@@ -245,12 +245,12 @@ class _Latest:
         self._news.set()
 
     def wait(self, stage: Stage) -> None:
-        """No worker process has the task yet."""
+        """Note the stage in which the task waits, before a worker process has it."""
         if stage is not Stage.QUEUED:
             self.put(JobProgress(phase=stage.value))
 
     async def get(self) -> JobProgress:
-        """Once there is one that was not asked for yet."""
+        """The latest progress, once there is one that was not returned yet."""
         await self._news.wait()
         self._news.clear()
         assert self._progress is not None
@@ -258,10 +258,10 @@ class _Latest:
 
 
 def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -> JobSpec:
-    """The job of a task that a gateway queued, written into ``folder`` with its documents. Blocks.
+    """Write the job of a task that a gateway queued into ``folder``, with its documents. Blocks.
 
     Raises:
-        TaskFailed: a document is not base64.
+        TaskFailed: a document is not valid base64.
         OSError: the disk is full.
     """
     return stage_task(
@@ -281,7 +281,7 @@ def _fault(error: Exception) -> Failure:
 
 
 async def _insist(act: Callable[[], Awaitable[T]]) -> T:
-    """Do it, again and again for a minute while Redis is away: work is not lost to a restart."""
+    """Run it, retrying for a minute while Redis is down: work is not lost to a restart."""
     deadline = time.monotonic() + _INSIST_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The journal of the local engine: what was accepted and what became of it, in SQLite."""
+"""The journal of the local engine: accepted tasks and their outcomes, in SQLite."""
 
 from docling_serve.engines.local.journal.journal import Journal, require_usable
 from docling_serve.engines.local.journal.records import (

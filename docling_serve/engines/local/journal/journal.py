@@ -1,4 +1,4 @@
-"""The journal's words: what the engine may ask of it, each answered once it is on the disk."""
+"""The journal's interface: each call is answered once it is on the disk."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Journal:
     """Tasks and deliveries in one SQLite database: a file, written by a thread of its own, or in
     memory.
 
-    Every method takes its place in the order of writes when it is called, and its future is done
-    once that has been committed. The future raises ``OSError`` when the disk is full or fails;
-    nothing of it is then in the journal.
+    Calls are executed in the order in which they are made, and each future is done once its write
+    has been committed. The future raises ``OSError`` when the disk is full or fails; the journal is
+    then unchanged by that call.
     """
 
     def __init__(self, writer: JournalWriter | MemoryWriter) -> None:
@@ -42,41 +42,41 @@ class Journal:
 
     @classmethod
     def in_memory(cls) -> Journal:
-        """A journal that ends with this process, for tasks that do, too."""
+        """A journal that does not outlive this process, for tasks that do not either."""
         return cls(MemoryWriter(connect(None, durable=False)))
 
     @classmethod
     def open(cls, path: Path, *, durable: bool) -> Journal:
-        """Open the journal at ``path``, new or brought to this version. Blocks.
+        """Open the journal at ``path``; it is created, or migrated to this version. Blocks.
 
-        ``durable`` has each commit reach the disk itself; without it a commit survives the end
+        With ``durable`` each commit reaches the disk itself; without it a commit survives the end
         of the process, but not that of the machine.
 
         Raises:
-            JournalUnusable: it is damaged, no journal, or of a newer server.
+            JournalUnusable: it is damaged, not a journal, or from a newer server.
         """
         return cls(JournalWriter(connect(path, durable=durable)))
 
     async def close(self) -> None:
-        """Commit what was asked, and close the file."""
+        """Commit pending calls, and close the file."""
         await asyncio.to_thread(self._writer.close)
 
     # ---- tasks ------------------------------------------------------------------------------
 
     def accept(self, task: TaskRow) -> asyncio.Future[None]:
-        """Take in a new task.
+        """Add a new task.
 
         Raises:
-            sqlite3.IntegrityError: the task, or its tenant's idempotency key, is in it already.
+            sqlite3.IntegrityError: the task, or its tenant's idempotency key, is already in it.
         """
         return self._do(lambda connection: _insert(connection, task))
 
     def started(self, task_id: str, at: float) -> asyncio.Future[None]:
-        """One more attempt begins."""
+        """Record that one more attempt starts."""
         return self.move(task_id, TaskState.STARTED, started=at)
 
     def requeued(self, task_id: str, *, counts: bool) -> asyncio.Future[None]:
-        """The attempt ended with the server. Whether it counts is for the caller to say."""
+        """Record that the server ended during the attempt. The caller decides whether it counts."""
 
         def work(connection: sqlite3.Connection) -> None:
             _move(connection, task_id, TaskState.QUEUED, {"started": None})
@@ -90,7 +90,7 @@ class Journal:
     def succeeded(
         self, task_id: str, result: JobResult, result_bytes: int, at: float
     ) -> asyncio.Future[None]:
-        """The task has come to its end, with ``result`` in its folder."""
+        """Record that the task has finished, with ``result`` in its folder."""
         return self.move(
             task_id,
             TaskState.SUCCESS,
@@ -100,12 +100,12 @@ class Journal:
         )
 
     def failed(self, task_id: str, failure: Failure, at: float) -> asyncio.Future[None]:
-        """The task has come to its end without a result."""
+        """Record that the task has finished without a result."""
         text = json.dumps(dataclasses.asdict(failure))
         return self.move(task_id, TaskState.FAILURE, finished=at, failure=text)
 
     def fetched(self, task_id: str, at: float) -> asyncio.Future[None]:
-        """A client has read the result; only the first time counts."""
+        """Record that a client has read the result; only the first time counts."""
         return self._do(
             lambda connection: _update(
                 connection, "fetched = coalesce(fetched, ?)", at, task_id=task_id
@@ -113,7 +113,7 @@ class Journal:
         )
 
     def mark_callbacks_queued(self, task_id: str) -> asyncio.Future[None]:
-        """The last event of its callbacks has been added before this call."""
+        """Record that the last event of its callbacks has been added before this call."""
         return self._do(
             lambda connection: _run(
                 connection, "UPDATE tasks SET pending_callbacks = NULL WHERE task_id = ?", task_id
@@ -121,20 +121,20 @@ class Journal:
         )
 
     def forget(self, task_id: str) -> asyncio.Future[None]:
-        """Drop a task, whatever its state; no error if there is none. Its deliveries stay."""
+        """Drop a task, whatever its state; no error if it does not exist. Its deliveries stay."""
         return self._do(
             lambda connection: _run(connection, "DELETE FROM tasks WHERE task_id = ?", task_id)
         )
 
     def tasks(self) -> asyncio.Future[list[TaskRow]]:
-        """Every task, in the order in which they were accepted."""
+        """Every task, in order of acceptance."""
         return self._do(_all_tasks)
 
     def move(self, task_id: str, to: TaskState, **changes: object) -> asyncio.Future[None]:
-        """Bring a task to another state.
+        """Move a task to another state.
 
         Raises:
-            IllegalMove: no task is where it would have to be for that.
+            IllegalMove: no such task is in a state that allows the move.
         """
         return self._do(lambda connection: _move(connection, task_id, to, changes))
 
@@ -161,7 +161,7 @@ class Journal:
         return self._do(_all_deliveries)
 
     def postpone_delivery(self, delivery_id: int, due: float) -> asyncio.Future[None]:
-        """A try failed; the next one is not before ``due``."""
+        """Record a failed try; the next one is not before ``due``."""
         return self._do(
             lambda connection: _run(
                 connection,
@@ -172,7 +172,7 @@ class Journal:
         )
 
     def delivered(self, delivery_id: int) -> asyncio.Future[None]:
-        """It has arrived, or was given up: drop it."""
+        """Drop an event that has arrived, or was given up."""
         return self._do(
             lambda connection: _run(
                 connection, "DELETE FROM deliveries WHERE delivery_id = ?", delivery_id
@@ -184,10 +184,10 @@ class Journal:
 
 
 def require_usable(path: Path) -> None:
-    """Find out at the start whether a journal that is there could be worked with.
+    """Check at the start whether an existing journal is usable.
 
     Raises:
-        JournalUnusable: it is damaged, no journal, or of a newer server.
+        JournalUnusable: it is damaged, not a journal, or from a newer server.
     """
     if path.exists():
         connect(path, durable=True).close()
@@ -198,13 +198,13 @@ def connect(path: Path | None, *, durable: bool) -> sqlite3.Connection:
     database is in memory.
 
     Raises:
-        JournalUnusable: it is damaged, no journal, or of a newer server.
+        JournalUnusable: it is damaged, not a journal, or from a newer server.
     """
     name = path or ":memory:"
     connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
     try:
         if path is not None:
-            path.chmod(0o600)  # addresses and keys of callbacks are in it
+            path.chmod(0o600)  # it contains addresses and keys of callbacks
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -212,7 +212,7 @@ def connect(path: Path | None, *, durable: bool) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(verdict)
         migrate(connection)
         if path is not None and durable:
-            _sync_folder(path.parent)  # the names of its files, too
+            _sync_folder(path.parent)  # the names of its files as well
     except sqlite3.DatabaseError as exc:
         connection.close()
         raise JournalUnusable(

@@ -1,4 +1,4 @@
-"""What the journal keeps, as plain records. All times are seconds of the epoch."""
+"""What the journal stores, as plain records. All times are seconds since 1970."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from docling_serve.jobs.spec import JobResult
 class TaskRow:
     """A task's row; its documents and its ``job.json`` lie in its folder.
 
-    In the engine ``state`` may be any :class:`TaskState`, in the journal only those that
-    ``JOURNALED`` names.
-    ``attempts`` counts the runs begun. ``attached`` says that the client waits on its connection,
-    so that nobody asks for the task once that connection is gone. ``light`` says that it needs no
-    models. ``pending_callbacks`` are its callbacks (``CallbackSpec`` as JSON data) until their last
-    event is among the deliveries. ``names`` are its first documents, for display.
+    In the engine ``state`` may be any :class:`TaskState`, in the journal only those in
+    ``JOURNALED``.
+    ``attempts`` counts the runs started. ``attached`` says that the client waits on its connection,
+    so that no client can ask for the task once that connection is gone. ``light`` says that it
+    needs no models. ``pending_callbacks`` are its callbacks (``CallbackSpec`` as JSON data) until
+    their last event is among the deliveries. ``names`` are its first documents, for display.
     ``fetched`` is when a client first read the result.
     """
 
@@ -46,11 +46,11 @@ class TaskRow:
 
 
 class JournalUnusable(DoclingServeError):
-    """The journal cannot be worked with; the text says why and what to do."""
+    """The journal is unusable; the text says why and what to do."""
 
 
 class IllegalMove(DoclingServeError):
-    """A task is not where it would have to be for a move, or is not in the journal at all."""
+    """A task is in no state that allows the move, or is not in the journal at all."""
 
     def __init__(self, task_id: str, to: TaskState) -> None:
         super().__init__(f"task {task_id} cannot come to {to.value} from where it is")

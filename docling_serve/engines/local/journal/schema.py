@@ -53,17 +53,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE tasks RENAME COLUMN untold TO pending_callbacks",),
     ("ALTER TABLE tasks ADD COLUMN names TEXT NOT NULL DEFAULT '[]'",),
 )
-"""``MIGRATIONS[n]`` brings a journal of version ``n`` to version ``n + 1``. Never changed once
-released; a change of the tables is one more entry."""
+"""``MIGRATIONS[n]`` brings a journal of version ``n`` to version ``n + 1``. Never edit a
+released entry; a change of the tables is a new entry."""
 
 VERSION = len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables to this version, in one transaction.
+    """Migrate the tables to this version, in one transaction.
 
     Raises:
-        JournalUnusable: a newer server wrote it.
+        JournalUnusable: it was written by a newer server.
     """
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found > VERSION:

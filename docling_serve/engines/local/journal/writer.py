@@ -1,8 +1,8 @@
-"""How the journal is written: by a thread that commits in groups, or at once in memory.
+"""Journal writers: a thread that commits in groups, or immediate writes in memory.
 
 The thread owns the connection of a file. While one group is on its way to the disk, the next one
-gathers. So the price of a commit is shared by all who ask meanwhile, and nobody waits longer than
-for two.
+gathers. So all callers in a group share the price of a commit, and no call waits longer than for
+two.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Entry:
 
 
 class JournalWriter:
-    """Runs pieces of work on ``connection`` in the order in which they came.
+    """Runs pieces of work on ``connection`` in the order in which they are submitted.
 
     Each piece succeeds or fails alone; a group whose commit fails, fails as a whole and leaves
     nothing behind. Thread-safe.
@@ -47,7 +47,7 @@ class JournalWriter:
         self._thread.start()
 
     def do(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Have ``work`` run and committed; its result is there once it is on the disk.
+        """Run and commit ``work``; the future is done once it is on the disk.
 
         The future raises what ``work`` raises, or ``OSError`` when the disk is full or fails.
         """
@@ -59,7 +59,7 @@ class JournalWriter:
         return asyncio.wrap_future(outcome)
 
     def close(self) -> None:
-        """Commit what was asked so far, then give up the connection. Blocks."""
+        """Commit pending work, then give up the connection. Blocks."""
         self._closed = True
         self._entries.put(None)
         self._thread.join()
@@ -73,7 +73,7 @@ class JournalWriter:
         self._connection.close()
 
     def _gather(self) -> tuple[list[_Entry], bool]:
-        """What waits, at least one entry; and whether there will be more."""
+        """The pending entries, at least one; and whether there will be more."""
         group: list[_Entry] = []
         entry = self._entries.get()
         while True:
@@ -91,7 +91,7 @@ class JournalWriter:
     def _commit(self, group: list[_Entry]) -> None:
         try:
             answers = self._write(group)
-        except Exception as exc:  # noqa: BLE001 - whatever it was, whoever waits must hear of it
+        except Exception as exc:  # noqa: BLE001 - the waiting caller must get the error
             failed = as_os_error(exc)
             _log.error("the journal could not be written: %s", failed)
             for entry in group:
@@ -113,7 +113,7 @@ class JournalWriter:
                 try:
                     answers.append((entry.work(connection), None))
                 except Exception as exc:
-                    if not connection.in_transaction:  # a full disk rolls everything back
+                    if not connection.in_transaction:  # a full disk rolled everything back
                         raise
                     answers.append((None, as_os_error(exc)))
                     connection.execute("ROLLBACK TO entry")
@@ -126,8 +126,8 @@ class JournalWriter:
 
 
 class MemoryWriter:
-    """Runs each piece of work at once, on the event loop: a database in memory takes microseconds,
-    a thread a tenth of a millisecond."""
+    """Runs each piece of work immediately, on the event loop: a database in memory takes
+    microseconds, a thread a tenth of a millisecond."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -142,7 +142,7 @@ class MemoryWriter:
         self._connection.execute("BEGIN")
         try:
             value = work(self._connection)
-        except Exception as exc:  # noqa: BLE001 - whatever it was, whoever waits must hear of it
+        except Exception as exc:  # noqa: BLE001 - the waiting caller must get the error
             self._connection.execute("ROLLBACK")
             outcome.set_exception(as_os_error(exc))
         else:
@@ -151,13 +151,13 @@ class MemoryWriter:
         return outcome
 
     def close(self) -> None:
-        """Give up the database and what is in it."""
+        """Discard the database and its content."""
         self._closed = True
         self._connection.close()
 
 
 def as_os_error(exc: Exception) -> Exception:
-    """SQLite's words for a full or failing disk as the system's; any other error as it is."""
+    """Map SQLite's error for a full or failing disk to ``OSError``; return any other unchanged."""
     text = str(exc)
     if isinstance(exc, sqlite3.OperationalError) and "disk is full" in text:
         return OSError(errno.ENOSPC, "no room for the journal")
