@@ -1,9 +1,9 @@
 """Settings of the server, read from environment, `.env` and config file.
 
-`docling_serve_settings` and `uvicorn_settings` are the shared instances. They are made when first
-asked for: a program that only wants the classes, or wants to explain a refused value
-(`describe_settings_error`), can import this package in a broken environment; whoever imports an
-instance there gets pydantic's ``ValidationError``.
+`docling_serve_settings` and `uvicorn_settings` are the shared instances. They are created on
+first access: a program that only wants the classes, or wants to explain a refused value
+(`describe_settings_error`), can import this package in a broken environment; importing an instance
+there raises pydantic's ``ValidationError``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ for _name in _SHARED:
     globals().pop(_name, None)
 
 
-if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+if not TYPE_CHECKING:  # a type checker would accept any name as an attribute
 
     def __getattr__(name: str) -> Any:
         if name not in _SHARED:

@@ -10,22 +10,22 @@ class ConversionSettings(BaseModel):
 
     artifacts_path: Path | None = Field(
         default=None,
-        description="Directory with model weights downloaded beforehand. Unset: docling's cache. In"
-        " subprocess mode they are read into the page cache at the start.",
+        description="Directory with model weights downloaded in advance. Unset: docling's cache. In"
+        " subprocess mode they are read into the page cache at startup.",
     )
     load_models_at_boot: bool = Field(
         default=True,
-        description="Load the default PDF models at the start; until then /ready answers 503."
-        " Without effect in subprocess mode, where the server itself loads none.",
+        description="Load the default PDF models at startup; until then /ready answers 503."
+        " No effect in subprocess mode, where the server itself loads none.",
     )
     options_cache_size: int = Field(
         default=2,
         description="Sets of loaded models kept per worker; one set serves all requests that need"
-        " the same models, whatever their other options. Least recently used ones go first.",
+        " the same models, regardless of other options. Least recently used sets go first.",
     )
     enable_remote_services: bool = Field(
         default=False,
-        description="Let conversions call model services over the network when a request asks so.",
+        description="Let conversions call model services over the network if the request asks.",
     )
     allow_external_plugins: bool = Field(
         default=False, description="Load docling plugins of other installed packages."

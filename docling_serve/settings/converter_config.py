@@ -1,4 +1,4 @@
-"""The settings a worker converts and stores by, as plain data that it validates."""
+"""The settings that a worker converts and stores with, as plain data that it validates."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _GROUPS = (ConversionSettings, PresetSettings, DocumentLimits)
 CONVERTER_SETTINGS = frozenset(name for group in _GROUPS for name in group.model_fields) - {
     "load_models_at_boot"
 }
-"""Names of the settings that :func:`converter_config` has."""
+"""Names of the settings in :func:`converter_config`."""
 
 
 def converter_config(settings: DoclingServeSettings) -> dict[str, Any]:
     """The fields of docling-jobkit's ``DoclingConverterManagerConfig``, whose module imports torch,
-    and of our ``DocumentLimits``; both go by the same names as the settings."""
+    and of our ``DocumentLimits``; both have the same names as the settings."""
     config: dict[str, Any] = json.loads(settings.model_dump_json(include=set(CONVERTER_SETTINGS)))
     return config
 
 
 def presigned_config(settings: DoclingServeSettings) -> dict[str, Any] | None:
-    """Where results go whose addresses are handed out: the fields of docling-jobkit's
+    """The storage for results with presigned URLs: the fields of docling-jobkit's
     ``S3PresignedConfig`` or ``AzurePresignedConfig``; None where no storage is set up."""
     if not settings.artifact_storage_enabled:
         return None

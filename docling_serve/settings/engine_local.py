@@ -10,13 +10,13 @@ class LocalEngineSettings(BaseModel):
 
     eng_kind: AsyncEngine = Field(
         default=AsyncEngine.LOCAL,
-        description="Engine that runs the tasks: local (this server), rq (workers behind Redis) or"
+        description="Engine that runs the tasks: local (this server), rq (workers fed by Redis) or"
         " ray (a Ray cluster).",
     )
     eng_loc_num_workers: int = Field(
         default=2,
         description="Tasks the local engine runs at the same time, in threads. In subprocess mode"
-        " subprocess_max_workers counts instead.",
+        " subprocess_max_workers applies instead.",
     )
     eng_loc_share_models: bool = Field(
         default=False,
@@ -25,8 +25,8 @@ class LocalEngineSettings(BaseModel):
     eng_loc_max_attempts: int = Field(
         default=3,
         ge=1,
-        description="How often the local engine begins a task whose run the end of the server cut"
-        " off. Counts only with scratch_path, which keeps tasks over a restart.",
+        description="How often the local engine starts a task whose run was interrupted by the end"
+        " of the server. Applies only with scratch_path, which keeps tasks over a restart.",
     )
     eng_loc_max_queued_tasks: int = Field(
         default=10_000,
@@ -36,7 +36,7 @@ class LocalEngineSettings(BaseModel):
     )
     eng_loc_max_queued_bytes: ByteSize = Field(
         default=ByteSize(20 * 1000**3),
-        description="Bytes of uploads of the tasks that wait, for example 20GB; more are refused"
+        description="Bytes of uploads of waiting tasks, for example 20GB; more are refused"
         " with 429. 0: no limit.",
     )
     eng_loc_max_queue_age: float = Field(
@@ -54,23 +54,23 @@ class LocalEngineSettings(BaseModel):
     )
     eng_loc_max_results_bytes: ByteSize = Field(
         default=ByteSize(20 * 1000**3),
-        description="Bytes that results may take in all; beyond that the oldest are removed, those"
-        " that were read first. 0: no limit.",
+        description="Total bytes of stored results; beyond that the oldest are removed, starting"
+        " with those that were read. 0: no limit.",
     )
     result_cache: bool = Field(
         default=False,
-        description="Answer a request with the result of an earlier one that was the same, document"
-        " by document and option by option, of the same tenant. For uploads and base64 whose result"
-        " goes into the answer.",
+        description="Answer a request with the result of an earlier one of the same tenant with the"
+        " same documents and options. Applies to uploads and base64 whose result goes into the"
+        " answer.",
     )
     result_cache_max_bytes: ByteSize = Field(
         default=ByteSize(5 * 1000**3),
-        description="Bytes of results kept for result_cache; beyond that those go that were not"
-        " asked for longest. 0: no limit.",
+        description="Bytes of results kept for result_cache; beyond that the least recently used"
+        " are removed. 0: no limit.",
     )
     result_cache_max_age: float = Field(
         default=24 * 3600.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds after which a result is made anew. 0: no limit.",
+        description="Seconds after which a cached result is no longer used. 0: no limit.",
     )

@@ -56,20 +56,20 @@ class RayEngineSettings(BaseModel):
         description="Seconds a request waits for its turn at Redis; then the reply is 503.",
     )
     eng_ray_redis_gate_status_poll_wait_timeout: float = Field(
-        default=5.0, description="The same in seconds for status requests."
+        default=5.0, description="The same wait, in seconds, for status requests."
     )
     eng_ray_results_prefix: str = Field(
-        default="docling:ray:results", description="What the Redis keys of results start with."
+        default="docling:ray:results", description="Prefix of the Redis keys of results."
     )
     eng_ray_results_ttl: int = Field(
-        default=14_400, description="Seconds for which results stay in Redis."
+        default=14_400, description="Seconds that results stay in Redis."
     )
     eng_ray_task_metadata_ttl: int | None = Field(
         default=604_800,
-        description="Seconds for which facts about a finished task stay in Redis. 0: for ever.",
+        description="Seconds that metadata of a finished task stay in Redis. 0: forever.",
     )
     eng_ray_sub_channel: str = Field(
-        default="docling:ray:updates", description="Redis channel on which progress is told."
+        default="docling:ray:updates", description="Redis channel for progress updates."
     )
     eng_ray_dispatcher_interval: float = Field(
         default=30.0,
@@ -84,7 +84,7 @@ class RayEngineSettings(BaseModel):
     )
     eng_ray_liveness_fail_after: float = Field(
         default=90.0,
-        description="Seconds of ill health after which /livez fails, so that the pod is restarted.",
+        description="Seconds of being unhealthy after which /livez fails and the pod is restarted.",
     )
     eng_ray_enable_heartbeat: bool = Field(
         default=True, description="Let the dispatcher write a heartbeat while tasks run."
@@ -99,7 +99,7 @@ class RayEngineSettings(BaseModel):
         default=False, description="Answer 429 when a tenant's queue is full."
     )
     eng_ray_max_documents: int | None = Field(
-        default=None, description="Documents per tenant in work at once. Unset: no limit."
+        default=None, description="Documents per tenant converted at once. Unset: no limit."
     )
     eng_ray_enable_document_limits: bool = Field(
         default=False, description="Apply the limit on documents per tenant."
@@ -110,16 +110,16 @@ class RayEngineSettings(BaseModel):
     eng_ray_max_page_slice_size: int = Field(default=32, description="Pages in one such slice.")
     eng_ray_max_page_slice_parallelism: int | None = Field(
         default=None,
-        description="Slices in work at once. Unset: as eng_ray_max_concurrent_tasks.",
+        description="Slices converted at once. Unset: same as eng_ray_max_concurrent_tasks.",
     )
     eng_ray_max_task_retries: int = Field(
-        default=3, description="How often a failed task is tried again."
+        default=3, description="How often a failed task is retried."
     )
     eng_ray_retry_delay: float = Field(
         default=5.0, description="Seconds between two tries of a task."
     )
     eng_ray_max_document_retries: int = Field(
-        default=2, description="How often a failed document is tried again within its task."
+        default=2, description="How often a failed document is retried within its task."
     )
     eng_ray_dispatcher_max_restarts: int = Field(
         default=-1, description="How often Ray restarts the dispatcher. -1: without limit."
@@ -148,7 +148,7 @@ class RayEngineSettings(BaseModel):
         default="INFO", description="Log level of the actors: DEBUG, INFO, WARNING or ERROR."
     )
     eng_ray_generate_metrics: bool = Field(
-        default=False, description="Let converter replicas offer Prometheus metrics."
+        default=False, description="Let converter replicas serve Prometheus metrics."
     )
     eng_ray_metrics_port: int = Field(
         default=8090, description="Port of the converter replicas for these metrics."

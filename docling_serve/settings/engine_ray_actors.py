@@ -8,17 +8,17 @@ from .types import called
 class RayActorSettings(BaseModel):
     """Replicas of converters and coordinators on Ray, their scaling, and what they ask for."""
 
-    eng_ray_min_actors: int = Field(default=1, description="Converter replicas at least.")
-    eng_ray_max_actors: int = Field(default=10, description="Converter replicas at most.")
+    eng_ray_min_actors: int = Field(default=1, description="Minimum number of converter replicas.")
+    eng_ray_max_actors: int = Field(default=10, description="Maximum number of converter replicas.")
     eng_ray_target_requests_per_replica: float = Field(
-        default=1.0, gt=0, description="Requests per converter replica that scaling aims at."
+        default=1.0, gt=0, description="Target number of requests per converter replica."
     )
     eng_ray_max_ongoing_requests_per_replica: int | None = Field(
         default=None,
-        description="Requests per converter replica at most. Unset: what scaling aims at.",
+        description="Maximum requests per converter replica. Unset: the scaling target.",
     )
     eng_ray_converter_max_replicas_per_node: int | None = Field(
-        default=None, description="Converter replicas per Ray node at most. Unset: no limit."
+        default=None, description="Maximum converter replicas per Ray node. Unset: no limit."
     )
     eng_ray_upscale_delay_s: float = Field(
         default=30.0, description="Seconds of load before replicas are added."
@@ -28,12 +28,12 @@ class RayActorSettings(BaseModel):
     )
     eng_ray_graceful_shutdown_wait_loop_s: float | None = Field(
         default=None,
-        description="Seconds between two looks whether a leaving replica has finished. Unset:"
+        description="Seconds between two checks whether a stopping replica has finished. Unset:"
         " Ray's default.",
     )
     eng_ray_graceful_shutdown_timeout_s: float | None = Field(
         default=None,
-        description="Seconds a leaving replica may take before it is killed. Unset: Ray's default.",
+        description="Seconds a stopping replica may take; then it is killed. Unset: Ray's default.",
     )
     eng_ray_converter_actor_num_cpus: float = Field(
         default=1.0,
@@ -61,25 +61,25 @@ class RayActorSettings(BaseModel):
     eng_ray_abandoned_conversion_grace_s: float | None = Field(
         default=None,
         description="Seconds a cancelled conversion may keep running before its replica is"
-        " replaced. Unset: the document's time limit and 60 s.",
+        " replaced. Unset: the document's time limit plus 60 s.",
     )
     eng_ray_coordinator_min_actors: int | None = Field(
-        default=None, description="Coordinator replicas at least. Unset: as for converters."
+        default=None, description="Minimum coordinator replicas. Unset: as for converters."
     )
     eng_ray_coordinator_max_actors: int | None = Field(
-        default=None, description="Coordinator replicas at most. Unset: as for converters."
+        default=None, description="Maximum coordinator replicas. Unset: as for converters."
     )
     eng_ray_coordinator_target_requests_per_replica: float | None = Field(
         default=None,
         gt=0,
-        description="Requests per coordinator replica that scaling aims at. Unset: the greater of"
+        description="Target number of requests per coordinator replica. Unset: the greater of"
         " the converters' value and the limit below.",
     )
     eng_ray_coordinator_max_ongoing_requests_per_replica: int = Field(
-        default=8, description="Requests per coordinator replica at most."
+        default=8, description="Maximum requests per coordinator replica."
     )
     eng_ray_coordinator_max_replicas_per_node: int | None = Field(
-        default=None, description="Coordinator replicas per Ray node at most. Unset: no limit."
+        default=None, description="Maximum coordinator replicas per Ray node. Unset: no limit."
     )
     eng_ray_coordinator_actor_num_cpus: float = Field(
         default=0.25, description="CPUs that Ray reserves per coordinator replica."
@@ -101,7 +101,7 @@ class RayActorSettings(BaseModel):
         description="Size of Ray's object store, for example 10GB. Unset: Ray's default.",
     )
     eng_ray_enable_oom_protection: bool = Field(
-        default=True, description="Watch the memory of converter replicas."
+        default=True, description="Monitor the memory of converter replicas."
     )
     eng_ray_memory_warning_threshold: float = Field(
         default=0.9, description="Share of a replica's memory (0 to 1) above which it warns."

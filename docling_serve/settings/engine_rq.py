@@ -18,16 +18,16 @@ class RqEngineSettings(BaseModel):
         " in this order.",
     )
     eng_rq_results_prefix: str = Field(
-        default="docling:results", description="What the Redis keys of results start with."
+        default="docling:results", description="Prefix of the Redis keys of results."
     )
     eng_rq_sub_channel: str = Field(
-        default="docling:updates", description="Redis channel on which workers tell progress."
+        default="docling:updates", description="Redis channel on which workers report progress."
     )
     eng_rq_results_ttl: int = Field(
-        default=14_400, description="Seconds for which results stay in Redis."
+        default=14_400, description="Seconds that results stay in Redis."
     )
     eng_rq_failure_ttl: int = Field(
-        default=14_400, description="Seconds for which failed jobs stay in Redis."
+        default=14_400, description="Seconds that failed jobs stay in Redis."
     )
     eng_rq_job_timeout: int = Field(
         default=14_400, description="Seconds after which RQ kills a job. -1: never."
@@ -57,7 +57,7 @@ class RqEngineSettings(BaseModel):
         description="Seconds a request waits for its turn at Redis; then the reply is 503.",
     )
     eng_rq_redis_gate_status_poll_wait_timeout: float = Field(
-        default=5.0, description="The same in seconds for status requests."
+        default=5.0, description="The same wait, in seconds, for status requests."
     )
     eng_rq_zombie_reaper_interval: float = Field(
         default=300.0, description="Seconds between two searches for finished tasks to forget."

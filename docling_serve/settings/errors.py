@@ -1,4 +1,4 @@
-"""Refused settings in words that name the variable to change."""
+"""Error messages for refused settings that name the variable to change."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ _LONGEST_VALUE = 80
 def describe_settings_error(exc: ValidationError) -> str:
     """One line per problem: the variables, what is allowed, and the value unless it is secret.
 
-    Takes the error of either settings class, told apart by the error's title.
+    Takes the error of either settings class, distinguished by the error's title.
     """
     uvicorn = exc.title == UvicornSettings.__name__
     settings_cls = UvicornSettings if uvicorn else DoclingServeSettings

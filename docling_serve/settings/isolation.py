@@ -1,4 +1,4 @@
-"""Settings of subprocess mode: worker processes, and memory that comes back when they end."""
+"""Settings of subprocess mode: worker processes, whose memory is freed when they exit."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from .types import NameList, SwitchOrAuto, called
 
 
 class IsolationSettings(BaseModel):
-    """Run conversions in worker processes that can be stopped, so that GPU memory comes back."""
+    """Run conversions in worker processes that can be stopped, so that GPU memory is freed."""
 
     use_subprocess_for_ocr: SwitchOrAuto = Field(
         default=False,
@@ -31,20 +31,20 @@ class IsolationSettings(BaseModel):
         ge=0,
         allow_inf_nan=False,
         description="Seconds for each document of a task that needs no models (Markdown, HTML,"
-        " office files), within subprocess_timeout. 0: no limit of their own.",
+        " office files), within subprocess_timeout. 0: no separate limit.",
     )
     subprocess_light_workers: int = Field(
         default=1,
         ge=0,
         description="Additional worker processes for documents that need no models (Markdown, HTML,"
         " office files), so that they never wait behind a long scan. Such documents also use the"
-        " other workers while these are idle. 0: they wait like all others.",
+        " other workers while these are idle. 0: they wait in the same queue as all others.",
     )
     subprocess_page_fanout: int = Field(
         default=0,
         ge=0,
-        description="Pages of a long PDF that one worker converts while other workers convert more"
-        " of them; the result is the same as in one piece. Needs subprocess_max_workers above 1."
+        description="Pages per slice of a long PDF, whose slices several workers convert in"
+        " parallel; the result is the same as in one piece. Needs subprocess_max_workers above 1."
         " 0: a document stays in one worker.",
     )
     subprocess_devices: NameList = Field(
@@ -55,34 +55,34 @@ class IsolationSettings(BaseModel):
     subprocess_retries: int = Field(
         default=1,
         ge=0,
-        description="How often a task is tried again in a fresh worker when its worker was lost.",
+        description="How often a task is retried in a fresh worker after its worker was lost.",
     )
     subprocess_start_method: Literal["spawn", "forkserver"] = Field(
         default="spawn",
-        description="How workers start: spawn (a clean interpreter, some 2 s), or forkserver (a"
-        " copy of a template that has done its imports, a tenth of a second; the template takes"
-        " about 220 MB).",
+        description="How workers start: spawn (a new interpreter, about 2 s), or forkserver (a copy"
+        " of a template process with all imports done, about 0.1 s; the template takes about"
+        " 220 MB).",
     )
     subprocess_prewarm: int | None = Field(
         default=None,
         ge=0,
         description="Standby processes, ready to convert, about 220 MB of memory each and no GPU"
-        " memory. Unset: 1, or 0 with subprocess_start_method=forkserver, whose template does the"
-        " same. 0: nothing is kept at rest with spawn, and a request that comes alone waits for a"
-        " process to start.",
+        " memory. Unset: 1, or 0 with subprocess_start_method=forkserver, whose template serves the"
+        " same purpose. 0: with spawn no process is kept, and a single request waits for one to"
+        " start.",
     )
     subprocess_preload_torch: bool = Field(
         default=False,
         description="Import torch in standby processes and in the template, about 700 MB more each,"
-        " so that docling's own layout and table models start some 2.5 s sooner. false: torch is"
+        " so that docling's own layout and table models start about 2.5 s sooner. false: torch is"
         " imported in the first job that needs it.",
     )
     subprocess_idle_timeout: float = Field(
         default=0.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds a worker with loaded models may stay idle before it ends. Counts only"
-        " with free_vram_on_idle=false, otherwise an idle worker ends at once.",
+        description="Seconds a worker with loaded models may stay idle before it exits. Applies"
+        " only with free_vram_on_idle=false; otherwise an idle worker exits at once.",
     )
     subprocess_max_tasks: int = Field(
         default=0,
@@ -92,8 +92,8 @@ class IsolationSettings(BaseModel):
     subprocess_max_rss: ByteSize = Field(
         default=ByteSize(0),
         description="Memory of a worker above which it is replaced after its task, for example"
-        " 4GB. Workers then hand freed memory back at once: scans take a tenth longer, and a fifth"
-        " less memory at the peak. 0: no limit.",
+        " 4GB. Workers then return freed memory at once: scans take a tenth longer and a fifth less"
+        " memory at the peak. 0: no limit.",
     )
     subprocess_max_vram: ByteSize = Field(
         default=ByteSize(0),
@@ -102,14 +102,14 @@ class IsolationSettings(BaseModel):
     )
     subprocess_max_growth: ByteSize = Field(
         default=ByteSize(0),
-        description="Memory a worker may hold more than after its first task before it is"
-        " replaced. Freed memory is handed back at once, as with subprocess_max_rss. 0: no limit.",
+        description="Memory growth since a worker's first task above which it is replaced. Freed"
+        " memory is returned at once, as with subprocess_max_rss. 0: no limit.",
     )
     subprocess_memory_limit: ByteSize = Field(
         default=ByteSize(0),
         description="Memory of a worker and its children at which it is killed and its task fails,"
         " for example 8GB; a scanned page takes about 1.2 GB. Works with CUDA, unlike an address"
-        " space limit. Freed memory is handed back at once, as with subprocess_max_rss. 0: no"
+        " space limit. Freed memory is returned at once, as with subprocess_max_rss. 0: no"
         " limit.",
     )
     subprocess_stall_timeout: float = Field(
@@ -127,52 +127,52 @@ class IsolationSettings(BaseModel):
     )
     subprocess_vram_reserve: ByteSize = Field(
         default=ByteSize(3 * 1024**3),
-        description="GPU memory that must be free before a worker loads models of a kind not seen"
-        " before; afterwards what that kind was seen to need counts.",
+        description="GPU memory that must be free before a worker loads a kind of models for the"
+        " first time; afterwards the measured need of that kind applies.",
     )
     subprocess_vram_patience: float = Field(
         default=60.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds a task waits for GPU memory that other programs hold; then it starts"
-        " with a warning in the log, because the figure that it waits for may be too large. If"
-        " memory does run out, the task fails as retryable, with the category capacity (507)."
-        " Memory of this server's own workers is waited for longer: after this time one of them"
-        " ends with its task. 0: no wait.",
+        description="Seconds a task waits for GPU memory that other programs hold. It then starts"
+        " with a warning in the log, because the figure it waits for may be too large. If memory"
+        " does run out, the task fails as retryable, with the category capacity (507). For memory"
+        " of this server's own workers a task waits longer: after this time one of them exits with"
+        " its task. 0: no wait.",
     )
     subprocess_nice: int = Field(
         default=0,
         ge=0,
         le=19,
-        description="Niceness of workers, so that they give way to other programs on the CPU.",
+        description="Niceness of workers, so that they yield the CPU to other programs.",
     )
     subprocess_sandbox: Literal["off", "auto", "require"] = Field(
         default="auto",
         description="Have the kernel deny workers what no conversion needs: auto applies what the"
-        " kernel has, require starts no worker that misses a layer, off applies nothing. See"
+        " kernel supports, require starts no worker that lacks a layer, off applies nothing. See"
         " docs/security.md.",
     )
     subprocess_sandbox_allow: NameList = Field(
         default=None,
-        description="What workers keep besides: folders to read, for example the models of a"
-        " plugin, and the word network, for plugins that call another machine.",
+        description="What the sandbox allows in addition: folders to read, for example the models"
+        " of a plugin, and the word network, for plugins that call another machine.",
     )
     subprocess_pass_env: NameList = Field(
         default=None,
-        description="Environment variables workers get besides the usual ones (paths, locale,"
-        " model hub, CUDA, proxies), for example for a plugin.",
+        description="Environment variables passed to workers in addition to the usual ones (paths,"
+        " locale, model hub, CUDA, proxies), for example for a plugin.",
     )
     subprocess_stop_grace: float = Field(
         default=5.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds an idle worker has to end after it was asked to; then it gets SIGTERM,"
+        description="Seconds an idle worker has to exit when asked to; then it gets SIGTERM,"
         " and SIGKILL half a second later.",
     )
     free_vram_on_idle: bool | None = Field(
         default=None,
-        description="Give GPU memory back whenever no task waits. Unset: on in subprocess mode."
-        " On without that mode, models load for a task and are cleared after it.",
+        description="Free GPU memory whenever no task waits. Unset: on in subprocess mode."
+        " When on outside that mode, models load for a task and are cleared after it.",
     )
     unload_ollama_base_url: str = Field(
         default="",
@@ -197,7 +197,7 @@ class IsolationSettings(BaseModel):
         default="",
         description="Base URL of a vLLM server on the same GPU, for example http://localhost:8000."
         " It is put to sleep before models load here; it needs VLLM_SERVER_DEV_MODE=1 and"
-        " --enable-sleep-mode, and is not woken up again.",
+        " --enable-sleep-mode, and it is not woken up again.",
     )
     unload_lm_studio_base_url: str = Field(
         default="",
@@ -212,7 +212,7 @@ class IsolationSettings(BaseModel):
     )
 
     def frees_vram_on_idle(self, subprocess_mode: bool) -> bool:
-        """Whether GPU memory is given back when idle; where unset, subprocess mode decides."""
+        """Whether GPU memory is freed when idle; where unset, subprocess mode decides."""
         return subprocess_mode if self.free_vram_on_idle is None else self.free_vram_on_idle
 
     def standby_processes(self) -> int:

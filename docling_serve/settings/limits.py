@@ -15,28 +15,28 @@ class ConnectionLimits(BaseModel):
     max_header_size: int = Field(
         default=64 * 1024,
         ge=1024,
-        description="Bytes of the largest request header, its address included; more is refused"
+        description="Maximum bytes of a request header, including its address; more is refused"
         " with 431.",
     )
     header_timeout: float = Field(
         default=30.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds that a client has to send the header of a request, from its connection"
-        " or its first byte on; then it gets 408. 0: no limit.",
+        description="Seconds that a client has to send a request header, counted from the"
+        " connection or the first byte; then it gets 408. 0: no limit.",
     )
     body_timeout: float = Field(
         default=30.0,
         ge=0,
         allow_inf_nan=False,
         description="Seconds that the body of a request may take beyond those that min_body_rate"
-        " gives it; then the client gets 408. Also seconds for which a client may take nothing of"
-        " its answer. 0: no limit.",
+        " allows; then the client gets 408. Also the seconds that a client may stop reading its"
+        " answer. 0: no limit.",
     )
     min_body_rate: int = Field(
         default=500,
         ge=1,
-        description="Bytes of a body that have to come per second; see body_timeout.",
+        description="Minimum bytes of a body per second; see body_timeout.",
     )
 
 
@@ -51,13 +51,13 @@ class LimitSettings(DocumentLimits, ConnectionLimits):
     max_upload_size: int = Field(
         default=2 * 1024**3,
         ge=0,
-        description="Bytes of the largest request with uploads, all of its files together; more is"
+        description="Maximum bytes of a request with uploads, all its files together; more is"
         " refused with 413 while it is received. 0: no limit.",
     )
     max_json_size: int = Field(
         default=256 * 1024**2,
         ge=0,
-        description="Bytes of the largest JSON request. It is held in memory several times over, so"
+        description="Maximum bytes of a JSON request. It is held in memory several times over, so"
         " send large documents as uploads. 0: no limit.",
     )
     max_sources_per_request: int = Field(
@@ -68,7 +68,7 @@ class LimitSettings(DocumentLimits, ConnectionLimits):
     )
     max_images_scale: float = Field(
         default=2.0,
-        description="Upper bound of images_scale (1.0 is 72 dpi). Requests that omit it ask 2.0.",
+        description="Upper bound of images_scale (1.0 is 72 dpi). Requests that omit it get 2.0.",
     )
     allowed_image_export_modes: NameList = Field(
         default=None,

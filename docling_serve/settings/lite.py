@@ -1,4 +1,4 @@
-"""What a lite install sets where nobody else does: the embedded profile.
+"""What a lite install sets where no other source does: the embedded profile.
 
 docling's own defaults need torch, which a lite install does not have. A test compares this with
 ``examples/embedded.yaml``, which explains the values.
@@ -37,5 +37,5 @@ _EMBEDDED: Mapping[str, Any] = MappingProxyType(
 
 
 def defaults_of_this_install() -> dict[str, Any]:
-    """Settings by name that stand in for those of the classes; none in a full install."""
+    """Settings by name that replace the defaults of the classes; none in a full install."""
     return dict(_EMBEDDED) if is_lite() else {}

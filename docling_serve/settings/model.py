@@ -64,7 +64,7 @@ class DoclingServeSettings(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The sources, strong ones first, each with the names and blanks tidied up."""
+        """The sources, strong ones first, each with normalized names and no blanks."""
         sources.tidy_environment(settings_cls, env_settings)
         sources.tidy_environment(settings_cls, dotenv_settings)
         return (
@@ -106,7 +106,7 @@ class SettingsGroup(NamedTuple):
 
     title: str
     model: type[BaseModel]
-    """Holds the group's fields; its docstring says what they are about."""
+    """Holds the group's fields; its docstring describes them."""
     owner: type[BaseSettings]
     """The settings class that has these fields; it gives the prefix."""
 

@@ -1,4 +1,4 @@
-"""Which names a setting answers to, and the folding of all of them into the field name."""
+"""The names of a setting, and the mapping of all of them to the field name."""
 
 import logging
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ def key_names(model: type[BaseModel], field_name: str) -> tuple[str, ...]:
 
 
 def deprecated_key_names(model: type[BaseModel], field_name: str) -> tuple[str, ...]:
-    """Those of `key_names` that still work and should no longer be used."""
+    """The deprecated ones of `key_names`, which still work."""
     return tuple(_mark(model.model_fields[field_name], "deprecated_names") or ())
 
 
 def prefix_of(model: type[BaseModel]) -> str:
-    """What the environment variables of a settings class start with, in upper case."""
+    """The prefix of the environment variables of a settings class, in upper case."""
     return str(model.model_config.get("env_prefix", "")).upper()
 
 
@@ -53,8 +53,8 @@ def fold_names(
 ) -> dict[str, Any]:
     """Values of one source with every setting under its field name (each after ``prefix``).
 
-    It is done for each source by itself: a second name in a stronger source must win over the
-    first name in a weaker one, which aliases of the model could not give.
+    Each source is mapped separately: a second name in a stronger source must win over the first
+    name in a weaker one, which aliases of the model cannot provide.
     """
     folded = dict(values)
     for field_name in model.model_fields:

@@ -1,4 +1,4 @@
-"""Settings that somebody has set and that change nothing, each with the reason."""
+"""Settings that are set and have no effect, each with the reason."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -122,7 +122,7 @@ _RULES = (
 def settings_without_effect(
     settings: DoclingServeSettings, is_set: Collection[str]
 ) -> Iterator[NoEffect]:
-    """Those of the fields ``is_set`` that change nothing, each once, with the first reason."""
+    """The fields in ``is_set`` that have no effect, each once, with the first reason."""
     told: set[str] = set()
     for rule in _RULES:
         for name in sorted(set(rule.names) & set(is_set) - told):

@@ -12,11 +12,11 @@ class ObservabilitySettings(BaseModel):
         default=None, description="Lowest severity logged: WARNING, INFO or DEBUG. Unset: INFO."
     )
     log_format: LogFormat = Field(
-        default=LogFormat.TEXT, description="Shape of log lines: text or json."
+        default=LogFormat.TEXT, description="Format of log lines: text or json."
     )
     log_header_prefix: str = Field(
         default="X-Docling-Log-",
-        description="Request headers that start so become fields of JSON log lines, named by the"
+        description="Request headers with this prefix become fields of JSON log lines, named by the"
         " rest of the header.",
     )
     metrics_port: int | None = Field(
@@ -25,16 +25,16 @@ class ObservabilitySettings(BaseModel):
     )
     otel_enable_metrics: bool = Field(
         default=True,
-        description="Collect metrics of requests. Off, /metrics shows those of the process only.",
+        description="Collect request metrics. When off, /metrics shows only those of the process.",
     )
     otel_enable_prometheus: bool = Field(default=True, description="Serve /metrics.")
     otel_enable_otlp_metrics: bool = Field(
         default=False,
-        description="Send metrics by OTLP; the OTEL_EXPORTER_OTLP_* variables say where to.",
+        description="Send metrics by OTLP, to the address in the OTEL_EXPORTER_OTLP_* variables.",
     )
     otel_enable_traces: bool = Field(
         default=False,
-        description="Send traces by OTLP; the OTEL_EXPORTER_OTLP_* variables say where to.",
+        description="Send traces by OTLP, to the address in the OTEL_EXPORTER_OTLP_* variables.",
     )
     otel_service_name: str = Field(
         default="docling-serve", description="Service name in metrics and traces."

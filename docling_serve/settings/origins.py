@@ -28,12 +28,12 @@ class EffectiveSetting:
 
     @property
     def is_set(self) -> bool:
-        """Whether somebody has set it."""
+        """Whether it was set."""
         return bool(self.origin)
 
     @property
     def shown(self) -> str:
-        """The value as text; of a secret only whether there is one."""
+        """The value as text; for a secret only whether there is one."""
         if self.secret:
             return MASK if self.value else ""
         value = getattr(self.value, "value", self.value)
@@ -76,7 +76,7 @@ def _origins(settings_cls: type[BaseSettings]) -> dict[str, str]:
 def _variable(
     settings_cls: type[BaseSettings], field_name: str, given: Mapping[str, str | None]
 ) -> str:
-    """The variable that gave the value, as it is written there."""
+    """The variable that provided the value, as it is spelled there."""
     written = {name.upper(): name for name, value in given.items() if value}
     names = env_names(field_name, settings_cls)
     return next((written[name] for name in names if name in written), names[0])

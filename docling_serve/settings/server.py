@@ -13,7 +13,7 @@ class ServerSettings(BaseModel):
     config_file: Path | None = Field(
         default=None,
         description="YAML (.yaml, .yml) or JSON (.json) file with further settings: a mapping of"
-        " field names. It is followed only from the process environment, not from .env.",
+        " field names. The variable counts only in the process environment, not in .env.",
     )
     api_host: str = Field(
         default="localhost",
@@ -55,7 +55,7 @@ class ServerSettings(BaseModel):
     )
     enable_capabilities_endpoint: bool = Field(
         default=True,
-        description="Serve /v1/capabilities, which tells clients what this server allows.",
+        description="Serve /v1/capabilities, which lists what this server allows.",
     )
     enable_management_endpoints: bool = Field(
         default=False,
@@ -64,22 +64,22 @@ class ServerSettings(BaseModel):
     )
     show_version_info: bool = Field(
         default=True,
-        description="Tell component versions at /version and in the capabilities.",
+        description="Show component versions at /version and in the capabilities.",
     )
     debug_error_details: bool = Field(
         default=False,
-        description="Put internal exception text into error replies. Not for public servers.",
+        description="Include internal exception text in error replies. Not for public servers.",
     )
     static_path: Path | None = Field(
         default=None,
-        description="Directory served at /static. Scripts of documentation pages that are in it"
-        " take the place of those that are built in.",
+        description="Directory served at /static. Scripts of documentation pages in it replace the"
+        " built-in ones.",
     )
     scratch_path: Path | None = Field(
         default=None,
         description="Directory of tasks: their journal, uploads and results. Created if missing,"
-        " never removed; tasks in it go on after a restart. One server per directory. Unset: a"
-        " temporary directory, removed at the end.",
+        " never removed; its tasks continue after a restart. One server per directory. Unset: a"
+        " temporary directory, removed at shutdown.",
     )
     single_use_results: bool = Field(
         default=True,
@@ -95,8 +95,8 @@ class ServerSettings(BaseModel):
     )
     sync_poll_interval: int = Field(
         default=2,
-        description="Kept for compatibility, has no effect: a synchronous request is answered at"
-        " the moment its task ends.",
+        description="Kept for compatibility, has no effect: a synchronous request is answered as"
+        " soon as its task finishes.",
     )
     sync_cancel_on_timeout: bool = Field(
         default=True,
@@ -104,25 +104,25 @@ class ServerSettings(BaseModel):
     )
     sync_cancel_on_disconnect: bool = Field(
         default=True,
-        description="Stop the task of a synchronous request whose client went away.",
+        description="Stop the task of a synchronous request whose client disconnected.",
     )
     callback_secret: Secret = Field(
         default="",
-        description="Secret by which callbacks are signed (HMAC-SHA256), so that receivers know the"
+        description="Secret that signs callbacks (HMAC-SHA256), so that receivers can verify the"
         " sender. Empty: not signed.",
     )
     callback_allow_private: bool = Field(
         default=True,
-        description="Let callbacks go to private addresses, where receivers beside the server are."
+        description="Let callbacks go to private addresses, for receivers next to the server."
         " False: only to public ones and those in DOCLINGCORE_ALLOWED_PRIVATE_IPS, as for sources;"
-        " for servers whose clients are strangers. Link-local addresses need that list either way.",
+        " for servers with untrusted clients. Link-local addresses need that list either way.",
     )
     callback_retry_for: float = Field(
         default=3600.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds for which the delivery of an event is tried again, also by the next"
-        " server if scratch_path is set.",
+        description="Seconds for which the delivery of an event is retried, also by the next server"
+        " if scratch_path is set.",
     )
     shutdown_grace: float = Field(
         default=30.0,
@@ -132,5 +132,5 @@ class ServerSettings(BaseModel):
     )
     eng_ray_tenant_id_header: str = Field(
         default="X-Tenant-Id",
-        description="Request header that names the tenant; read with every engine.",
+        description="Request header that names the tenant; used by every engine.",
     )

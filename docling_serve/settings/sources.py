@@ -1,7 +1,7 @@
-"""Where values come from: what is done to each source before the model sees it.
+"""Sources of values, and how each is prepared before the model sees it.
 
 From strong to weak: constructor, process environment, `.env`, config file, secrets directory,
-what a lite install has for defaults.
+the defaults of a lite install.
 """
 
 import json
@@ -31,9 +31,9 @@ def _empty_means_null(field: FieldInfo) -> bool:
 
 
 def tidy_environment(settings_cls: type[BaseSettings], source: Source) -> None:
-    """Keep what belongs to the settings, by field name, without empty values.
+    """Keep only settings, by field name, without empty values.
 
-    An empty variable counts as not set (compose files pass on unset variables so), except for
+    An empty variable counts as not set (compose files pass unset variables that way), except for
     the few settings described by `_empty_means_null`.
     """
     if not isinstance(source, EnvSettingsSource):
@@ -54,12 +54,12 @@ def tidy_environment(settings_cls: type[BaseSettings], source: Source) -> None:
 
 
 def constructor_source(settings_cls: type[BaseSettings], source: Source) -> Source:
-    """The constructor's arguments, which may use every name of a setting too."""
+    """The constructor's arguments, which may also use every name of a setting."""
     return InitSettingsSource(settings_cls, fold_names(settings_cls, source()))
 
 
 def install_source(settings_cls: type[BaseSettings]) -> Source:
-    """What the install sets where no other source does."""
+    """What the installation sets where no other source does."""
     return InitSettingsSource(settings_cls, defaults_of_this_install())
 
 
@@ -79,8 +79,8 @@ def config_file_source(settings_cls: type[BaseSettings], env_source: Source) -> 
 
 
 def _read_config_file(settings_cls: type[BaseSettings], path: Path) -> dict[str, Any]:
-    # Read here and not by pydantic-settings' own file sources: these take a missing file and
-    # one without a mapping for an empty one, and a server without its settings must not start.
+    # Read here and not by pydantic-settings' own file sources: these treat a missing file and one
+    # without a mapping as empty, and a server without its settings must not start.
     try:
         content = _parse(path)
     except OSError as exc:

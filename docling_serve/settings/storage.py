@@ -28,7 +28,7 @@ class ArtifactStorageSettings(BaseModel):
     artifact_storage_access_key: Secret = Field(default="", description="Access key for S3.")
     artifact_storage_secret_key: Secret = Field(default="", description="Secret key for S3.")
     artifact_storage_key_prefix: str = Field(
-        default="converted/", description="What the keys of stored S3 objects start with."
+        default="converted/", description="Prefix of the keys of stored S3 objects."
     )
     artifact_storage_azure_connection_string: Secret = Field(
         default="",
@@ -41,8 +41,8 @@ class ArtifactStorageSettings(BaseModel):
         default="", description="Name of the Azure account. Required for the azure backend."
     )
     artifact_storage_azure_blob_prefix: str = Field(
-        default="converted/", description="What the names of stored Azure blobs start with."
+        default="converted/", description="Prefix of the names of stored Azure blobs."
     )
     artifact_storage_presign_ttl_seconds: int = Field(
-        default=3600, description="Seconds for which a presigned URL is valid."
+        default=3600, description="Seconds that a presigned URL is valid."
     )

@@ -1,4 +1,4 @@
-"""Value types that several settings share, and the marks a setting can carry.
+"""Value types that several settings share, and the markers a setting can carry.
 
 A variable of the environment is text, so lists and mappings arrive here as they were written
 and are read by the functions below. The rules are those of docling-serve 1.38.2.
@@ -14,13 +14,13 @@ from pydantic.config import JsonDict
 from pydantic_settings import NoDecode
 
 SECRET: JsonDict = {"secret": True}
-"""Mark (``json_schema_extra``) of a setting whose value must not be shown."""
+"""Marker (``json_schema_extra``) of a setting whose value must not be shown."""
 
 
 def called(*names: str, deprecated: tuple[str, ...] = ()) -> JsonDict:
-    """Mark (``json_schema_extra``) that gives a setting several names.
+    """Marker (``json_schema_extra``) that gives a setting several names.
 
-    All names a setting answers to, its field name included; where several are set in one
+    All names of a setting, its field name included; where several are set in one
     source, the first of them wins. Use of a deprecated one is logged.
     """
     return {"names": list(names), "deprecated_names": list(deprecated)}
@@ -60,8 +60,8 @@ _NAMES = 'must be names separated by commas, or a JSON array of names, for examp
 
 
 def _parse_name_list(value: object) -> object:
-    """A JSON array, else comma-separated names. Nothing, commas alone and ``null`` are no
-    restriction. What only looks like one is refused: it must neither open nor close everything."""
+    """A JSON array, else comma-separated names. Nothing, commas alone and ``null`` mean no
+    restriction. A malformed array is refused: it must neither open nor close everything."""
     if not isinstance(value, str):
         if value is None or isinstance(value, (list, tuple, set, frozenset)):
             return None if value is None else list(value)
@@ -76,7 +76,7 @@ def _parse_name_list(value: object) -> object:
         return [_name(item) for item in decoded]
     if isinstance(decoded, dict):
         raise ValueError(_NAMES)
-    text = decoded if isinstance(decoded, str) else value  # "3" is a name as well
+    text = decoded if isinstance(decoded, str) else value  # "3" is also a name
     return [item.strip() for item in text.split(",") if item.strip()] or None
 
 

@@ -1,4 +1,4 @@
-"""Names that look like settings and are none, with the setting that may be meant."""
+"""Names that look like settings but are not, with the setting that may be meant."""
 
 import difflib
 import os
@@ -32,7 +32,7 @@ class UnknownSetting:
 
     name: str
     nearest: str | None
-    """The known name most like it, None when none is like it."""
+    """The most similar known name, None if none is similar."""
     source: str = "environment"
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class UnknownSetting:
 def unknown_settings(
     environ: Mapping[str, str | None], source: str = "environment"
 ) -> list[UnknownSetting]:
-    """Variables with our prefix that are no setting, by name; those of Kubernetes left out."""
+    """Variables with our prefix that are not settings, by name, except those of Kubernetes."""
     found = []
     for name, value in sorted(environ.items()):
         upper = name.upper()
@@ -55,7 +55,7 @@ def unknown_settings(
 
 
 def unknown_config_keys(keys: Iterable[str], source: str = "config file") -> list[UnknownSetting]:
-    """Keys of a config file that are no setting, by name."""
+    """Keys of a config file that are not settings, by name."""
     return [
         UnknownSetting(key, _nearest(key.lower()), source)
         for key in sorted(keys)

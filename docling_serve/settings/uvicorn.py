@@ -26,7 +26,7 @@ class UvicornSettings(BaseSettings):
     port: int = Field(default=5001, description="Port to listen on.")
     reload: bool = Field(default=False, description="Restart when the source code changes.")
     root_path: str = Field(
-        default="", description="Path under which a reverse proxy publishes this server."
+        default="", description="Path under which a reverse proxy exposes this server."
     )
     proxy_headers: bool = Field(
         default=True, description="Trust X-Forwarded-* headers of a reverse proxy."
