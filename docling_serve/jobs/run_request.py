@@ -46,8 +46,8 @@ NO_LISTENERS = Listeners()
 class RunRequest:
     """One task to run. ``spec`` is in ``folder`` as ``job.json``, next to the staged documents.
 
-    A ``light`` task needs no models. ``waiting`` is called when the task has ended: how many other
-    tasks wait, which loaded models are kept for.
+    A ``light`` task needs no models. ``waiting`` is called when the task has finished and says how
+    many other tasks wait; loaded models are kept for those.
     """
 
     spec: JobSpec

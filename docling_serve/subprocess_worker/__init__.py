@@ -1,7 +1,7 @@
 """Conversion in worker processes: the only part of the server that starts and stops them.
 
-A worker imports this package for its own half. So what runs in the server is imported when it is
-first asked for; in a worker it would cost a twentieth of the start.
+A worker imports this package for its own side. So server-side modules are imported only when they
+are first requested; importing them in a worker would cost a twentieth of its start.
 """
 
 from __future__ import annotations

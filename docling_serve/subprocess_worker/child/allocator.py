@@ -1,8 +1,8 @@
-"""What becomes of memory that a conversion frees: the worker keeps it while it works.
+"""Keep memory that a conversion frees while the worker is working.
 
-glibc hands large blocks back to the kernel the moment they are freed, and gets them anew, page by
-page, for the next image: over 100,000 page faults per scanned page. A process whose end gives
-everything back has no need of that. It gives back what is free when it has nothing to do.
+glibc returns large blocks to the kernel as soon as they are freed, and maps them again, page by
+page, for the next image: over 100,000 page faults per scanned page. A process whose exit frees
+everything does not need that. It returns free memory when it is idle.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _OPERATORS_OWN = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory(environ: Mapping[str, str]) -> str:
-    """Have this process keep what it frees, from now on. To be called before it starts threads.
+    """Make this process keep the memory it frees, from now on. Call it before threads start.
 
-    Returns ``"on"``, or why not: what the operator has tuned stays as it is.
+    Returns ``"on"``, or why not: settings that the operator has tuned are left alone.
     """
     for name in environ:
         if name.startswith(_OPERATORS_OWN):
@@ -31,7 +31,7 @@ def keep_freed_memory(environ: Mapping[str, str]) -> str:
     except AttributeError:
         return "off: the C library has no mallopt"
     tuned = (
-        # Threads that are done leave their arenas to the kernel, whatever the threshold is.
+        # Threads that finish return their arenas to the kernel, whatever the threshold is.
         (_ARENA_MAX, 1),
         (_MMAP_MAX, 0),
         (_TRIM_THRESHOLD, _NEVER),
@@ -42,7 +42,7 @@ def keep_freed_memory(environ: Mapping[str, str]) -> str:
 
 
 def give_back_freed_memory() -> None:
-    """Hand all pages of this process that hold nothing to the kernel; some 0.1 s for 1 GB."""
+    """Return all unused pages of this process to the kernel; some 0.1 s for 1 GB."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -21,7 +21,7 @@ from docling_serve.sandbox.kernel import gain_no_privileges, show_memory
 from docling_serve.sandbox.plan import NOT_ASKED_FOR, SandboxPlan, confine
 from docling_serve.subprocess_worker.child.priority import give_way
 
-_OOM_SCORE_ADJ = 500  # the kernel takes a worker before the server
+_OOM_SCORE_ADJ = 500  # the kernel kills a worker before the server
 _PARENT_GONE_EXIT = 3
 _INIT = 1
 
@@ -39,7 +39,7 @@ def contain(
     Raises:
         SandboxUnavailable: ``sandbox`` requires what this kernel does not give.
     """
-    os.setsid()  # one kill reaches tesseract, soffice and whatever else a document starts
+    os.setsid()  # one kill reaches tesseract, soffice and any other child
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler never runs inside C code
     os.umask(0o077)
@@ -51,13 +51,13 @@ def contain(
         "no_new_privs": _tried(gain_no_privileges),
         **({} if sandbox is None else confine(sandbox, folder)),
     }
-    # Last: a thread that was there before would be outside of the sandbox.
+    # Last: a thread that already exists would be outside the sandbox.
     measures["parent_watch"] = _tried(lambda: _watch_parent(parent_pid))
     return measures
 
 
-#: Variables a worker keeps, by the beginning of their names: paths, locale, and what steers the
-#: libraries that convert. Everything else may be a secret of the server and is dropped.
+#: Variables a worker keeps, by name prefix: paths, locale, and settings of the libraries that
+#: convert. Everything else may be a secret of the server and is dropped.
 _KEPT_PREFIXES = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_", "TZ", "TMPDIR", "TERM", "XDG_"),
     *("PYTHON", "VIRTUAL_ENV", "LD_", "MALLOC_", "JE_", "COVERAGE_"),
@@ -76,7 +76,7 @@ _CODE_CACHES = (
 
 
 def scrub_environment(environ: MutableMapping[str, str], pass_env: tuple[str, ...]) -> None:
-    """Keep what conversion needs and ``pass_env``; drop the rest, the server's secrets among it."""
+    """Keep what conversion needs and ``pass_env``; drop the rest, server secrets included."""
     for name in list(environ):
         upper = name.upper()
         kept = upper.startswith(_KEPT_PREFIXES) and not upper.startswith(_OWN_PREFIX)
@@ -85,23 +85,23 @@ def scrub_environment(environ: MutableMapping[str, str], pass_env: tuple[str, ..
 
 
 def forget_initial_environment(environ: MutableMapping[str, str]) -> str:
-    """Blank the block in which the process was handed its environment, so that what was dropped
-    cannot be read from ``/proc/<pid>/environ`` either. What is in ``environ`` stays. Says as
-    :func:`contain` does whether that worked."""
+    """Blank the memory block that held the initial environment, so that what was dropped cannot be
+    read from ``/proc/<pid>/environ`` either. The contents of ``environ`` stay. Returns the outcome
+    in the form that :func:`contain` uses."""
     return _tried(lambda: _blank_environment(environ))
 
 
 def use_temporary_folder(folder: Path) -> None:
-    """Have temporary files go where the task's own are: what a killed worker, or a program that
-    it started, leaves behind goes with the task."""
-    with contextlib.suppress(OSError):  # a full disk: the conversion will say so
+    """Put temporary files into the task's own folder: what a killed worker, or a program that it
+    started, leaves behind is removed with the task."""
+    with contextlib.suppress(OSError):  # a full disk: the conversion will report it
         folder.mkdir(mode=0o700, exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
 
 
 def use_own_caches(folder: Path) -> None:
-    """Have libraries keep what they compile in ``folder``: a worker that could write where others
-    read it could change what those run."""
+    """Make libraries keep what they compile in ``folder``: a worker that could write to shared
+    caches could change what other workers run."""
     for name in _CODE_CACHES:
         os.environ[name] = str(folder / name.lower())
 
@@ -116,7 +116,7 @@ def _blank_environment(environ: MutableMapping[str, str]) -> None:
 
 
 def limit_threads(environ: MutableMapping[str, str], threads: int) -> None:
-    """Keep the numeric libraries of several workers from fighting over the processors.
+    """Keep the numeric libraries of several workers from competing for the processors.
 
     A variable that the operator set is left alone.
     """
@@ -134,10 +134,10 @@ def _tried(measure: Callable[[], None]) -> str:
 
 
 def _watch_parent(parent_pid: int) -> None:
-    """End this worker's process group when its server is gone, however it went.
+    """End this worker's process group when its server is gone, however it exited.
 
-    A thread on the parent's sentinel works under every start method. A worker stuck in C code that
-    never lets the thread run is ended by the server's guardian. The kernel's parent-death signal
+    A thread on the parent's sentinel works under every start method. If a worker is stuck in C code
+    that never lets the thread run, the server's guardian ends it. The kernel's parent-death signal
     would reach the worker alone, before it could end what its document started.
     """
     if os.getppid() == _INIT and parent_pid != _INIT:

@@ -1,4 +1,4 @@
-"""The imports of a worker: as few as can be before it is ready, the rest when a job needs it."""
+"""The imports of a worker: as few as possible before it is ready, the rest when a job needs it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _IMPORTS = "docling_serve.conversion.imports"
 
 @gc_paused()
 def import_for_conversions(*, allow_external_plugins: bool, preload_torch: bool = False) -> None:
-    """Import everything a first conversion would import on its way, torch only if it is to be
-    there before a job asks for it."""
+    """Import everything that a first conversion would import, torch only if it is to be loaded
+    before a job needs it."""
     if _IMPORTS in sys.modules:
-        return  # forked from a template that has done it
+        return  # forked from a template that has done it already
     defer((*TORCH, *TABLES, *STORAGE, *PARALLEL))
     _conversion_imports().import_all(allow_external_plugins)
     if preload_torch:
@@ -24,7 +24,7 @@ def import_for_conversions(*, allow_external_plugins: bool, preload_torch: bool 
 
 
 def import_torch() -> None:
-    """Import what docling's own models stand on, before a job asks for it."""
+    """Import what docling's own models need, before a job needs it."""
     _conversion_imports().import_torch()
 
 

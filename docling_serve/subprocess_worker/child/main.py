@@ -1,8 +1,7 @@
 """The main function of a worker process.
 
-First lines first: the process is contained before anything heavy is imported, says ready once
-its imports are done, and then runs one job after another until it is told to stop or its server
-is gone.
+The order matters: the process is contained before anything heavy is imported, reports ready once
+its imports are done, and then runs one job after another until it gets Stop or its server is gone.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ _AT_REST_AFTER_S = 1.0
 
 @dataclass(frozen=True)
 class ChildArguments:
-    """Everything a worker gets at its start; work comes later, on the channel."""
+    """Everything a worker gets when it starts; work arrives later, on the channel."""
 
     channel: socket.socket
     output: socket.socket
@@ -85,8 +84,8 @@ class ChildArguments:
 
 
 def main(arguments: ChildArguments) -> None:
-    """Run jobs until told to stop. Does not return: ends the process without the interpreter's
-    slow teardown (seconds, once torch is loaded), after flushing what must be flushed."""
+    """Run jobs until Stop. Does not return: it flushes what must be flushed, then ends the process
+    without the interpreter's slow teardown (seconds, once torch is loaded)."""
     redirect_output(arguments.output)
     faulthandler.enable()
     kept = keep_freed_memory(os.environ) if arguments.config.keep_freed_memory else NOT_ASKED_FOR
@@ -106,7 +105,7 @@ def main(arguments: ChildArguments) -> None:
     limit_threads(os.environ, arguments.config.threads)
     contained["threads_limited"] = "on" if arguments.config.threads > 0 else NOT_ASKED_FOR
     configure_logging(arguments.config.log_level, arguments.config.log_format)
-    # docling averages page scores of documents that have none.
+    # docling averages the page scores of documents that have none.
     warnings.filterwarnings("ignore", "Mean of empty slice|All-NaN slice", RuntimeWarning)
     channel = WorkerChannel(arguments.channel)
     code = 1
@@ -175,7 +174,7 @@ class _Worker:
                 self._rest()
 
     def _rehearse(self) -> None:
-        """Have the first job find what later ones find; some 0.1 s, while no job waits."""
+        """Warm up, so that the first job is like later ones; some 0.1 s, while no job waits."""
         try:
             self._conversion.rehearse()
         except Exception as exc:  # noqa: BLE001 - a job will tell what is wrong
@@ -233,19 +232,20 @@ class _Worker:
             process_fields.clear()
 
     def _give_back_memory(self) -> None:
-        """Give back what nothing uses any more; some 0.1 s after a scan."""
+        """Return unused memory; some 0.1 s after a scan."""
         gc.collect()
         give_back_freed_memory()
 
     def _configure(self, converter_config: dict[str, Any]) -> None:
         """Convert with ``converter_config``, if the job has one. The server's jobs have the one
-        that the worker was started with; others drop the models of the job before."""
+        that the worker was started with; with another one the models of the previous job are
+        dropped."""
         if converter_config and converter_config != self._converter_config:
             self._conversion = type(self._conversion)(converter_config)
             self._converter_config = converter_config
 
     def _converters(self) -> ConverterCounts:
-        """What this job did to the converters."""
+        """How this job used the converters."""
         now, before = self._conversion.stats, self._before
         return ConverterCounts(
             hits=now.hits - before.hits,
@@ -282,13 +282,13 @@ class _Worker:
 
 
 def _is_lean() -> bool:
-    """Whether this process could give back all that its jobs took: nothing but its end gives back
-    torch, or what a driver holds for it."""
+    """Whether this process could free all memory that its jobs took: only its exit frees torch, or
+    what a driver holds for it."""
     return not is_loaded("torch") and not has_opened_gpu()
 
 
 def _leave(code: int) -> None:
-    """Flush with a deadline, then end at once."""
+    """Flush within a time limit, then exit at once."""
     threading.Timer(_FLUSH_LIMIT_S, os._exit, (code,)).start()
     with contextlib.suppress(Exception):  # nothing here may keep a worker alive
         logging.shutdown()

@@ -1,7 +1,7 @@
-"""How a worker gives way on the processors.
+"""How a worker yields the processors to other processes.
 
 Niceness alone does nothing between sessions where the kernel schedules by autogroup (``man 7
-sched``), and every worker has a session of its own; the group's own niceness counts there. In a
+sched``), and every worker has its own session; there the group's own niceness counts. In a
 container with a control group it is the other way round, so both are set.
 """
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 _AUTOGROUP = Path("/proc/self/autogroup")
 _PATIENCE_S = 5.0
-_PAUSE_S = 0.11  # a process without privileges may write once in 0.1 s, all of them together
+_PAUSE_S = 0.11  # without privileges, all processes together may write once per 0.1 s
 
 
 def give_way(increment: int) -> None:
-    """Lower the priority of this process for good.
+    """Permanently lower the priority of this process.
 
     Raises:
-        OSError: it stays as it was.
+        OSError: the priority is unchanged.
     """
     _set_autogroup(os.nice(increment))
 
@@ -32,7 +32,7 @@ def _set_autogroup(nice: int) -> None:
         try:
             _AUTOGROUP.write_text(str(nice))
         except FileNotFoundError:
-            return  # a kernel without them
+            return  # a kernel without autogroups
         except OSError as exc:
             if exc.errno != errno.EAGAIN or time.monotonic() > deadline:
                 raise

@@ -1,8 +1,8 @@
-"""The fork template: one process with everything imported, of which workers are forked.
+"""The fork template: one process with everything imported, from which workers are forked.
 
-multiprocessing's fork server is told to import ``template_preload`` before its first fork. What a
-template holds, every worker inherits, so it must be fit for forking: one thread, no CUDA. A first
-child looks at its parent and reports (:func:`examine`); an unfit template is not used.
+multiprocessing's fork server imports ``template_preload`` before its first fork. Every worker
+inherits what a template holds, so it must be fit for forking: one thread, no CUDA. A first child
+inspects its parent and reports (:func:`examine`); an unfit template is not used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from docling_serve.subprocess_worker.child.gpu_use import has_opened_gpu
 from docling_serve.subprocess_worker.child.importing import import_for_conversions
 
 _QUIET_THREADS = {
-    # A pool of threads in the template would be missing in every forked child.
+    # A thread pool in the template would be missing in every forked child.
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
@@ -29,7 +29,7 @@ _EXPECTED = "docling_serve.conversion.imports"
 
 
 def preload_modules(allow_external_plugins: bool, *, torch: bool) -> list[str]:
-    """The modules whose import makes a template. Names are all that multiprocessing passes on."""
+    """The modules that make a template when imported. multiprocessing passes on only names."""
     names = ["with_plugins" if allow_external_plugins else "plain"]
     if torch:
         names.append("with_torch")
@@ -40,17 +40,17 @@ def preload(*, allow_external_plugins: bool) -> None:
     """Import what conversions need."""
     hide_memory()
     os.environ.update(_QUIET_THREADS)
-    # An import configures logging where nobody has, and the server's log gets lines in another
-    # format. Each worker configures its own.
+    # An import configures logging if it is not configured yet, which would give the server's log
+    # lines in another format. Each worker configures its own.
     logging.getLogger().addHandler(logging.NullHandler())
     import_for_conversions(allow_external_plugins=allow_external_plugins)
 
 
 @dataclass(frozen=True)
 class TemplateReport:
-    """What a forked child saw of the template it came from.
+    """What a forked child saw of the template it was forked from.
 
-    ``cuda``: a GPU is open in it, or torch has called the driver there.
+    ``cuda``: a GPU is open in the template, or torch has called the driver there.
     """
 
     loaded: bool
@@ -64,7 +64,7 @@ class TemplateReport:
 
     @property
     def unfit_because(self) -> str | None:
-        """Why workers must not be forked from it; None if they may."""
+        """Why workers must not be forked from it; None if they may be."""
         if not self.loaded:
             return "its imports failed"
         if self.threads != 1:
@@ -75,11 +75,11 @@ class TemplateReport:
 
 
 def examine() -> TemplateReport:
-    """Look at the parent of this process, through /proc and what was inherited from it, open files
-    among it: those of the parent cannot be seen, since its memory is hidden.
+    """Inspect the parent of this process, through /proc and what was inherited from it, including
+    open files: the parent's own cannot be seen, since its memory is hidden.
 
-    That ``libcuda.so`` is mapped there proves nothing: cuBLAS opens it when torch is imported,
-    wherever a driver is installed. A driver that was initialised keeps a device open.
+    A mapped ``libcuda.so`` proves nothing: cuBLAS opens it when torch is imported, wherever a
+    driver is installed. A driver that was initialised keeps a device open.
 
     Raises:
         OSError: the parent is gone, or the kernel does not show it.
@@ -91,7 +91,7 @@ def examine() -> TemplateReport:
 
 
 def report(theirs: socket.socket) -> None:
-    """Main function of the first child: examine the template, say so, end."""
+    """Main function of the first child: examine the template, report, exit."""
     with theirs:
         theirs.sendall(json.dumps(asdict(examine())).encode())
     os._exit(0)

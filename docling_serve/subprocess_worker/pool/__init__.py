@@ -1,1 +1,1 @@
-"""The server's side: the pool, its scheduler, and the life of each worker."""
+"""The server's side: the pool, its scheduler, and the lifecycle of each worker."""

@@ -1,17 +1,17 @@
-"""What the pool asks before a worker may load models, whoever knows about device memory.
+"""What the pool asks before a worker may load models, independent of who manages device memory.
 
 The pool's side, in the order of a worker's life::
 
     grant = await admission.admit(kind, on_wait)   # a worker without models is to get a job
     grant.started(kind, pid)                       # the job is handed to it
     grant.loaded()                                 # its models are loaded
-    grant.finished(completed=...)                  # the job ended
+    grant.finished(completed=...)                  # the job has finished
     await grant.extend(kind)                       # may it, still warm, run a job of this kind?
     ...                                            # started, loaded, finished as before
-    await grant.released()                         # exit seen: the memory is free when it returns
+    await grant.released()                         # exit seen: returns when the memory is free
 
-``kind`` is any text that is the same for jobs that need the same models. All calls are made on
-the event loop; none of them raises for what a driver or another program does.
+``kind`` is any text that is equal for jobs that need the same models. All calls are made on the
+event loop; none of them raises because of a driver or another program.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Protocol
 class Waiting:
     """Why a job is not started yet, in words for a person.
 
-    ``for_own_workers``: it could start if workers of this pool ended, so that a warm one without
-    a job should be ended for it; when it is ``overdue``, also one with a job, after the job.
+    ``for_own_workers``: it could start if workers of this pool exited, so an idle warm one should
+    be ended for it; when it is ``overdue``, also a busy one, after its job.
     """
 
     reason: str
@@ -36,7 +36,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class DeviceUse:
-    """Device memory of one worker, in bytes; None where nobody can tell."""
+    """Device memory of one worker, in bytes; None where it cannot be measured."""
 
     now_bytes: int | None = None
     peak_bytes: int | None = None
@@ -44,8 +44,8 @@ class DeviceUse:
 
 @dataclass
 class AdmissionCounters:
-    """Sums since the start. ``evictions`` counts neighbours that unloaded for us,
-    ``overcommitted`` starts with less free memory than wanted."""
+    """Sums since the start. ``evictions`` counts neighbours that unloaded for us, ``overcommitted``
+    starts with less free memory than requested."""
 
     grants: int = 0
     waits: int = 0
@@ -62,7 +62,7 @@ def _ignore(_: Waiting) -> None:
 
 
 class Grant(Protocol):
-    """Permission for one worker to take device memory, until it is given back."""
+    """One worker's permission to take device memory, until it is returned."""
 
     @property
     def device_uuid(self) -> str | None:
@@ -76,7 +76,7 @@ class Grant(Protocol):
 
     async def extend(self, kind: str) -> bool:
         """Whether the worker, still warm, may also run a job of ``kind``; never waits for memory.
-        False: end the worker, and admit the job anew."""
+        False: end the worker, and admit the job again."""
         ...
 
     def started(self, kind: str, pid: int) -> None:
@@ -88,28 +88,28 @@ class Grant(Protocol):
         ...
 
     def finished(self, *, completed: bool, ocr_ran: bool = False) -> None:
-        """The job ended; ``completed`` if what it took is what such a job takes, False for one
-        that failed, was cancelled or killed; ``ocr_ran`` if it recognised text, so that the models
-        for that, which are loaded at the first use, were in memory."""
+        """The job ended. ``completed`` is True if what it took is typical of such a job, False if
+        it failed, was cancelled or was killed. ``ocr_ran``: it recognised text, so the OCR models,
+        which are loaded at first use, were in memory."""
         ...
 
     def out_of_memory(self) -> None:
-        """The job ran out of device memory: jobs of its kind wait for more from now on. Call it
+        """The job ran out of device memory: from now on jobs of its kind wait for more. Call it
         before :meth:`finished`."""
         ...
 
     async def ending(self) -> None:
-        """The worker is about to be asked to end; measure it now, while it holds its memory."""
+        """The worker is about to be asked to exit; measure it now, while it holds its memory."""
         ...
 
     async def released(self) -> None:
-        """The process exited: return when its memory is free, or after a bound. Gives the grant
-        back, also when it is cancelled."""
+        """The process exited: return when its memory is free, or after a time limit. Returns the
+        grant, even if cancelled."""
         ...
 
     def give_back(self) -> None:
-        """Give the grant back without waiting: the worker holds no device memory. A second call
-        does nothing."""
+        """Return the grant without waiting: the worker holds no device memory. A second call does
+        nothing."""
         ...
 
 
@@ -118,30 +118,30 @@ class Admission(Protocol):
 
     @property
     def counters(self) -> AdmissionCounters:
-        """For metrics."""
+        """Counters for metrics."""
         ...
 
     @property
     def shares_devices(self) -> bool:
-        """Whether it matters if a job can use a device; one that cannot is not asked for."""
+        """Whether it matters if a job can use a device; one that cannot skips admission."""
         ...
 
     def begin(self) -> None:
-        """The server has started: find out, off its way, what takes a while."""
+        """The server has started: find out in the background what takes a while."""
         ...
 
     async def admit(self, kind: str, on_wait: OnWait = _ignore) -> Grant:
         """Wait until a worker without models may start a job of ``kind``.
 
-        Call it right before the job is handed over: the memory is free now, not for ever.
+        Call it right before the job is handed over: the memory is free now, not forever.
         ``on_wait`` is called at each change of the reason to wait, and repeatedly while that is
-        ``for_own_workers``. Cancelling the call leaves nothing booked; a grant that was returned
-        is the caller's to give back.
+        ``for_own_workers``. Cancelling the call leaves nothing booked; a grant that was returned is
+        the caller's to give back.
         """
         ...
 
     def close(self) -> None:
-        """Stop measuring. Calls of :meth:`admit` that still wait are cancelled."""
+        """Stop measuring. Pending calls of :meth:`admit` are cancelled."""
         ...
 
 
@@ -152,7 +152,7 @@ class NoDevice:
     use = DeviceUse()
 
     async def extend(self, kind: str) -> bool:  # noqa: ARG002
-        """Always."""
+        """Always allowed."""
         return True
 
     def started(self, kind: str, pid: int) -> None:

@@ -1,4 +1,4 @@
-"""Device memory of workers: asked for before a job is handed over."""
+"""Device memory of workers: requested before a job is handed over."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ OnJobWaits = Callable[[Job, Waiting], None]
 
 
 class Bookings:
-    """Asks for memory, for one job per worker at a time. Event loop only.
+    """Requests memory, for one job per worker at a time. Event loop only.
 
     ``answered`` is called with the worker, the job, and whether the worker may run it: False if a
-    warm one may not, beside what it already holds. ``waits`` is called with the reason why a job
-    is not started yet.
+    warm one may not, given what it already holds. ``waits`` is called with the reason why a job has
+    not started yet.
     """
 
     def __init__(self, admission: Admission, answered: OnAnswer, waits: OnJobWaits) -> None:
@@ -38,19 +38,19 @@ class Bookings:
         self._inspecting: dict[int, asyncio.Future[bool]] = {}
 
     def ask(self, worker: Worker, job: Job) -> None:
-        """Ask for the memory that ``job`` needs in ``worker``."""
+        """Request the memory that ``job`` needs in ``worker``."""
         task = asyncio.create_task(self._ask(worker, job))
         self._asking[worker.number] = task
         task.add_done_callback(lambda done: self._asked(worker.number, done))
 
     def forget(self, worker: Worker) -> None:
-        """The job it was asked for will not come."""
+        """Drop the request: its job will not come."""
         task = self._asking.pop(worker.number, None)
         if task is not None:
             task.cancel()
 
     def inspected(self, job: Job, *, uses_gpu: bool) -> None:
-        """The worker has looked at what ``job`` is."""
+        """The worker has inspected ``job``."""
         answer = self._inspecting.get(job.number)
         if answer is not None and not answer.done():
             answer.set_result(uses_gpu)
@@ -71,7 +71,7 @@ class Bookings:
         self._answered(worker, job, may_run)
 
     async def _may_use_gpu(self, worker: Worker, job: Job) -> bool:
-        """Whether the engines that the job chooses can use a GPU; the worker knows them. Jobs of
+        """Whether the engines that the job chooses can use a GPU, which the worker knows. Jobs of
         one kind choose the same ones."""
         if job.kind in self._uses_gpu:
             return self._uses_gpu[job.kind]
@@ -80,7 +80,7 @@ class Bookings:
         worker.say(Inspect(job=job.number, folder=str(job.hand_over.inputs)))
         try:
             uses_gpu = await asyncio.wait_for(answer, _INSPECTION_LIMIT_S)
-        except asyncio.TimeoutError:  # it will be stopped by the limits of the job
+        except asyncio.TimeoutError:  # the limits of the job will stop it
             return True
         finally:
             del self._inspecting[job.number]
@@ -97,13 +97,13 @@ class Bookings:
 
 
 def make_room(workers: Iterable[Worker], *, overdue: bool) -> None:
-    """End one worker that holds models, for a job that waits for their memory: one without a job
-    at once, or else, when the job is ``overdue``, another one after its job."""
+    """End one worker that holds models, for a job that waits for their memory: an idle one at once,
+    or else, when the job is ``overdue``, a busy one after its job."""
     loading, lost = WorkerState.LOADING, WorkerState.LOST
     living = [worker for worker in workers if worker.state is not lost]
     holding = [worker for worker in living if worker.holds_models or worker.state is loading]
     if any(worker.state in ENDING for worker in holding):
-        return  # one is on its way out
+        return  # one is already exiting
     idle = [worker for worker in holding if worker.state is WorkerState.WARM]
     if idle:
         idle[0].stop(StopReason.MAKE_ROOM)

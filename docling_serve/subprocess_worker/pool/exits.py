@@ -1,4 +1,4 @@
-"""When a worker has exited, and what that means for the job it had."""
+"""How a worker exited, and what that means for its job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from docling_serve.subprocess_worker.pool.states import StopReason
 #: Exit code that multiprocessing reports when the fork server itself died.
 FORKSERVER_GONE = 255
 
-#: Signals that a worker's own code brings about; the document is what it was working on.
+#: Signals that a worker's own code causes, while it works on the document.
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 
 _OURS: dict[StopReason, Failure] = {
@@ -40,8 +40,8 @@ _OURS: dict[StopReason, Failure] = {
 
 @dataclass(frozen=True)
 class Ending:
-    """The end of a worker. ``oom_kills`` is how many processes the kernel's out-of-memory killer
-    ended in this control group meanwhile; a hint, since it does not say which."""
+    """The end of a worker. ``oom_kills`` is how many processes of this control group the kernel's
+    out-of-memory killer ended meanwhile; only a hint, since it does not say which."""
 
     exit_code: int | None
     reason: StopReason | None
@@ -50,14 +50,14 @@ class Ending:
 
     @property
     def worth_another_try(self) -> bool:
-        """Whether the job may be run again: the worker was lost, not stopped by us."""
+        """Whether the job may be retried: the worker was lost, not stopped by us."""
         return self.reason in (
             *(None, StopReason.CRASHED),
             *(StopReason.PROTOCOL, StopReason.PIPE_LOST),
         )
 
     def failure(self) -> Failure:
-        """What a job ends with that was running."""
+        """The failure of the job that was running."""
         failure = _OURS.get(self.reason) if self.reason else None
         if failure is None:
             failure = self._lost()
@@ -93,8 +93,8 @@ class Ending:
 
 
 def set_at_exit(pid: int, exited: asyncio.Event) -> None:
-    """Have the kernel set ``exited`` when process ``pid`` ends. By a pidfd, since the sentinel of
-    multiprocessing stays open in whatever the worker forked."""
+    """Have the kernel set ``exited`` when process ``pid`` exits. Uses a pidfd, since
+    multiprocessing's sentinel stays open in every process that the worker forked."""
     loop = asyncio.get_running_loop()
     try:
         descriptor = os.pidfd_open(pid)
@@ -111,7 +111,7 @@ def set_at_exit(pid: int, exited: asyncio.Event) -> None:
 
 
 def exit_text(exit_code: int | None) -> str:
-    """``SIGSEGV`` rather than -11."""
+    """``SIGSEGV`` instead of -11."""
     if exit_code is None:
         return "unknown"
     if exit_code < 0:
@@ -123,6 +123,6 @@ def exit_text(exit_code: int | None) -> str:
 
 
 def oom_kill_count(mount: Path = control_group.MOUNT) -> int:
-    """How many processes of this control group the out-of-memory killer has ended so far; 0
-    where the kernel does not say (no control group v2)."""
+    """How many processes of this control group the out-of-memory killer has ended so far; 0 if the
+    kernel does not say (no control group v2)."""
     return control_group.read_table("memory.events", mount).get("oom_kill", 0)

@@ -1,4 +1,4 @@
-"""A job in the pool: what was asked for, how far it is, its clocks; and the jobs that wait."""
+"""A job in the pool: its request, its progress and its clocks; and the queue of waiting jobs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Job:
-    """One task in the pool, from hand-over to its future's end; a retry is a new attempt of it.
+    """One task in the pool, from hand-over until its future is done; a retry is a new attempt.
 
-    ``light`` says that it needs no models, ``kind`` is the same for jobs that need the same ones.
-    ``stall_s`` limits the time between two signs of progress, 0 for no limit. One that ``goes_on``
-    with a task that has begun is no new work. With ``network`` it has to reach another machine.
+    ``light``: it needs no models. ``kind`` is equal for jobs that need the same ones. ``stall_s``
+    limits the time between two signs of progress, 0 for no limit. ``goes_on``: it continues a task
+    that has already started, so it is not new work. ``network``: it has to reach another machine.
     """
 
     number: int
@@ -51,16 +51,16 @@ class Job:
     worker: int | None = None
     #: Why it is not running yet, in words for a person.
     waits_for: str | None = None
-    #: The stage that was reported last while no worker had it.
+    #: The last stage reported while no worker had it.
     waits_in: Stage = Stage.QUEUED
     progress: JobProgress | None = None
-    #: What the job ends with once its worker, stopped for this, is gone.
+    #: The outcome of the job once its worker, stopped because of it, is gone.
     verdict: TaskFailed | None = None
     _limit: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 
     def begin(self, worker: int, stop: Callable[[Job, StopReason], None]) -> None:
-        """An attempt begins; ``stop`` is called when one of its limits is reached."""
+        """An attempt starts; ``stop`` is called when one of its limits is reached."""
         self.worker = worker
         self.waits_for = None
         self.waits_in = Stage.QUEUED
@@ -72,7 +72,7 @@ class Job:
         self._watch_stall()
 
     def waits(self, stage: Stage, reason: str | None = None) -> None:
-        """It waits in ``stage``, for ``reason`` if there is one to give."""
+        """It waits in ``stage``, for ``reason`` if there is one."""
         if reason is not None and self.waits_for != reason:
             _log.debug("task %s waits: %s", self.task_id, reason)
         self.waits_for = reason
@@ -81,7 +81,7 @@ class Job:
             self.listeners.on_waiting(stage)
 
     def given_to(self, folder: Path) -> bool:
-        """Put its files where its worker finds them; False if that ended the job, since the disk
+        """Put its files where its worker finds them; False if that ended the job, because the disk
         is full or the folder is gone."""
         try:
             self.hand_over.to(folder)
@@ -92,7 +92,7 @@ class Job:
         return True
 
     def order(self, device: str | None) -> Run:
-        """What tells its worker to run it, on GPU ``device``."""
+        """The message that makes its worker run it, on GPU ``device``."""
         inputs, output = str(self.hand_over.inputs), str(self.hand_over.output)
         return Run(
             job=self.number, folder=inputs, output=output, device=device, network=self.network
@@ -111,7 +111,7 @@ class Job:
                 timer.cancel()
 
     def settle(self, outcome: JobResult | TaskFailed) -> None:
-        """End the job; what comes after that is ignored."""
+        """End the job; later outcomes are ignored."""
         self.end_attempt()
         if self.future.done():
             return
@@ -121,18 +121,18 @@ class Job:
             self.future.set_result(outcome)
 
     def overhead_s(self, result: JobResult) -> float:
-        """The seconds since the hand-over in which it was not converted."""
+        """The seconds since the hand-over that were not spent converting."""
         return max(0.0, time.monotonic() - self.submitted - result.processing_time)
 
     def over_limit(self, reason: StopReason) -> TaskTimedOut:
-        """What the job ends with when it is stopped at a limit of time."""
+        """The outcome of the job when it is stopped at a time limit."""
         done, total = self._count()
         if reason is StopReason.STALLED:
             return stopped_at("subprocess_stall_timeout", self.stall_s, done, total)
         return stopped_at(self.timeout_setting, self.timeout_s, done, total)
 
     def over_memory(self, taken_bytes: int, limit_bytes: int) -> TaskFailed:
-        """What the job ends with when its worker is stopped at a limit of memory."""
+        """The outcome of the job when its worker is stopped at a memory limit."""
         done, total = self._count()
         return TaskFailed(
             Failure(
@@ -164,8 +164,8 @@ def stopped_at(
     done: int,
     total: int,
 ) -> TaskTimedOut:
-    """What a job ends with at the limit ``setting`` of ``seconds``, with ``done`` pages of
-    ``total``, 0 where nobody knows how many there are."""
+    """The outcome of a job stopped at the limit ``setting`` of ``seconds``, with ``done`` pages of
+    ``total``, which is 0 if unknown."""
     stalled = setting == "subprocess_stall_timeout"
     what = "without progress for" if stalled else "still running after"
     return TaskTimedOut(
@@ -183,18 +183,18 @@ def _pages(done: int, total: int) -> str:
 
 
 class WaitingJobs:
-    """Two lines, one of them for jobs without models."""
+    """Two queues, one of them for jobs without models."""
 
     def __init__(self) -> None:
         self._lines: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by job.light
         self._busy_since = {False: 0.0, True: 0.0}
 
     def counts(self) -> dict[str, int]:
-        """How many wait in each line, as snapshots call them."""
+        """How many wait in each queue, by the names that snapshots use."""
         return {"waiting": len(self._lines[False]), "waiting_light": len(self._lines[True])}
 
     def view(self) -> dict[str, Any]:
-        """The counts, and since when each line was never empty, as scheduling calls them."""
+        """The counts, and since when each queue was never empty, by scheduling's names."""
         return {
             **self.counts(),
             "waiting_since": self._busy_since[False],
@@ -206,21 +206,21 @@ class WaitingJobs:
         self._line_for(job).append(job)
 
     def put_first(self, job: Job) -> None:
-        """``job`` waits before the others: it has waited already."""
+        """``job`` waits ahead of the others: it has waited already."""
         self._line_for(job).appendleft(job)
 
     def take(self, *, light: bool) -> Job:
-        """The job that waits longest waits no more."""
+        """Remove and return the job that waits longest."""
         return self._lines[light].popleft()
 
     def note_starts(self, heavy: int, light: int) -> None:
-        """Workers are being started for so many jobs at the front of each line."""
+        """Workers are being started for this many jobs at the front of each queue."""
         for is_light, count in ((False, heavy), (True, light)):
             for index, job in enumerate(self._lines[is_light]):
                 job.waits(Stage.STARTING_WORKER if index < count else Stage.QUEUED)
 
     def remove(self, job: Job) -> bool:
-        """``job`` waits no more; False if it did not."""
+        """Remove ``job`` from its queue; False if it was not waiting."""
         line = self._lines[job.light]
         waits = job in line
         if waits:
@@ -228,14 +228,14 @@ class WaitingJobs:
         return waits
 
     def fail(self, reason: StopReason, stays: Callable[[Job], bool] = lambda _: False) -> None:
-        """End all that wait, but for those that may stay."""
+        """End all waiting jobs, except for those that may stay."""
         for line in self._lines.values():
             for job in [job for job in line if not stays(job)]:
                 line.remove(job)
                 job.settle(TaskFailed(Ending(None, reason).failure()))
 
     def _line_for(self, job: Job) -> deque[Job]:
-        """The line that ``job`` is about to join."""
+        """The queue that ``job`` is about to join."""
         line = self._lines[job.light]
         if not line:
             self._busy_since[job.light] = time.monotonic()

@@ -1,9 +1,9 @@
 """The files of jobs on their way to workers and back.
 
 A worker sees one folder: the jobs that it was given, to read, and in ``out`` what it writes. A job
-gets there by a rename, with its documents as hard links, and its result is copied to the task's own
-folder, from a file that was opened once. So a worker needs no access to any task's folder, and what
-it does to a result that was accepted changes nothing.
+gets there by a rename, with its documents as hard links. Its result is copied to the task's own
+folder, from a file that was opened once. So a worker needs no access to any task's folder, and
+changes that it makes to an accepted result have no effect.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class HandOver:
         Raises:
             OSError: the disk is full, or the folder is gone.
         """
-        # A name that the last job could not foresee and take.
+        # A name that the previous job could not predict and take.
         self.output = worker / OUT / f"{self.inputs.name}-{secrets.token_hex(8)}"
         self.output.mkdir(mode=0o700)
         folder = os.open(self.output, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -57,15 +57,15 @@ class HandOver:
         self.inputs = self.inputs.rename(worker / self.inputs.name)
 
     def take_back(self, folders: Path) -> None:
-        """The attempt is over: let the job wait in ``folders`` for another one."""
+        """The attempt is over: move the job to ``folders``, where it waits for another one."""
         with contextlib.suppress(OSError):
             self.inputs = self.inputs.rename(folders / _WAITING / self.inputs.name)
 
     def open_result(self, result: JobResult) -> None:
-        """Open the reply of ``result``, once; what its name stands for later does not count.
+        """Open the reply of ``result``, once; later changes of that name do not matter.
 
         Raises:
-            ValueError: the name leaves the folder, or is not a regular file.
+            ValueError: the name leaves the folder, or it is not a regular file.
         """
         try:
             if result.body != Path(result.body).name:
@@ -79,7 +79,7 @@ class HandOver:
             raise ValueError(f"not a result file of this task: {result.body!r}") from None
 
     def bring_back(self, result: JobResult, folder: TaskFolder) -> JobResult:
-        """Copy what was opened into ``folder``, whole or not at all, and remove the rest. Blocks.
+        """Copy the opened file into ``folder``, atomically, and remove the rest. Blocks.
 
         Raises:
             OSError: the disk is full, or the folder is gone.
@@ -105,21 +105,21 @@ class HandOver:
 
 
 class JobFolders:
-    """One folder for each worker, and one for the jobs that wait, below ``base``; without one in a
-    temporary folder, which ``guardian`` removes if this process cannot. Methods block."""
+    """One folder for each worker, and one for waiting jobs, below ``base``; without ``base`` below
+    a temporary folder, which ``guardian`` removes if this process cannot. Methods block."""
 
     def __init__(self, guardian: Guardian) -> None:
         self._guardian = guardian
         self._base: Path | None = None
 
     def use(self, base: Path) -> None:
-        """Have the folders below ``base``, which is emptied: what is there was left behind."""
+        """Put the folders below ``base``, which is emptied: its contents are left-overs."""
         shutil.rmtree(base, ignore_errors=True)
         self._base = base
 
     @property
     def base(self) -> Path:
-        """Where the folders are; made at need."""
+        """Where the folders are; created on demand."""
         if self._base is None:
             self._base = Path(tempfile.mkdtemp(prefix="docling-serve-jobs-"))
             self._guardian.remove_folder(self._base)
@@ -133,7 +133,7 @@ class JobFolders:
         return folder
 
     def hand_over(self, number: int, folder: TaskFolder) -> tuple[HandOver, JobSpec]:
-        """The job in ``folder``, with its documents beside it.
+        """The job in ``folder``, with its documents next to it.
 
         Raises:
             OSError: the disk is full, or the job is gone.
@@ -158,7 +158,7 @@ class JobFolders:
         return HandOver(inputs.root), spec
 
     def close(self) -> None:
-        """Remove all of them."""
+        """Remove all of the folders."""
         if self._base is not None:
             shutil.rmtree(self._base, ignore_errors=True)
 
@@ -167,7 +167,7 @@ def _linked(source: JobSource, folder: TaskFolder, inputs: TaskFolder, index: in
     if not isinstance(source, StagedFile):
         return source
     path = inputs.input(index)
-    with contextlib.suppress(FileNotFoundError):  # the worker will say so
+    with contextlib.suppress(FileNotFoundError):  # the worker will report it
         _link(folder.source(source), path)
     return source.model_copy(update={"path": str(path.relative_to(inputs.root))})
 
@@ -177,5 +177,5 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except FileNotFoundError:
         raise
-    except OSError:  # another file system, or one without hard links
+    except OSError:  # another file system, or no support for hard links
         shutil.copyfile(source, target)

@@ -6,16 +6,16 @@ from docling_serve.subprocess_worker.pool.memory import MemoryRecord
 from docling_serve.subprocess_worker.pool.states import StopReason
 from docling_serve.subprocess_worker.protocol.config import WorkerPoolConfig
 
-#: What a standby process may hold more than before its first job.
+#: How much more than before its first job a standby process may hold.
 SPARE_GROWTH_BYTES = 128 * 2**20
 
 
 def limit_reached(
     config: WorkerPoolConfig, memory: MemoryRecord, *, jobs: int, vram_bytes: int, at_rest: bool
 ) -> StopReason | None:
-    """The limit that a worker has reached after so many ``jobs``; ``at_rest`` it holds no models.
+    """The limit that a worker has reached after ``jobs`` jobs; ``at_rest``: it holds no models.
 
-    Before its first job it has reached none: a fresh one would weigh as much.
+    Before its first job it has reached none: a fresh one would be as large.
     """
     if jobs == 0:
         return None

@@ -1,8 +1,7 @@
-"""What becomes of a job whose worker was lost under it: tried again, given up, or refused.
+"""What happens to a job whose worker was lost: it is retried, given up, or refused.
 
-A request that took two workers with it is not tried a third time. It is known by its documents and
-options, so that the same document sent again is refused at once instead of costing two more
-workers.
+A request that took two workers down is not tried a third time. It is recognised by its documents
+and options, so the same document sent again is refused at once instead of costing two more workers.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ REFUSED = Failure(
 
 
 class Losses:
-    """Judges one loss after the other. Event loop only."""
+    """Judges each loss. Event loop only."""
 
     def __init__(self, metrics: SubprocessMetrics, retries: int) -> None:
         self.poison = PoisonList()
@@ -42,17 +41,17 @@ class Losses:
         self._oom_kills = oom_kill_count()
 
     def ending(self, worker: Worker) -> Ending:
-        """How ``worker`` ended, as far as it can be told."""
+        """How ``worker`` ended, if that is known."""
         kills, before = oom_kill_count(), self._oom_kills
         self._oom_kills = kills
         return Ending(worker.exit_code, worker.reason, kills - before, worker.output.tail())
 
     def count(self, ending: Ending) -> None:
-        """A worker was lost in mid-job; those that we ended ourselves are no losses."""
+        """A worker was lost in mid-job; workers that we ended ourselves are not losses."""
         self._metrics.count_loss(ending.failure().details.get("exit", "unknown"))
 
     def tries_again(self, job: Job, failure: Failure) -> bool:
-        """Whether ``job``, which failed for its worker's sake, may have another attempt."""
+        """Whether ``job``, which failed because of its worker, may have another attempt."""
         if job.attempts > self._retries:
             return False
         self._metrics.retries += 1
@@ -60,7 +59,7 @@ class Losses:
         return True
 
     def give_up(self, job: Job, failure: Failure) -> None:
-        """It took several workers with it: answer, and remember not to try it again."""
+        """It took several workers down: answer, and remember not to try it again."""
         failure.details["attempts"] = str(job.attempts)
         if job.attempts <= 1:
             job.settle(TaskFailed(failure))
@@ -72,8 +71,8 @@ class Losses:
 
 
 def ran_out_of_memory(failure: Failure) -> bool:
-    """Whether a worker that reported ``failure`` is not to be trusted with another job: its heap
-    is full, or its CUDA context may be unusable."""
+    """Whether a worker that reported ``failure`` must not get another job: its heap is full, or its
+    CUDA context may be unusable."""
     return failure.details.get("reason") in (CUDA_OUT_OF_MEMORY, OUT_OF_MEMORY)
 
 
@@ -98,12 +97,12 @@ class PoisonList:
         self._until[request_hash(folder)] = self._clock() + self._remember_s
 
     def matches(self, folder: TaskFolder) -> bool:
-        """Whether the request staged in ``folder`` is one of those."""
+        """Whether the request staged in ``folder`` is on the list."""
         return bool(self) and request_hash(folder) in self._until
 
 
 def request_hash(folder: TaskFolder) -> str:
-    """A hash over everything that decides what a worker does with the task in ``folder``.
+    """A hash of everything that decides what a worker does with the task in ``folder``.
 
     Raises:
         OSError: the folder or a document is gone.
@@ -112,7 +111,7 @@ def request_hash(folder: TaskFolder) -> str:
     digest = hashlib.sha256()
     told = spec.model_dump_json(
         include={"options", "task_type", "sources"},
-        exclude={"sources": {"__all__": {"path"}}},  # a slice of it has it elsewhere
+        exclude={"sources": {"__all__": {"path"}}},  # slices of it have another path
     )
     digest.update(told.encode())
     for source in spec.sources:

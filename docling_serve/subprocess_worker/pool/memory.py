@@ -17,10 +17,10 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 def tree_rss(pid: int) -> int:
     """Resident bytes of process ``pid`` and its descendants, 0 once it is gone.
 
-    Costs some 5 us per thread of them and nothing for other processes, so it may be called on
-    the event loop. psutil reads every process of the machine for each worker: 42 ms for 20 workers
-    among 140 processes, against 4 ms. Pages that a forked worker shares with its template count in
-    full.
+    Costs some 5 us per thread of the process tree and nothing for other processes, so it may be
+    called on the event loop. psutil reads every process of the machine for each worker: 42 ms for
+    20 workers among 140 processes, against 4 ms. Pages that a forked worker shares with its
+    template count in full.
     """
     total = 0
     unread = [pid]
@@ -33,7 +33,7 @@ def tree_rss(pid: int) -> int:
 
 def process_rss(pid: int) -> int:
     """Resident bytes of process ``pid`` alone, 0 once it is gone."""
-    # One that has just ended has no figures: no file, or an empty one.
+    # A process that has just exited has no figures: no file, or an empty one.
     with contextlib.suppress(OSError, IndexError):
         return int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
     return 0
@@ -53,7 +53,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _read(path: str) -> bytes:
-    """A file of the kernel's. Four system calls; ``Path.read_bytes`` makes nine."""
+    """A kernel file's contents. Four system calls; ``Path.read_bytes`` makes nine."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         blocks: list[bytes] = []
@@ -66,7 +66,7 @@ def _read(path: str) -> bytes:
 
 @cache
 def _kernel_lists_children() -> bool:
-    """Else (a kernel without CONFIG_PROC_CHILDREN) every process of the machine must be read."""
+    """If not (a kernel without CONFIG_PROC_CHILDREN), every process must be read instead."""
     return Path(f"/proc/self/task/{os.getpid()}/children").exists()
 
 
@@ -80,27 +80,27 @@ class MemoryRecord:
     after_first_job: int = 0
 
     def note(self, rss: int) -> None:
-        """A reading was taken."""
+        """Record a reading."""
         self.current = rss
         self.peak = max(self.peak, rss)
 
     def note_birth(self, rss: int) -> None:
-        """A reading was taken before the first job."""
+        """Record a reading before the first job."""
         self.note(rss)
         self.at_birth = rss
 
     def note_job_end(self, rss: int) -> None:
-        """A reading was taken at the end of a job."""
+        """Record a reading at the end of a job."""
         self.note(rss)
         if self.after_first_job == 0:
             self.after_first_job = rss
 
     @property
     def growth_at_rest(self) -> int:
-        """What a worker without models holds more than before its first job."""
+        """How much more than before its first job a worker without models holds."""
         return max(0, self.current - self.at_birth)
 
     @property
     def growth(self) -> int:
-        """What the worker holds more than after its first job, which loads models for all."""
+        """How much more the worker holds than after its first job, which loads models for all."""
         return max(0, self.current - self.after_first_job) if self.after_first_job else 0

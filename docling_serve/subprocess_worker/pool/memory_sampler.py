@@ -27,8 +27,8 @@ class MemorySampler:
         self._timer: asyncio.TimerHandle | None = None
 
     def run(self) -> None:
-        """Read within a second, and then every second until no worker is busy. Most jobs end
-        before that; what a worker holds then is read with the end of its job."""
+        """Read within a second, and then every second until no worker is busy. Most jobs finish
+        before that; what a worker holds then is read at the end of its job."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL_S, self._read)
 

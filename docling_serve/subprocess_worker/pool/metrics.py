@@ -1,4 +1,4 @@
-"""What isolation costs and does: counts and seconds, summed since the pool was made."""
+"""What isolation costs: counts and seconds, summed since the pool was created."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from docling_serve.subprocess_worker.protocol.messages import ConverterCounts
 class SubprocessMetrics:
     """Sums over all tasks that ended with a result.
 
-    ``total_time`` is the seconds that conversion took; ``total_overhead`` what came on top of it,
-    from hand-over to the pool to the answer: the wait for a worker, its start and imports,
-    hand-over, and the way back. Where all workers are busy that wait includes the task before.
+    ``total_time`` is the seconds that conversion took. ``total_overhead`` is what was added, from
+    hand-over to the pool until the answer: the wait for a worker, its start and imports, hand-over,
+    and the way back. If all workers are busy, that wait includes the task before.
     """
 
     total_tasks: int = 0
@@ -25,29 +25,29 @@ class SubprocessMetrics:
     workers_started: int = 0
     #: How often workers entered each state, by its name.
     moves: Counter[str] = field(default_factory=Counter)
-    #: The most memory that one worker had: the host's, with what it started, and the GPU's, None
-    #: while nobody can tell.
+    #: The most memory that one worker had: on the host, with its child processes, and on the GPU,
+    #: None while unknown.
     peak_rss_bytes: int = 0
     peak_vram_bytes: int | None = None
-    #: How many workers ended, by reason.
+    #: How many workers exited, by reason.
     stops: Counter[str] = field(default_factory=Counter)
     #: How many workers were lost in mid-job, by signal or exit code.
     losses: Counter[str] = field(default_factory=Counter)
-    #: How often a task was tried again.
+    #: How often a task was retried.
     retries: int = 0
     #: Seconds that workers spent in each state, by its name; counted when they leave it.
     state_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    #: Seconds of it that imports took, in all starts.
+    #: Seconds spent on imports, in all starts.
     import_seconds: float = 0.0
-    #: How often a task found the models it needed loaded in its worker, and how often not.
+    #: How often a task found its models loaded in its worker, and how often not.
     converter_hits: int = 0
     converter_misses: int = 0
-    #: How many tasks ONNX Runtime ran on another provider than it was asked to.
+    #: How many tasks ONNX Runtime ran on a provider other than the requested one.
     onnx_fallbacks: int = 0
 
     @property
     def avg_overhead_pct(self) -> float:
-        """Overhead in percent of the task's own time, 0 before the first task."""
+        """Overhead as a percentage of the task's own time, 0 before the first task."""
         return 100.0 * self.total_overhead / self.total_time if self.total_time > 0 else 0.0
 
     @property
@@ -58,9 +58,9 @@ class SubprocessMetrics:
 
     @property
     def overhead_by_part(self) -> dict[str, float]:
-        """Seconds that isolation cost, by what for: making processes (``spawn``), their
-        ``import`` of libraries, their ``load`` of models, and the wait until a dead worker's GPU
-        memory was back (``release``)."""
+        """Seconds that isolation cost, by cause: creating processes (``spawn``), their ``import``
+        of libraries, their ``load`` of models, and the wait until a dead worker's GPU memory was
+        free (``release``)."""
         starting = self.state_seconds["starting"]
         return {
             "spawn": max(0.0, starting - self.import_seconds),
@@ -70,39 +70,39 @@ class SubprocessMetrics:
         }
 
     def record_task(self, task_time: float, overhead: float) -> None:
-        """Count a finished task whose conversion took ``task_time`` seconds, and the rest
+        """Count a finished task: its conversion took ``task_time`` seconds, the rest
         ``overhead``."""
         self.total_tasks += 1
         self.total_time += task_time
         self.total_overhead += overhead
 
     def count_move(self, state: str, left: str = "", after_s: float = 0.0) -> None:
-        """A worker entered ``state``; it ``left`` another after so many seconds there."""
+        """A worker entered ``state``; it ``left`` another one after that many seconds there."""
         self.moves[state] += 1
         if left:
             self.state_seconds[left] += after_s
 
     def count_converters(self, counts: ConverterCounts) -> None:
-        """A task of a worker has ended that looked for models so often."""
+        """A worker's task has ended, with these lookups of models."""
         self.converter_hits += counts.hits
         self.converter_misses += counts.misses
 
     def count_onnx(self, use: OnnxUse | None) -> None:
-        """A task has ended in which ONNX Runtime ran as ``use`` says; None: it did not."""
+        """A task has ended in which ONNX Runtime ran as ``use`` says; None if it did not run."""
         self.onnx_fallbacks += use is not None and use.differs
 
     def count_stop(self, reason: str) -> None:
-        """A worker has ended for ``reason``."""
+        """A worker has exited for ``reason``."""
         self.stops[reason] += 1
 
     def note_peak(self, rss_bytes: int, vram_bytes: int | None) -> None:
-        """A worker has had as much memory as this."""
+        """A worker held this much memory."""
         self.peak_rss_bytes = max(self.peak_rss_bytes, rss_bytes)
         if vram_bytes is not None:
             self.peak_vram_bytes = max(self.peak_vram_bytes or 0, vram_bytes)
 
     def count_loss(self, exit_text: str) -> None:
-        """A worker ended in mid-job with ``exit_text``."""
+        """A worker exited in mid-job with ``exit_text``."""
         self.losses[exit_text] += 1
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """One task with a long PDF, converted by several workers at once.
 
 The task becomes jobs: one counts the pages, each slice converts some of them, and one merges the
-slices into the reply. They are jobs like others: a lost slice is tried again on a fresh worker, and
-one that fails for good fails the task.
+slices into the reply. They are ordinary jobs: a lost slice is retried on a fresh worker, and one
+that fails permanently fails the task.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class PageFanOut:
     async def convert(self) -> JobResult:
         """Run the task's jobs; raises what :meth:`SubprocessWorkerPool.run` raises.
 
-        The time limit counts from the first hand-over to a worker, for all of them together.
+        The time limit starts at the first hand-over to a worker, and covers all jobs together.
         """
         slices = cut(self.request.spec, await self._page_counts(), self.config.page_fanout)
         if not slices:
@@ -118,7 +118,7 @@ class PageFanOut:
         return await self._run(self.request.folder, merge, self._merging)
 
     async def _page_counts(self) -> list[int | None]:
-        # Not in the task's own folder: what lies there is the task, for the next server too.
+        # Not in the task's own folder: its contents are the task, for the next server too.
         folder, sources = await finish_in_thread(self._stage, "count", self.request.spec.sources)
         counting = {"part": CountPages(), "sources": sources, "callbacks": []}
         counted = self.request.spec.model_copy(update=counting)
@@ -127,7 +127,7 @@ class PageFanOut:
         return counts
 
     async def _convert_slices(self, slices: Sequence[Slice]) -> list[str]:
-        # Only as many as can run: what other tasks wait for comes in between.
+        # Only as many as can run, so that jobs of other tasks get their turn in between.
         room = asyncio.Semaphore(self.config.max_workers)
 
         async def convert(number: int, part: Slice) -> str:
@@ -164,7 +164,7 @@ class PageFanOut:
         return str(folder.result_file(result).relative_to(self.request.folder.root))
 
     def _stage(self, name: str, sources: Sequence[JobSource]) -> tuple[TaskFolder, list[JobSource]]:
-        """A folder for a part, and the task's documents as they are reached from there."""
+        """A folder for a part, and the task's documents with paths from there."""
         folder = TaskFolder.create(self.request.folder.parts, name)
         return folder, [self._from_anywhere(source) for source in sources]
 
@@ -176,7 +176,7 @@ class PageFanOut:
         )
 
     def _options(self) -> dict[str, Any]:
-        """Those of the task, with what is left of the time for a document."""
+        """The task's options, with the time that is left for a document."""
         options = self.request.spec.options
         if (limit := options.get("document_timeout")) is None:
             return options
@@ -185,7 +185,7 @@ class PageFanOut:
     async def _run(
         self, folder: TaskFolder, spec: JobSpec, on_progress: Callable[[JobProgress], None]
     ) -> JobResult:
-        if spec is not self.request.spec:  # that one is in its folder already
+        if spec is not self.request.spec:  # that one is already in its folder
             await finish_in_thread(folder.write_job, spec)
         left = max(_SHORTEST_S, self.timeout_s - self._elapsed())
         try:
@@ -215,7 +215,7 @@ class PageFanOut:
             self.request.listeners.on_started()
 
     def _waiting(self, stage: Stage) -> None:
-        if self._started is None:  # else other parts of the task run already
+        if self._started is None:  # otherwise other parts of the task already run
             self.request.listeners.on_waiting(stage)
 
     def _elapsed(self) -> float:

@@ -1,4 +1,4 @@
-"""The front door: run a job in a worker process and wait for it."""
+"""The entry point: run a job in a worker process and wait for it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DEFAULT_TIMEOUT_S = 600.0
 class SubprocessWorkerPool:
     """Worker processes that run jobs, at most ``max_workers`` at a time.
 
-    Make it anywhere; use it from one event loop. Without ``config`` a pool has the defaults of
+    Create it anywhere; use it from one event loop. Without ``config`` a pool has the defaults of
     :class:`WorkerPoolConfig`.
     """
 
@@ -66,7 +66,7 @@ class SubprocessWorkerPool:
         return self._closed
 
     def work_in(self, folder: Path) -> None:
-        """Have the folders of workers below ``folder``, which is emptied. Before the start."""
+        """Put the folders of workers below ``folder``, which is emptied. Call before starting."""
         self._starter.folders.use(folder)
 
     async def start(self) -> None:
@@ -101,14 +101,14 @@ class SubprocessWorkerPool:
         timeout_setting: str = "subprocess_timeout",
         listeners: Listeners = NO_LISTENERS,
     ) -> JobResult:
-        """Run the job whose ``job.json`` lies in ``folder``; wait for a worker if need be.
+        """Run the job whose ``job.json`` is in ``folder``; wait for a worker if need be.
 
         Cancelling the call takes the job out of the queue, or stops its worker. The time limit
-        counts from the hand-over to a worker, time in the queue apart, and anew for a second
-        attempt. A ``light`` job needs no models and may run beside the others; ``kind`` is the same
-        for jobs that need the same models. One that ``goes_on`` with a task under way, inside
-        :meth:`more_coming`, is taken while the pool drains. ``timeout_setting`` is named where
-        the limit is reached.
+        counts from the hand-over to a worker, excludes time in the queue, and starts again for a
+        second attempt. A ``light`` job needs no models and may run in addition to the others;
+        ``kind`` is equal for jobs that need the same models. With ``goes_on`` the job continues a
+        task under way, inside :meth:`more_coming`, and is accepted while the pool drains.
+        ``timeout_setting`` is named when the limit is reached.
 
         Raises:
             TaskFailed: the job ended without a reply; the failure says why.
@@ -139,19 +139,19 @@ class SubprocessWorkerPool:
         try:
             _submit(supervisor, job)
             result = await asyncio.shield(job.future)
-            async with self._bringing_back:  # and end in the order in which they ended
+            async with self._bringing_back:  # return in the order in which they finished
                 return await finish_in_thread(hand_over.bring_back, result, folder)
         except asyncio.CancelledError:
             supervisor.cancel(job)
             with contextlib.suppress(TaskFailed):
-                await job.future  # its files are the worker's until that is gone
+                await job.future  # its files are the worker's until the worker is gone
             raise
         finally:
             await finish_in_thread(hand_over.remove)
 
     @contextlib.contextmanager
     def more_coming(self) -> Iterator[None]:
-        """Keep idle workers meanwhile: a task in parts has more jobs to come."""
+        """Keep idle workers meanwhile: a task in parts will submit more jobs."""
         supervisor = self._live()
         supervisor.tasks_in_parts += 1
         try:
@@ -161,11 +161,12 @@ class SubprocessWorkerPool:
             supervisor.wake()
 
     async def clear(self) -> None:
-        """Give up every worker that holds models, idle ones now and busy ones after their job."""
+        """Drop all models, idle workers now, busy ones after their job; one that cannot rest
+        ends."""
         self._live().clear()
 
     def stop_worker(self, number: int) -> bool:
-        """End a worker now, and cancel the job it has; False if there is no such worker."""
+        """End a worker now, and cancel its job; False if there is no such worker."""
         worker = self._supervisor.workers.get(number) if self._supervisor is not None else None
         if worker is None:
             return False
@@ -174,7 +175,7 @@ class SubprocessWorkerPool:
         return True
 
     def snapshot(self) -> PoolSnapshot:
-        """The pool as it is now: it informs, it never gates."""
+        """The pool as it is now, for information only: no decision depends on it."""
         template = TemplateSnapshot.of(self._starter.template_pid)
         if self._supervisor is None:
             return PoolSnapshot(start_method=self._starter.start_method, template=template)
@@ -197,13 +198,13 @@ class SubprocessWorkerPool:
         }
 
     def drain(self) -> None:
-        """Refuse new tasks; those that run go on, whatever jobs they are cut into."""
+        """Refuse new tasks; running ones continue, including further jobs they are cut into."""
         self._closed = True
         if self._supervisor is not None:
             self._supervisor.drain()
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """End every worker; jobs that run get ``grace_s`` seconds to finish first."""
+        """End every worker; running jobs get ``grace_s`` seconds to finish first."""
         self._closed = True
         if self._supervisor is not None:
             self._supervisor.drain()
@@ -218,13 +219,13 @@ class SubprocessWorkerPool:
         self._starter.close()
 
     def kill_all(self) -> None:
-        """SIGKILL every worker and what it started, without waiting; none starts after that."""
+        """SIGKILL every worker and its children, without waiting; none starts after that."""
         self._starter.kill_all()
 
     async def _hand_over(
         self, number: int, folder: TaskFolder, *, goes_on: bool
     ) -> tuple[HandOver, JobSpec]:
-        """Jobs wait in the order in which they came."""
+        """Jobs are queued in the order of their arrival."""
         async with self._handing_over:
             if self._closed and not goes_on:
                 raise TaskFailed(SHUT_DOWN)
@@ -239,7 +240,7 @@ class SubprocessWorkerPool:
 
 
 def _submit(supervisor: Supervisor, job: Job) -> None:
-    """A job that was taken before the end began fails as those that wait then."""
+    """A job accepted before shutdown fails like those that wait at that time."""
     try:
         supervisor.submit(job)
     except ShuttingDown:
@@ -247,13 +248,13 @@ def _submit(supervisor: Supervisor, job: Job) -> None:
 
 
 class _Shared:
-    """The pool of this process; a holder so that tests and shutdown can let go of it."""
+    """The pool of this process; a holder so that tests and shutdown can release it."""
 
     pool: SubprocessWorkerPool | None = None
 
 
 def get_worker_pool(config: WorkerPoolConfig | None = None) -> SubprocessWorkerPool:
-    """The pool of this process: the server's in a server, else one that the first call makes."""
+    """The pool of this process: in a server the server's own, else created by the first call."""
     if _Shared.pool is None:
         _Shared.pool = SubprocessWorkerPool(config=config)
     return _Shared.pool
@@ -267,7 +268,7 @@ def share_worker_pool(pool: SubprocessWorkerPool) -> None:
 async def close_worker_pool(
     grace_s: float = 0.0, *, pool: SubprocessWorkerPool | None = None
 ) -> None:
-    """Close ``pool``, by default the pool of this process; the next one to ask for that makes a
+    """Close ``pool``, by default the pool of this process; the next call that needs one creates a
     new one."""
     pool = pool or _Shared.pool
     if pool is _Shared.pool:

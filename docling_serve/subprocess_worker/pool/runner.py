@@ -27,8 +27,8 @@ from docling_serve.subprocess_worker.pool.pool import (
 class PoolRunner:
     """Runs tasks in ``pool``, each for ``timeout_s`` seconds at most.
 
-    Without ``tells_log`` a failure leaves out the last lines that its worker printed, which may
-    name paths of this machine.
+    Without ``tells_log`` a failure omits the last lines that its worker printed, which may contain
+    paths of this machine.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class PoolRunner:
         """Run a task in one worker, or in several.
 
         Raises:
-            TaskFailed: as :meth:`SubprocessWorkerPool.run` does, as with the rest.
+            TaskFailed: as for :meth:`SubprocessWorkerPool.run`, like the other errors.
         """
         try:
             return await run_task(self.pool, request, self._timeout_s)
@@ -53,7 +53,7 @@ class PoolRunner:
             raise
 
     def work_in(self, folder: Path) -> None:
-        """Have workers find their jobs below ``folder``."""
+        """Make workers find their jobs below ``folder``."""
         self.pool.work_in(folder)
 
     async def warm_up(self) -> None:
@@ -61,11 +61,11 @@ class PoolRunner:
         await self.pool.start()
 
     async def clear(self) -> None:
-        """Give up every worker that holds models."""
+        """Drop the models of every worker."""
         await self.pool.clear()
 
     def drain(self) -> None:
-        """Begin no task any more."""
+        """Start no further tasks."""
         self.pool.drain()
 
     async def close(self) -> None:
@@ -109,11 +109,11 @@ async def process_in_subprocess(
 ) -> dict[str, Any]:
     """Run one task in a worker process, for code outside the server.
 
-    ``task_dict`` has ``task_id``, ``sources`` and ``convert_options``, as docling-jobkit's ``Task``
-    has them, and settings of the converter beside them, which go before those of the pool; or it
-    is plain data in the fields of :class:`docling_serve.jobs.spec.JobSpec`. ``folder`` is the
-    task's scratch folder, where paths of staged documents start and the reply is left; without one
-    a temporary folder is made, which the caller removes.
+    ``task_dict`` has ``task_id``, ``sources`` and ``convert_options``, as in docling-jobkit's
+    ``Task``, and optionally settings of the converter, which take precedence over those of the
+    pool. Alternatively it is plain data in the fields of :class:`docling_serve.jobs.spec.JobSpec`.
+    ``folder`` is the task's scratch folder: paths of staged documents are relative to it, and the
+    reply is left there. Without one a temporary folder is made, which the caller removes.
 
     Returns:
         ``{"status": "success", "results": {...}}`` with the fields of ``JobResult`` and
@@ -144,7 +144,7 @@ async def process_in_subprocess(
 
 
 def _stage(task_dict: dict[str, Any], folder: TaskFolder, pool: SubprocessWorkerPool) -> JobSpec:
-    # Only now: it imports the settings, which workers, who import this package, do without.
+    # Imported late: workers import this package, too, and do without the settings that it loads.
     from docling_serve.jobs.flat_task import converter_settings, is_flat, stage_task  # noqa: PLC0415
 
     if is_flat(task_dict):

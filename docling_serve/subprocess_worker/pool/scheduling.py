@@ -11,13 +11,13 @@ from docling_serve.subprocess_worker.protocol.config import WorkerPoolConfig
 
 @dataclass(frozen=True)
 class WorkerView:
-    """What a decision needs to know of a worker.
+    """What a decision needs to know about a worker.
 
-    ``since`` is when it entered its state. ``light`` says that the job it runs needs no models.
-    ``lean`` says that dropping its models gives back all that they took: it can rest, and be on
-    standby again, where another one has to end. ``give_up`` ends it as soon as it is idle;
-    ``spent`` is a limit it has reached, or will have after its job: it goes once its successor is
-    ready, or when nothing waits.
+    ``since`` is when it entered its state. ``light``: the job it runs needs no models. ``lean``:
+    dropping its models frees all that they took, so it can rest and be on standby again, where
+    another worker has to exit. ``give_up`` ends it as soon as it is idle. ``spent`` is a limit that
+    it has reached, or will have reached after its job: it exits once its successor is ready, or
+    when no job waits.
     """
 
     number: int
@@ -41,7 +41,7 @@ class WorkerView:
 
     @property
     def comes_back(self) -> bool:
-        """Whether it will be on standby once its job, or its rest, is over."""
+        """Whether it will be on standby after its job, or its rest."""
         if self.give_up is not None or self.spent is not None:
             return False
         if self.state in (WorkerState.WARM, WorkerState.RESTING):
@@ -56,11 +56,11 @@ class WorkerView:
 
 @dataclass(frozen=True)
 class PoolView:
-    """The pool at time ``now``: jobs that wait, and all workers that are not stopped.
+    """The pool at time ``now``: waiting jobs, and all workers that are not stopped.
 
-    Light jobs, which need no models, wait in a line of their own. ``waiting_since`` and
-    ``waiting_light_since`` say since when each line was never empty. ``more_coming`` says that a
-    task is in parts, of which some are not jobs yet.
+    Light jobs, which need no models, have a queue of their own. ``waiting_since`` and
+    ``waiting_light_since`` say since when each queue was never empty. ``more_coming``: a task is in
+    parts, some of which are not jobs yet.
     """
 
     now: float
@@ -76,7 +76,7 @@ class PoolView:
 
 @dataclass(frozen=True)
 class Assign:
-    """Give the job that waits longest, in the light line or the other, to this worker."""
+    """Give the job that waits longest, in the light queue or the other, to this worker."""
 
     worker: int
     light: bool = False
@@ -89,14 +89,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Rest:
-    """Have this worker drop its models, to be on standby again."""
+    """Make this worker drop its models, to be on standby again."""
 
     worker: int
 
 
 @dataclass(frozen=True)
 class Retire:
-    """End this worker, which has no job."""
+    """End this idle worker."""
 
     worker: int
     reason: StopReason
@@ -104,7 +104,7 @@ class Retire:
 
 @dataclass(frozen=True)
 class WakeAt:
-    """Nothing to do before then, unless something happens."""
+    """Nothing to do before that time, unless an event arrives."""
 
     when: float
 
@@ -113,7 +113,7 @@ Decision = Assign | Start | Rest | Retire | WakeAt
 
 
 def decide(view: PoolView, config: WorkerPoolConfig) -> list[Decision]:
-    """Everything to do now, in order. Decides the same for the same snapshot."""
+    """Everything to do now, in order. The same snapshot gives the same decisions."""
     plan = _Plan(view, config)
     plan.retire_given_up()
     if not view.draining:
@@ -125,8 +125,8 @@ def decide(view: PoolView, config: WorkerPoolConfig) -> list[Decision]:
 
 
 def starts_awaited(view: PoolView, config: WorkerPoolConfig) -> tuple[int, int]:
-    """How many jobs at the front of each line, that with models first, wait for nothing but a
-    worker that is starting."""
+    """How many jobs at the front of each queue, the one with models first, wait only for a worker
+    that is starting."""
     if not any(worker.state is WorkerState.STARTING for worker in view.workers):
         return 0, 0
     plan = _Plan(view, config)
@@ -149,7 +149,7 @@ class _Plan:
         self.waiting = self.view.waiting
         self.waiting_light = self.view.waiting_light
         self.slots = self.config.max_workers - sum(w.takes_a_slot for w in workers)
-        # Slots of workers on their way out: nothing can go there yet, but one that is ready waits.
+        # Slots of exiting workers: no job can go there yet, but a ready worker waits for them.
         self.freeing = sum(
             w.takes_a_slot for w in workers if w.state in ENDING - {WorkerState.LOST}
         )
@@ -158,9 +158,9 @@ class _Plan:
         self.soon_free = sum(w.is_soon_free for w in workers)
 
     def retire_given_up(self) -> None:
-        """End idle workers that must not run another job, whatever waits. One that only has to
-        give up its models may rest; one without models that has grown serves until its successor
-        is there."""
+        """End idle workers that must not run another job, whatever waits. A worker that only has to
+        drop its models may rest; one without models that has grown serves until its successor is
+        ready."""
         for worker in [*self.standby, *self.warm]:
             reason = StopReason.SHUTDOWN if self.view.draining else worker.give_up
             if reason is None and worker in self.standby and worker.spent is not StopReason.GROWTH:
@@ -171,8 +171,8 @@ class _Plan:
                 self._retire(worker, reason)
 
     def assign(self) -> None:
-        """Loaded workers first: they cost nothing more. A spent one works on until its successor
-        is there, so that the queue sees no gap."""
+        """Loaded workers first: they cost nothing extra. A spent one keeps working until its
+        successor is ready, so that the queue sees no gap."""
         fresh = [w for w in self.warm if w.spent is None]
         spent = [w for w in self.warm if w.spent is not None]
         for worker in fresh[: self.waiting]:
@@ -189,15 +189,15 @@ class _Plan:
             self._assign(self._next_standby(), light=False)
 
     def assign_light(self) -> None:
-        """Jobs without models run beside the others, within a limit of their own, and in slots
-        that nothing else waits for."""
+        """Jobs without models run in addition to the others, within a limit of their own, and in
+        slots that no other job waits for."""
         while self.waiting_light and self.light_slots() > 0 and (self.standby or self.warm):
             self.light_running += 1
             worker = self._next_standby() if self.standby else self.warm[0]
             self._assign(worker, light=True)
 
     def balance_spares(self) -> None:
-        """Start or retire workers without models, so that as many are there as will be used."""
+        """Start or retire workers without models, so that there are as many as will be used."""
         live = [w for w in self.view.workers if w.state not in ENDING]
         used_up = sum(w.spent is not None for w in live if w.running or w in self.warm)
         awaited = self._awaited() + (used_up if self.waiting else 0)
@@ -215,7 +215,7 @@ class _Plan:
         if missing <= 0 and starting == 0:
             for worker in [w for w in self.standby if w.spent is not None]:
                 self._retire(worker, StopReason.GROWTH)
-        # Those that come back are not here yet: as many as are to be kept ready may stay.
+        # Returning workers are not here yet: as many as are to be kept ready may stay.
         kept = wanted + soon + min(self.coming_back, self.config.prewarm)
         surplus = max(0, len(fresh) - kept)
         after_s = self.config.spare_timeout_s if self.config.prewarm else self.config.idle_timeout_s
@@ -223,7 +223,7 @@ class _Plan:
             self._expire(worker, after_s)
 
     def end_idle(self) -> None:
-        """Have loaded workers that nothing waits for rest, or end."""
+        """Make loaded workers that no job waits for rest or exit."""
         for worker in list(self.warm):
             if worker.spent is not None:
                 self._retire(worker, worker.spent)
@@ -233,13 +233,13 @@ class _Plan:
                 self._expire(worker, self.config.idle_timeout_s)
 
     def light_slots(self) -> int:
-        """How many more light jobs may run beside the others."""
+        """How many more light jobs may run in addition to the others."""
         idle = max(0, self.slots) if self.waiting == 0 else 0
         return self.config.light_workers + idle - self.light_running
 
     def _awaited(self) -> int:
-        """How many more workers the jobs that wait could use now. A start takes seconds, so a job
-        is patient where a worker is about to be free."""
+        """How many more workers the waiting jobs could use now. A start takes seconds, so a job
+        waits for a worker that is about to be free."""
         awaited = 0
         for waiting, slots, since in (
             (self.waiting, self.slots, self.view.waiting_since),

@@ -1,4 +1,4 @@
-"""The pool as it is at one moment, as plain data for operators and metrics."""
+"""The pool at one moment, as plain data for operators and metrics."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LINES_SHOWN = 10
 
 @dataclass(frozen=True)
 class WorkerSnapshot:
-    """One worker. Times in seconds, sizes in bytes, None where nobody can tell.
+    """One worker. Times in seconds, sizes in bytes, None where unknown.
 
-    ``rss_bytes`` counts its children too.
+    ``rss_bytes`` includes its children.
     """
 
     number: int
@@ -40,21 +40,21 @@ class WorkerSnapshot:
     waits_for: str | None
     reason: str | None
     exit_code: int | None
-    #: Sets of models it keeps loaded.
+    #: How many sets of models it keeps loaded.
     model_sets: int
-    #: What it did to itself: ``on``, ``not asked for``, ``left to`` a variable of the operator, or
-    #: ``off`` and why.
+    #: Its containment measures: ``on``, ``not asked for``, ``left to`` a variable of the operator,
+    #: or ``off`` and why.
     measures: dict[str, str]
-    #: What ONNX Runtime was asked to run on in it and what it runs on; None before its first use.
+    #: What ONNX Runtime was asked to run on in it and what it runs on; None before first use.
     onnx: dict[str, Any] | None
-    #: What it printed last, once it has ended.
+    #: Its last output, once it has exited.
     last_output: list[str]
 
     @classmethod
     def of(
         cls, worker: Worker, job: Job | None = None, use: DeviceUse | None = None
     ) -> WorkerSnapshot:
-        """``worker`` as it is now, with the ``job`` it runs and what it holds on its device."""
+        """``worker`` as it is now, with the ``job`` it runs and the device memory it holds."""
         now = time.monotonic()
         ended = worker.exit_code is not None or worker.pid is None
         rss = 0 if ended or worker.pid is None else tree_rss(worker.pid)
@@ -85,22 +85,22 @@ class WorkerSnapshot:
 
 @dataclass(frozen=True)
 class TemplateSnapshot:
-    """The process of which workers are forked, with its imports done and no models."""
+    """The process that workers are forked from, with its imports done and no models."""
 
     pid: int
     rss_bytes: int
 
     @classmethod
     def of(cls, pid: int | None) -> TemplateSnapshot | None:
-        """The template that is process ``pid``; None without one."""
+        """The template with process ID ``pid``; None without one."""
         # Not its descendants: those are the workers.
         return None if pid is None else cls(pid, process_rss(pid))
 
 
 @dataclass(frozen=True)
 class PoolSnapshot:
-    """All workers that are not gone, the last ones that are, the fork template if there is one,
-    and how many jobs wait."""
+    """All workers that are not gone, the last ones that are, the fork template if there is one, and
+    how many jobs wait."""
 
     start_method: str
     waiting: int = 0
@@ -110,7 +110,7 @@ class PoolSnapshot:
     template: TemplateSnapshot | None = None
 
     def by_state(self) -> dict[str, int]:
-        """How many workers are in each state that one can be in."""
+        """How many workers are in each state that is possible for one."""
         counts = {state.value: 0 for state in WorkerState if state is not WorkerState.STOPPED}
         for worker in self.workers:
             counts[worker.state] += 1

@@ -50,7 +50,7 @@ _REAP_LIMIT_S = 2.0
 
 @dataclass(frozen=True)
 class StartedProcess:
-    """A process under way, the server's end of its channel, and of what it prints."""
+    """A process being started, the server's end of its channel, and of its output."""
 
     process: BaseProcess
     channel: socket.socket
@@ -61,8 +61,8 @@ class StartedProcess:
 class Starter:
     """Creates worker processes under the configured start method.
 
-    ``main`` is what a worker runs; tests hand in one that misbehaves on purpose. ``guardian`` ends
-    the workers when this process is gone; without one the starter has its own.
+    ``main`` is what a worker runs; tests pass one that misbehaves on purpose. ``guardian`` ends the
+    workers when this process is gone; without one the starter makes its own.
     """
 
     def __init__(
@@ -88,43 +88,43 @@ class Starter:
 
     @property
     def template_pid(self) -> int | None:
-        """The fork template; None where workers are spawned."""
+        """The process ID of the fork template; None if workers are spawned."""
         forks = self.start_method == "forkserver" and self._fork_server is not None
         return fork_server.pid() if forks else None
 
     async def prepare(self) -> None:
-        """Start what multiprocessing keeps for good: its resource tracker and, for forkserver,
+        """Start what multiprocessing keeps permanently: its resource tracker and, for forkserver,
         the fork template (seconds of imports). An unfit template is refused with its reason, and
-        spawn used."""
+        spawn is used."""
         await self._in_thread(self._prepare)
 
     async def start(self, number: int) -> StartedProcess:
-        """A started process and the server's ends of what it talks through.
+        """A started process and the server's ends of its sockets.
 
         Raises:
             OSError: the process or the sockets could not be made.
-            ShuttingDown: all were killed meanwhile.
+            ShuttingDown: all workers were killed meanwhile.
         """
         return await self._in_thread(lambda: self._start(number))
 
     async def reap(self, process: BaseProcess) -> int | None:
-        """The exit code of a process that has ended, None when nobody knows it."""
+        """The exit code of a process that has exited, None if it is unknown."""
 
         def join() -> int | None:
             if process.pid is not None:
-                self._pids.discard(process.pid)  # first: once it is reaped, another may have it
+                self._pids.discard(process.pid)  # first: once reaped, its PID may be reused
             process.join(_REAP_LIMIT_S)
             code = process.exitcode
             if process.pid is not None:
                 self.guardian.forget(process.pid)
-            with contextlib.suppress(ValueError):  # still there as far as multiprocessing knows
+            with contextlib.suppress(ValueError):  # multiprocessing thinks it still runs
                 process.close()
             return code
 
         return await self._in_thread(join)
 
     def tell_once(self, measures: dict[str, str]) -> None:
-        """Log what keeps workers in, and what does not, unless it was the same before."""
+        """Log which measures contain workers, and which do not, if that has changed."""
         if measures == self._told:
             return
         self._told = measures
@@ -135,18 +135,18 @@ class Starter:
                 _log.warning("workers run without %s: %s", name, state)
 
     async def remove(self, folder: Path) -> None:
-        """Remove the folder of a worker that has ended."""
+        """Remove the folder of a worker that has exited."""
         await self._in_thread(lambda: shutil.rmtree(folder, ignore_errors=True))
 
     def kill_all(self) -> None:
-        """SIGKILL every worker and what it started, without waiting, from any thread. None starts
-        after that, so the interpreter, which waits for processes at its end, finds none alive."""
+        """SIGKILL every worker and its children, without waiting, from any thread. None starts
+        after that, so the interpreter, which waits for processes at exit, finds none alive."""
         self._killed = True
         for pid in tuple(self._pids):
             signal_group(pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let the thread end; workers started from it must have ended before."""
+        """Let the thread finish; workers started from it must have exited before."""
         self.folders.close()
         self._thread.shutdown(wait=False)
         if self._own_guardian:
@@ -175,7 +175,7 @@ class Starter:
             self.start_method = "spawn"
 
     def _entrust_fork_server(self) -> None:
-        """There is one for all pools of this process, and any of them may have ended it."""
+        """All pools of this process share one, and any of them may have ended it."""
         current = fork_server.running()
         if current != self._fork_server:
             if self._fork_server is not None:
@@ -228,13 +228,13 @@ class Starter:
             output.close()
             raise
         finally:
-            # With our copies open, the worker's death would not read as the end.
+            # While our copies are open, the worker's exit does not read as end-of-file.
             theirs.close()
             printed.close()
         return StartedProcess(process, ours, output, folder)
 
     def _require_alive(self) -> None:
-        """Raises ``ShuttingDown`` once all are to be killed, the one that has just started, too."""
+        """Raises ``ShuttingDown`` once all workers are to be killed, including one just started."""
         if self._killed:
             self.kill_all()
             raise ShuttingDown("the server is shutting down")
@@ -243,15 +243,15 @@ class Starter:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     def _environment(self) -> dict[str, str]:
-        """What a worker may know of ours. It scrubs its environment itself as well, but what it
-        was started with would stay in its memory."""
+        """What a worker may know of our environment. It scrubs its environment itself, too, but
+        what it was started with would stay in its memory."""
         environ = dict(os.environ)
         scrub_environment(environ, self._config.worker.pass_env)
         return environ
 
 
 class StartBackoff:
-    """Counts starts that failed in a row, and says from when on another may be tried."""
+    """Counts consecutive failed starts, and says when the next one may be tried."""
 
     def __init__(self, first_s: float) -> None:
         self._first_s = first_s

@@ -12,7 +12,7 @@
         │           RESTING ◀───idle──┤ │
         └─────────────────┴───────────┴─┴── stop / exit seen, from any of them
                                            ▼
-                        STOPPING ──exit──▶ RELEASING ──memory back──▶ STOPPED
+                        STOPPING ──exit──▶ RELEASING ──memory free──▶ STOPPED
                             │
                             └──will not die──▶ LOST
 """
@@ -25,11 +25,11 @@ from enum import Enum
 class WorkerState(str, Enum):
     """Settled states are nouns or adjectives, states in transit end in -ing."""
 
-    #: The process was asked for; its imports are running.
+    #: The process was requested; its imports are running.
     STARTING = "starting"
     #: Imports are done, no model is loaded: it holds no GPU memory.
     STANDBY = "standby"
-    #: Has a job in hand and waits until the device memory for it is free.
+    #: Has a job and waits until the device memory for it is free.
     BOOKING = "booking"
     #: Runs a job.
     BUSY = "busy"
@@ -37,13 +37,13 @@ class WorkerState(str, Enum):
     LOADING = "loading"
     #: Idle with models loaded.
     WARM = "warm"
-    #: Drops its models, to be on standby again.
+    #: Is dropping its models, to be on standby again.
     RESTING = "resting"
-    #: Asked, told or forced to end; its exit is awaited.
+    #: Asked or forced to exit; its exit is awaited.
     STOPPING = "stopping"
-    #: Has exited; the device is watched until its memory is back.
+    #: Has exited; the device is watched until its memory is free.
     RELEASING = "releasing"
-    #: Gone, memory included: its slot is free.
+    #: Gone, and its memory is free: its slot can be reused.
     STOPPED = "stopped"
     #: Survived SIGKILL for the whole wait (it sleeps in a driver): its memory stays booked.
     LOST = "lost"
@@ -89,10 +89,10 @@ TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
 }
 
 RUNNING_A_JOB = frozenset({_S.BUSY, _S.LOADING})
-"""A job is under way."""
+"""A job is running."""
 
 HAS_A_JOB = RUNNING_A_JOB | {_S.BOOKING}
-"""A job is in hand, under way or not."""
+"""A job is assigned, running or not."""
 
 ENDING = frozenset({_S.STOPPING, _S.RELEASING, _S.LOST})
 """No more work, but the slot and the memory are not free yet."""
@@ -111,4 +111,4 @@ ROUTINE = frozenset(
         StopReason.SHUTDOWN,
     }
 )
-"""Ends that an operator need not hear of: the settings or a client asked for them."""
+"""Exits that an operator need not know about: the settings or a client asked for them."""

@@ -12,7 +12,7 @@ from enum import Enum
 
 
 class Rung(str, Enum):
-    """How far the ladder had to be climbed."""
+    """How far up the ladder it had to go."""
 
     ASKED = "asked"
     TERMINATED = "terminated"
@@ -30,7 +30,7 @@ class Ladder:
 
 
 def kill_group(pid: int) -> None:
-    """Kill what is left of the process group that worker ``pid`` leads.
+    """Kill what remains of the process group that worker ``pid`` leads.
 
     Safe after the worker was reaped: a group's number is not reused while it has members.
     """
@@ -43,11 +43,11 @@ def signal_group(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)  # it may not have made its own group yet
+        os.kill(pid, number)  # it may not have created its own group yet
 
 
 async def stop(pid: int, exited: asyncio.Event, ladder: Ladder, ask: Callable[[], None]) -> Rung:
-    """Climb until ``exited`` is set; returns the rung that did it."""
+    """Climb until ``exited`` is set; returns the rung that worked."""
     if ladder.ask_s > 0:
         ask()
         if await _within(exited, ladder.ask_s):

@@ -1,4 +1,4 @@
-"""The single writer of the pool: events come in, ``scheduling.decide`` decides, effects follow.
+"""The single writer of the pool: events arrive, ``scheduling.decide`` decides, effects follow.
 
 Everything runs on one event loop. A worker or a job reports an event by a plain call; the next
 round of :meth:`Supervisor._step` looks at the whole picture and acts.
@@ -38,7 +38,7 @@ _ENDED_SHOWN = 20
 
 
 class Supervisor:
-    """Owns the jobs that wait, the jobs that run, and every worker."""
+    """Owns the waiting jobs, the running jobs, and every worker."""
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class Supervisor:
         self._ended: deque[WorkerSnapshot] = deque(maxlen=_ENDED_SHOWN)
 
     def submit(self, job: Job) -> None:
-        """Queue ``job``; its future ends with a result or a :class:`TaskFailed`.
+        """Queue ``job``; its future gets a result or a :class:`TaskFailed`.
 
         Raises:
-            ShuttingDown: no job is taken any more.
+            ShuttingDown: jobs are no longer accepted.
         """
         if not self._takes(job):
             raise ShuttingDown("the server is shutting down")
@@ -77,26 +77,26 @@ class Supervisor:
         self.wake()
 
     def next_number(self) -> int:
-        """A number no job or worker of this pool had before."""
+        """A number that no job or worker of this pool has had."""
         self._numbers += 1
         return self._numbers
 
     def cancel(self, job: Job) -> None:
-        """Take a waiting job out of its line, or stop the worker of a running one."""
+        """Take a waiting job out of its queue, or stop the worker of a running one."""
         if self._waiting.remove(job):
             job.settle(TaskFailed(Ending(None, StopReason.CANCELLED).failure()))
         else:
             self._stop_job(job, StopReason.CANCELLED)
 
     def clear(self) -> None:
-        """Give up every worker that holds models, each as soon as it has no job."""
+        """Drop all models, each worker once it has no job; a worker that cannot rest is ended."""
         for worker in self.workers.values():
             if worker.holds_models or worker.state is WorkerState.LOADING:
                 worker.give_up = StopReason.CLEARED
         self.wake()
 
     def drain(self) -> None:
-        """Begin no task any more; those that run may finish."""
+        """Start no further tasks; running ones may finish."""
         self._draining = True
         self._waiting.fail(StopReason.SHUTDOWN, self._takes)
         self.wake()
@@ -110,10 +110,10 @@ class Supervisor:
             worker.stop(reason, ask=worker.number not in busy)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for ``condition``, looked at after each change of a worker.
+        """Wait for ``condition``, checked after each change of a worker.
 
         Raises:
-            ShuttingDown: it will not come true any more.
+            ShuttingDown: it cannot become true any more.
         """
         while not condition():
             if self._draining:
@@ -122,7 +122,7 @@ class Supervisor:
             await self._changed.wait()
 
     async def all_gone(self) -> None:
-        """Wait until no worker is left but those that even SIGKILL does not end."""
+        """Wait until no worker is left, except for those that even SIGKILL does not end."""
         while any(worker.state is not WorkerState.LOST for worker in self._lives.values()):
             self._changed.clear()
             await self._changed.wait()
@@ -147,7 +147,7 @@ class Supervisor:
         if worker.state is WorkerState.STANDBY:
             self._backoff.succeeded()
         if worker.previous is WorkerState.RESTING:
-            worker.grant.give_back()  # with its models it gave up what was booked for them
+            worker.grant.give_back()  # its booking ended with its models
             worker.grant = NO_DEVICE
         if worker.state in (WorkerState.RELEASING, WorkerState.LOST):
             self._lost_its_job(worker)
@@ -163,7 +163,7 @@ class Supervisor:
         self.wake()
 
     def on_message(self, worker: Worker, message: messages.FromWorker) -> None:
-        """A worker reported about its job; news of another job is stale and dropped."""
+        """A worker reported on its job; reports on another job are stale and dropped."""
         job = self._running.get(getattr(message, "job", 0))
         if job is None or job.worker != worker.number:
             _log.warning("worker %d: stale %s message dropped", worker.number, message.kind)
@@ -182,7 +182,7 @@ class Supervisor:
             self._failed(worker, job, message)
 
     def wake(self) -> None:
-        """Look at the picture again, once, after the events of this moment."""
+        """Decide again, once, after the events of this moment."""
         if not self._step_due:
             self._step_due = True
             asyncio.get_running_loop().call_soon(self._step)
@@ -254,7 +254,7 @@ class Supervisor:
             self._bookings.ask(worker, job)
 
     def _answered(self, worker: Worker, job: Job, may_run: bool) -> None:
-        """Device memory was asked for; a warm worker may have no room for what this job needs."""
+        """Admission has answered; a warm worker may have no room for what this job needs."""
         if may_run:
             self._hand_over(worker, job, worker.grant.device_uuid)
             return
@@ -390,11 +390,11 @@ class Supervisor:
         job.settle(outcome)
 
     def _takes(self, job: Job) -> bool:
-        """Whether ``job`` may wait for a worker: towards the end only if its task has begun."""
+        """Whether ``job`` may wait for a worker: during shutdown only if its task has started."""
         return not self._closing and (job.goes_on or not self._draining)
 
     def _start_failed(self) -> None:
-        """Back off, and after several failures in a row tell those who wait."""
+        """Back off, and after several failures in a row fail the waiting jobs."""
         self._backoff.failed()
         if self._backoff.failures >= _MAX_START_FAILURES:
             self._waiting.fail(StopReason.START_FAILED)

@@ -1,8 +1,8 @@
-"""The life of one worker process, seen from the server.
+"""The lifecycle of one worker process, seen from the server.
 
-:meth:`Worker.live` reads from birth to the moment its memory is back; every change of state goes
-through :meth:`Worker._move`, which checks it against the table in ``states``. All of it runs on
-the event loop, so nothing here is locked.
+:meth:`Worker.live` spans from the start to the moment its memory is free. Every change of state
+goes through :meth:`Worker._move`, which checks it against the table in ``states``. All of it runs
+on the event loop, so nothing here is locked.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from docling_serve.subprocess_worker.protocol.log_pipe import WorkerOutput
 
 _log = logging.getLogger(__name__)
 
-#: How long a closed channel may take to drain when a grandchild still holds the other end.
+#: How long a closed channel may take to drain while a grandchild still holds the other end.
 _DRAIN_LIMIT_S = 0.5
 
-#: How long a worker may take to drop its models before it is taken for stuck.
+#: How long a worker may take to drop its models before it counts as stuck.
 _REST_LIMIT_S = 10.0
 
 
 class WorkerObserver(Protocol):
-    """Who a worker reports to. Called on the event loop; must not block."""
+    """What a worker reports to. Called on the event loop; must not block."""
 
     def on_message(self, worker: Worker, message: messages.FromWorker) -> None:
-        """The worker said something about its job."""
+        """The worker reported something about its job."""
 
     def on_moved(self, worker: Worker) -> None:
         """The worker's state changed."""
@@ -81,19 +81,19 @@ class Worker:
         self.exit_code: int | None = None
         self.jobs_done = 0
         self.holds_models = False
-        #: Whether dropping its models would give back all that its jobs took.
+        #: Whether dropping its models would free all that its jobs took.
         self.lean = not config.worker.preload_torch
         self.light = False
         self.import_s = 0.0
         self.model_sets = 0
         self.onnx: OnnxUse | None = None  #: What ONNX Runtime runs on, None before a session.
-        #: What it reported of its own containment.
+        #: What it reported about its own containment.
         self.measures: dict[str, str] = {}
         #: Where it finds its jobs.
         self.folder = Path()
-        #: Whether a job has had it give up the network.
+        #: Whether a job has made it give up the network.
         self.offline = False
-        #: Whether its libraries could use a GPU if there is one.
+        #: Whether its libraries could use a GPU, if there is one.
         self.uses_gpu = True
         self.memory = MemoryRecord()
         self.output = WorkerOutput()
@@ -112,14 +112,14 @@ class Worker:
         self._task: str | None = None
 
     async def live(self) -> None:
-        """From start to the return of the last byte. Ends normally however the worker ends;
-        cancelled, with the worker killed and its memory not waited for."""
+        """From the start until all its memory is freed. Returns normally however the worker ends;
+        if cancelled, it kills the worker and does not wait for its memory."""
         try:
             await self._live()
-        except asyncio.CancelledError:  # the event loop ends
+        except asyncio.CancelledError:  # the event loop is closing
             self._abandon(StopReason.SHUTDOWN)
             raise
-        except Exception:  # a mistake in here; whoever waits for the job must not do so for ever
+        except Exception:  # a bug in here; the code that waits for the job must not wait forever
             starting = self.state is WorkerState.STARTING
             self._abandon(StopReason.START_FAILED if starting else StopReason.CRASHED)
             if self._process is not None:
@@ -160,14 +160,14 @@ class Worker:
         self._move(WorkerState.BOOKING)
 
     def unbook(self) -> None:
-        """The job it was kept for will not come."""
+        """The job that it was kept for will not come."""
         if self.state is WorkerState.BOOKING:
             self._move(WorkerState.WARM if self.holds_models else WorkerState.STANDBY)
         self._task = None
 
     def run(self, run: messages.Run, task_id: str, *, light: bool = False) -> None:
-        """Hand a job to an idle worker. ``device`` is the GPU it may use, by UUID; it counts for
-        the worker's first job, since CUDA looks only once."""
+        """Hand a job to an idle worker. ``device`` is the GPU it may use, by UUID; only that of the
+        worker's first job counts, since CUDA checks only once."""
         self.light = light
         self.device_id = self.device_id or run.device
         self.offline |= self._config.worker.sandbox.denies_network and not run.network
@@ -176,19 +176,19 @@ class Worker:
         self.say(run)
 
     def loading(self, *, holds_models: bool, lean: bool = False) -> None:
-        """The job builds a pipeline."""
+        """The job is building a pipeline."""
         self._holds(self.holds_models or holds_models, lean)
         if self.state is WorkerState.BUSY:
             self._move(WorkerState.LOADING)
 
     def converting(self, *, holds_models: bool, lean: bool = False) -> None:
-        """The job's pipeline stands."""
+        """The job's pipeline is ready."""
         self._holds(self.holds_models or holds_models, lean)
         if self.state is WorkerState.LOADING:
             self._move(WorkerState.BUSY)
 
     def finished(self, *, holds_models: bool, lean: bool = False, model_sets: int = 0) -> None:
-        """The job ended; what the worker still holds decides what it is now."""
+        """The job ended; what the worker still holds decides its next state."""
         self.jobs_done += 1
         self._holds(holds_models, lean)
         self.model_sets = model_sets
@@ -199,14 +199,14 @@ class Worker:
         self._task = None
 
     def rest(self) -> None:
-        """Have an idle worker drop its models; it is on standby once it has."""
+        """Make an idle worker drop its models; it is on standby once it has."""
         self._move(WorkerState.RESTING)
         self.say(messages.Rest())
         loop = asyncio.get_running_loop()
         self._rest_limit = loop.call_later(_REST_LIMIT_S, self._stop_if_resting)
 
     def view(self, has_job: bool, vram_bytes: int | None) -> WorkerView:
-        """What a scheduling decision needs to know of it."""
+        """What a scheduling decision needs to know about it."""
         return WorkerView(
             number=self.number,
             state=self.state,
@@ -231,7 +231,7 @@ class Worker:
         )
 
     def stop(self, reason: StopReason, *, ask: bool = True) -> None:
-        """Begin to end the worker; ``ask=False`` for one that will not listen."""
+        """Start to end the worker; ``ask=False`` for one that does not listen."""
         if self.state in ENDING or self.state is WorkerState.STOPPED:
             return
         self._count_half_loaded_models()
@@ -247,13 +247,13 @@ class Worker:
             self._stopping = asyncio.create_task(self._climb(ladder))
 
     def kill_now(self) -> None:
-        """End process and group without waiting: the way out when nothing may wait."""
+        """End process and group without waiting, when nothing may wait."""
         if self.pid is not None and not self._exited.is_set():
             signal_group(self.pid, signal.SIGKILL)
 
     def _count_half_loaded_models(self) -> None:
-        """While a pipeline is being built there is no telling how much of it already sits on the
-        device, so its memory is waited for."""
+        """While a pipeline is being built, how much of it is on the device already is unknown, so
+        its memory is waited for."""
         self.holds_models = self.holds_models or self.state is WorkerState.LOADING
 
     def _abandon(self, reason: StopReason) -> None:
@@ -273,7 +273,7 @@ class Worker:
             self.reason = StopReason.SHUTDOWN
             return None
         except Exception:  # noqa: BLE001
-            # Whatever kept the process from starting, the pool must go on and say so.
+            # Whatever kept the process from starting, the pool must continue and report it.
             _log.exception("worker %d could not be started", self.number)
             self.reason = StopReason.START_FAILED
             return None
@@ -319,7 +319,7 @@ class Worker:
             await self._expect_exit()
 
     async def _expect_exit(self) -> None:
-        """The channel is closed: the worker has ended, or nobody can tell it anything any more."""
+        """The channel is closed: the worker has exited, or can no longer be reached."""
         try:
             await asyncio.wait_for(self._exited.wait(), _DRAIN_LIMIT_S)
         except asyncio.TimeoutError:
@@ -343,7 +343,7 @@ class Worker:
 
     def _rested(self) -> None:
         if self.state is not WorkerState.RESTING:
-            return  # it is stopped meanwhile
+            return  # it was stopped meanwhile
         assert self._rest_limit is not None
         assert self.pid is not None
         self._rest_limit.cancel()

@@ -45,10 +45,10 @@ class ServerChannel:
     async def receive(self) -> Message | None:
         """The next message, or None when the worker's end is closed.
 
-        A frame torn by the worker's death counts as closed.
+        A frame cut off by the worker's death counts as closed.
 
         Raises:
-            ChannelBroken: what came is not a message.
+            ChannelBroken: the received bytes are not a message.
         """
         try:
             header = await self._reader.readexactly(HEADER.size)
@@ -57,7 +57,7 @@ class ServerChannel:
             return None
 
     def send(self, message: Message) -> None:
-        """Queue ``message``. Never waits: only a worker that is waiting is sent anything, so one
+        """Queue ``message``. Never waits: a worker gets messages only while it is waiting, so one
         small frame always fits the socket's buffer."""
         with contextlib.suppress(ConnectionError, RuntimeError):
             self._writer.write(encode(message))
@@ -84,11 +84,11 @@ class WorkerChannel:
         return None if body is None else decode(body)
 
     def has_message(self, within_s: float) -> bool:
-        """Whether :meth:`receive` would return at once, now or within so many seconds."""
+        """Whether :meth:`receive` would return at once, now or within that many seconds."""
         return bool(connection.wait([self._socket], within_s))
 
     def send(self, message: Message) -> None:
-        """Send ``message``; a server that is gone is noticed by the parent watch instead."""
+        """Send ``message``; if the server is gone, the parent watch notices it instead."""
         with self._sending, contextlib.suppress(ConnectionError):
             self._socket.sendall(encode(message))
 

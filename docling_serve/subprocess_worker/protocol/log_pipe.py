@@ -1,4 +1,4 @@
-"""What a worker prints: passed on to the server's own log, the last lines kept for failures."""
+"""A worker's output: passed on to the server's own log, the last lines kept for failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections import deque
 
 _KEPT_LINES = 40
-#: faulthandler's list of native modules, which is longer than all it has to say.
+#: faulthandler's list of native modules, which is longer than the rest of its output.
 _NOISE = "Extension modules:"
 _LINE_LIMIT = 64 * 1024
 
@@ -21,7 +21,7 @@ class WorkerOutput:
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
 
     async def follow(self, ours: socket.socket) -> None:
-        """Pass on line by line until the worker, and whatever it started, has closed its end."""
+        """Pass on line by line until the worker, and everything it started, has closed its end."""
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         rest = b""
         try:
@@ -29,7 +29,7 @@ class WorkerOutput:
                 *lines, rest = (rest + block).split(b"\n")
                 for line in lines:
                     self._pass_on(line + b"\n")
-                if len(rest) > _LINE_LIMIT:  # no line at all: pass on what is there
+                if len(rest) > _LINE_LIMIT:  # not a line: pass on what is there
                     self._pass_on(rest)
                     rest = b""
         finally:
@@ -55,7 +55,7 @@ class WorkerOutput:
 
 
 def redirect_output(theirs: socket.socket) -> None:
-    """Worker side: from now on, whatever is printed, by native code too, goes to the server."""
+    """Worker side: from now on, all output, including that of native code, goes to the server."""
     sys.stdout.flush()
     sys.stderr.flush()
     for descriptor in (1, 2):

@@ -1,4 +1,4 @@
-"""What a worker and its supervisor say to each other, and how it looks on the wire.
+"""The messages between a worker and its supervisor, and their format on the wire.
 
 A frame is a four-byte big-endian length followed by that many bytes of JSON. Frames are small:
 documents, options and results travel as files in the task's folder.
@@ -23,8 +23,8 @@ class _Message(BaseModel):
 
 
 class Run(_Message):
-    """Server to worker: run the job described in ``folder``, on GPU ``device`` (its UUID). What it
-    writes goes to ``output``. A job without ``network`` needs none."""
+    """Server to worker: run the job described in ``folder``, on GPU ``device`` (its UUID). Its
+    output files go to ``output``. A job without ``network`` needs none."""
 
     kind: Literal["run"] = "run"
     job: int
@@ -49,13 +49,13 @@ class Stop(_Message):
 
 
 class Rest(_Message):
-    """Server to worker: no job waits; drop the models and give the memory back, but live on."""
+    """Server to worker: no job waits; drop the models and free the memory, but stay alive."""
 
     kind: Literal["rest"] = "rest"
 
 
 class Ready(_Message):
-    """Worker to server: imports are done, jobs may come. Times in seconds."""
+    """Worker to server: imports are done, jobs may be sent. Times in seconds."""
 
     kind: Literal["ready"] = "ready"
     pid: int
@@ -65,8 +65,8 @@ class Ready(_Message):
 
 
 class Inspected(_Message):
-    """Worker to server: whether ``job`` can use a GPU, by the engines and devices that its options
-    choose."""
+    """Worker to server: whether ``job`` can use a GPU, given the engines and devices that its
+    options choose."""
 
     kind: Literal["inspected"] = "inspected"
     job: int
@@ -80,7 +80,7 @@ class Rested(_Message):
 
 
 class Started(_Message):
-    """Worker to server: ``job`` was taken up. Sent before any work on it."""
+    """Worker to server: ``job`` was accepted. Sent before any work on it."""
 
     kind: Literal["started"] = "started"
     job: int
@@ -88,8 +88,8 @@ class Started(_Message):
 
 class Progressed(_Message):
     """Worker to server: where ``job`` is. ``lean``, here and below, says whether the worker could
-    give back all that its jobs took by dropping its models: it has neither imported torch nor
-    opened a GPU."""
+    free all that its jobs took by dropping its models: it has neither imported torch nor opened a
+    GPU."""
 
     kind: Literal["progressed"] = "progressed"
     job: int
@@ -116,7 +116,7 @@ class ConverterCounts(_Message):
 
 
 class Done(_Message):
-    """Worker to server: ``job`` ended, its reply lies in the folder."""
+    """Worker to server: ``job`` finished, its reply is in the folder."""
 
     kind: Literal["done"] = "done"
     job: int
@@ -141,7 +141,7 @@ class Failed(_Message):
     converters: ConverterCounts = ConverterCounts()
 
     def failure(self) -> Failure:
-        """The failure it carries."""
+        """The failure that it carries."""
         return Failure(self.category, self.message, self.retryable, self.phase, self.details)
 
 
@@ -168,7 +168,7 @@ def body_length(header: bytes) -> int:
     """The length that ``header`` announces.
 
     Raises:
-        ChannelBroken: it is zero or beyond the limit, so the other end does not speak this.
+        ChannelBroken: it is zero or beyond the limit, so the other end uses another protocol.
     """
     (length,) = HEADER.unpack(header)
     if not 0 < length <= MAX_FRAME_BYTES:

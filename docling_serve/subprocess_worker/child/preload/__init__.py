@@ -1,1 +1,1 @@
-"""What a fork template imports. Names are all that multiprocessing passes on."""
+"""What a fork template imports. multiprocessing passes on nothing but names."""

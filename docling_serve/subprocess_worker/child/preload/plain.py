@@ -1,4 +1,4 @@
-"""Importing this module makes the importing process a fork template, without external plugins."""
+"""Importing this module turns the process into a fork template, without external plugins."""
 
 from docling_serve.subprocess_worker.child.template import preload
 

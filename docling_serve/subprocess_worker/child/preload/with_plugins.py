@@ -1,4 +1,4 @@
-"""Importing this module makes the importing process a fork template, external plugins included."""
+"""Importing this module turns the process into a fork template, external plugins included."""
 
 from docling_serve.subprocess_worker.child.template import preload
 
