@@ -319,7 +319,8 @@ class TaskFolder:
 
     def remove(self) -> None:
         """Remove the folder and its contents."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        for folder in (self.inputs, self.parts, self.work, self.temp, self.root):
+            _remove(folder)
 
 
 def _remove(folder: Path) -> None:

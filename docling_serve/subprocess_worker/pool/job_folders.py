@@ -42,6 +42,8 @@ class HandOver:
     output: Path = Path()
     _result: int = -1
     _descriptors: list[int] = field(default_factory=list)
+    #: Whether nothing of it is left.
+    is_removed: bool = False
 
     def to(self, worker: Path) -> None:
         """Put the job into the folder of ``worker``, for an attempt.
@@ -99,9 +101,10 @@ class HandOver:
         """Remove what the worker got and what it left. Blocks."""
         while self._descriptors:
             os.close(self._descriptors.pop())
-        shutil.rmtree(self.inputs, ignore_errors=True)
+        TaskFolder(self.inputs).remove()
         if self.output.name:
-            shutil.rmtree(self.output, ignore_errors=True)
+            TaskFolder(self.output).remove()
+        self.is_removed = True
 
 
 class JobFolders:
@@ -132,13 +135,16 @@ class JobFolders:
         (folder / OUT).mkdir(mode=0o700, parents=True)
         return folder
 
-    def hand_over(self, number: int, folder: TaskFolder) -> tuple[HandOver, JobSpec]:
-        """The job in ``folder``, with its documents next to it.
+    def hand_over(
+        self, number: int, folder: TaskFolder, spec: JobSpec | None = None
+    ) -> tuple[HandOver, JobSpec]:
+        """The job in ``folder``, with its documents next to it. ``spec`` is the content of its
+        ``job.json``, if the caller has it.
 
         Raises:
             OSError: the disk is full, or the job is gone.
         """
-        spec = folder.read_job()
+        spec = spec or folder.read_job()
         inputs = TaskFolder.create(self.base / _WAITING, str(number))
         sources: list[JobSource] = [
             _linked(source, folder, inputs, index) for index, source in enumerate(spec.sources)
@@ -153,9 +159,12 @@ class JobFolders:
         changed: dict[str, object] = {"sources": sources, "part": part}
         if not stores_results(spec):
             changed["presigned_config"] = None  # the keys of the server's storage
-        spec = spec.model_copy(update=changed)
-        inputs.write_job(spec)
-        return HandOver(inputs.root), spec
+        given = spec.model_copy(update=changed)
+        if given == spec and folder.job_file.exists():
+            _link(folder.job_file, inputs.job_file)
+        else:
+            inputs.write_job(given)
+        return HandOver(inputs.root), given
 
     def close(self) -> None:
         """Remove all of the folders."""

@@ -100,8 +100,10 @@ class SubprocessWorkerPool:
         goes_on: bool = False,
         timeout_setting: str = "subprocess_timeout",
         listeners: Listeners = NO_LISTENERS,
+        spec: JobSpec | None = None,
     ) -> JobResult:
-        """Run the job whose ``job.json`` is in ``folder``; wait for a worker if need be.
+        """Run the job whose ``job.json`` is in ``folder``; wait for a worker if need be. ``spec``
+        is the content of that file, if the caller has it.
 
         Cancelling the call takes the job out of the queue, or stops its worker. The time limit
         counts from the hand-over to a worker, excludes time in the queue, and starts again for a
@@ -116,15 +118,13 @@ class SubprocessWorkerPool:
             ShuttingDown: the pool is closed.
         """
         supervisor = self._live(goes_on=goes_on)
-        poison = supervisor.losses.poison
-        if bool(poison) and await asyncio.to_thread(poison.matches, folder):
-            raise TaskFailed(REFUSED)
+        await _refuse_poison(supervisor, folder)
         number = supervisor.next_number()
-        hand_over, spec = await self._hand_over(number, folder, goes_on=goes_on)
+        hand_over, given = await self._hand_over(number, folder, spec, goes_on=goes_on)
         job = Job(
             number=number,
             hand_over=hand_over,
-            network=needs_network(spec, light=light),
+            network=needs_network(given, light=light),
             task_id=task_id,
             folder=folder,
             timeout_s=timeout_s,
@@ -147,7 +147,8 @@ class SubprocessWorkerPool:
                 await job.future  # its files are the worker's until the worker is gone
             raise
         finally:
-            await finish_in_thread(hand_over.remove)
+            if not hand_over.is_removed:
+                await finish_in_thread(hand_over.remove)
 
     @contextlib.contextmanager
     def more_coming(self) -> Iterator[None]:
@@ -223,13 +224,13 @@ class SubprocessWorkerPool:
         self._starter.kill_all()
 
     async def _hand_over(
-        self, number: int, folder: TaskFolder, *, goes_on: bool
+        self, number: int, folder: TaskFolder, spec: JobSpec | None, *, goes_on: bool
     ) -> tuple[HandOver, JobSpec]:
         """Jobs are queued in the order of their arrival."""
         async with self._handing_over:
             if self._closed and not goes_on:
                 raise TaskFailed(SHUT_DOWN)
-            return await finish_in_thread(self._starter.folders.hand_over, number, folder)
+            return await finish_in_thread(self._starter.folders.hand_over, number, folder, spec)
 
     def _live(self, *, goes_on: bool = False) -> Supervisor:
         if self._over or (self._closed and not goes_on):
@@ -237,6 +238,12 @@ class SubprocessWorkerPool:
         if self._supervisor is None:
             self._supervisor = Supervisor(self.config, self._starter, self.metrics, self._admission)
         return self._supervisor
+
+
+async def _refuse_poison(supervisor: Supervisor, folder: TaskFolder) -> None:
+    poison = supervisor.losses.poison
+    if bool(poison) and await asyncio.to_thread(poison.matches, folder):
+        raise TaskFailed(REFUSED)
 
 
 def _submit(supervisor: Supervisor, job: Job) -> None:

@@ -94,6 +94,7 @@ async def run_task(pool: SubprocessWorkerPool, request: RunRequest, timeout_s: f
         kind=model_kind(spec),
         timeout_setting=setting,
         listeners=request.listeners,
+        spec=spec,
     )
 
 
