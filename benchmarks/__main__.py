@@ -35,7 +35,7 @@ _PLAIN_WIDTH = 130
 def main() -> int:
     """Run what the command line asks for; 1 if a server failed, 2 if nothing could be compared."""
     arguments = _parser().parse_args()
-    # As Ctrl-C does: through every "with", so that no server is left running.
+    # Like Ctrl-C: unwinds every "with", so that no server is left running.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -145,7 +145,7 @@ def _run(bench: Bench, planned: list[Step], console: Console) -> None:
 
 
 def _step(bench: Bench, step: Step, say: Callable[[str], None]) -> None:
-    """One failure must not cost the rest of a long run; it is told in the report."""
+    """One failure must not cost the rest of a long run; the report mentions it."""
     started = time.monotonic()
     try:
         step.run()

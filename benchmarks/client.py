@@ -1,4 +1,4 @@
-"""What a user of the REST API does, with a clock."""
+"""The operations of a REST API user, timed."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _PROBE_EVERY_S = 0.02
 
 
 class RequestFailed(Exception):
-    """A server answered with something else than a converted document."""
+    """A server answered with something other than a converted document."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds from the request to the whole answer, and those of them that were conversion."""
+    """Seconds from the request to the whole answer, and how many of them were conversion."""
 
     wall_s: float
     work_s: float
 
     @property
     def rest_s(self) -> float:
-        """Seconds that were not conversion."""
+        """Seconds spent outside conversion."""
         return self.wall_s - self.work_s
 
 
 @dataclass(frozen=True)
 class Load:
-    """Documents converted side by side: the time for all of them, and what was in them."""
+    """Documents converted concurrently: the total time, and what was in them."""
 
     seconds: float
     documents: int
@@ -49,12 +49,12 @@ class Load:
 
     @property
     def pages_per_s(self) -> float:
-        """Throughput in pages."""
+        """Pages per second."""
         return self.pages / self.seconds
 
 
 class Client:
-    """Talks to the server at ``url`` over kept-alive connections; safe to share by threads."""
+    """Talks to the server at ``url`` over keep-alive connections; may be shared by threads."""
 
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=ANSWER_WITHIN_S, trust_env=False)
@@ -85,14 +85,14 @@ class Client:
         return Timing(wall_s, float(body["processing_time"]))
 
     def submit(self, document: Document, options: Options | None = None) -> str:
-        """Hand a document in; returns the id of its task."""
+        """Submit a document; returns the id of its task."""
         reply = self._http.post(
             "/v1/convert/file/async", files=_files(document), data=dict(options or {})
         )
         return str(_checked(reply).json()["task_id"])
 
     def wait(self, task: str) -> None:
-        """Poll until the task has ended. Both servers are asked alike, every ``POLL_S``.
+        """Poll until the task has finished. Both servers are polled alike, every ``POLL_S``.
 
         Raises:
             RequestFailed: the task failed.
@@ -106,7 +106,7 @@ class Client:
             time.sleep(POLL_S)
 
     def fetch(self, task: str) -> int:
-        """Read the result of a finished task and throw it away; returns its bytes."""
+        """Read the result of a finished task and discard it; returns its bytes."""
         size = 0
         with self._http.stream("GET", f"/v1/result/{task}") as reply:
             for block in reply.iter_bytes():
@@ -120,7 +120,7 @@ class Client:
         return _checked(self._http.get(path))
 
     def run(self, document: Document) -> Timing:
-        """Hand in, poll, fetch; for loads in which upstream's synchronous wait must not count."""
+        """Submit, poll, fetch; for loads in which upstream's synchronous wait must not count."""
         started = time.perf_counter()
         task = self.submit(document)
         self.wait(task)
@@ -144,7 +144,7 @@ class Client:
 
 @contextmanager
 def health_probe(port: int) -> Iterator[list[float]]:
-    """Ask ``/health`` all the while on one kept-alive connection; seconds per answer.
+    """Poll ``/health`` in the background on one keep-alive connection; seconds per answer.
 
     The list grows until the block ends.
     """

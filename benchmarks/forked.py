@@ -1,4 +1,4 @@
-"""Conversions in fresh processes, forked from a template that has everything imported."""
+"""Conversions in new processes, forked from a template that has everything imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 class Template:
-    """What processes are forked from. Making it waits for its imports."""
+    """The template that processes are forked from. Creating it waits for its imports."""
 
     def __init__(self) -> None:
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
@@ -28,7 +28,7 @@ class Template:
         self.run(int)
 
     def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """What ``function`` of some module returns in a process of its own."""
+        """The return value of a module's ``function``, run in a process of its own."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_run, args=(theirs, function, arguments))
         process.start()
@@ -48,7 +48,7 @@ class OcrOnly:
         self._conversion = Conversion(dict(yaml.safe_load(config)))
 
     def convert(self, document: Path, options: dict[str, Any]) -> None:
-        """Convert ``document`` and throw the reply away."""
+        """Convert ``document`` and discard the reply."""
         from docling_serve.jobs.spec import JobSpec, StagedFile, TaskFolder  # noqa: PLC0415
 
         source = StagedFile(path=str(document), filename=document.name)

@@ -1,4 +1,4 @@
-"""What this build promises on a machine with two processors, and whether a run holds it."""
+"""The goals of this build on a machine with two processors, and whether a run meets them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Goal:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal and what the run has; ``value`` is None where it was not measured."""
+    """A goal and the value of the run; ``value`` is None where it was not measured."""
 
     goal: Goal
     value: float | None
 
     @property
     def held(self) -> bool | None:
-        """Whether the goal is reached; None where nobody knows."""
+        """Whether the goal is met; None where it is unknown."""
         if self.value is None:
             return None
         goal = self.goal
@@ -44,7 +44,7 @@ class Verdict:
 
 
 def _row(measure: str, subject: str = OURS) -> Row:
-    """The first row of a measure: where it has several, the one with the median."""
+    """The first row of a measure: the median row where it has several."""
     rows = (row for section in SECTIONS for row in section.rows)
     return next(row for row in rows if (row.measure, row.subject) == (measure, subject))
 
@@ -72,7 +72,7 @@ def _ratio(row: Row, percent: bool = False) -> Value:
 
 
 def _scan(way: str) -> Value:
-    """Percent that a scan takes longer this way than in the server process."""
+    """Percent by which a scan takes longer this way than in the server process."""
     return _ratio(_row("isolation.scan_s", way), percent=True)
 
 
@@ -105,8 +105,8 @@ def _growth_beyond_noise(results: Results) -> float | None:
 
 
 def _gpu_kept(results: Results) -> float | None:
-    """MB of all devices that did not come back. By device: in many containers the driver lists
-    its processes by other numbers, and a server that it does not list may hold memory."""
+    """MB of all devices that were not freed. By device: in many containers the driver lists its
+    processes by other numbers, and a server that it does not list may hold memory."""
     before = results.pooled("memory.before_gpu_mb", OURS)
     rest = results.pooled("memory.rest_gpu_mb", OURS)
     return max(0.0, rest[0] - before[0]) if before and rest else None
@@ -178,5 +178,5 @@ GOALS: tuple[Goal, ...] = (
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """Every goal with what the run has for it."""
+    """Every goal with the value of the run."""
     return [Verdict(goal, goal.value(results)) for goal in GOALS]

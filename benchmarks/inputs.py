@@ -1,4 +1,4 @@
-"""What is converted: documents drawn for this purpose, or the user's own."""
+"""The converted documents: generated ones, or the user's own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def office_set() -> list[Document]:
 
 @cache
 def pictures(count: int) -> Document:
-    """A text document with pictures of noise of 9 MB each, which no format can make smaller."""
+    """A text document with noise pictures of 9 MB each, which no format can compress."""
     grain = np.random.default_rng(7)
     document = docx.Document()
     for _ in range(count):
@@ -73,7 +73,7 @@ def pictures(count: int) -> Document:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The documents of a run: one small set without OCR, one with, and the scans to time."""
+    """The documents of a run: one small set without OCR, one with OCR, and the timed scans."""
 
     small: Sequence[Document]
     office: Sequence[Document]
@@ -90,7 +90,7 @@ def bundled(scan_pages: int, long_pages: int) -> Inputs:
 def from_folder(folder: Path) -> Inputs:
     """The user's own: PDFs and images are timed as scans, everything else as small documents.
 
-    Where a kind is missing the generated documents take its place.
+    A missing kind is replaced by the generated documents.
 
     Raises:
         ValueError: the folder holds no file.

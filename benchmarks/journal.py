@@ -1,10 +1,10 @@
-"""How many tasks a second the local engine accepts, each on the disk before its answer.
+"""How many tasks per second the local engine accepts, each on the disk before its answer.
 
     python -m benchmarks.journal [--folder DIR] [--tasks N] [--clients N]
 
-Acceptance itself, without HTTP: staging of a one-kilobyte document, its row, and a commit, by so
-many clients at once; with fsync (``scratch_path`` set) and without (a temporary folder). The folder
-decides: choose the disk that the server is to use.
+Measures acceptance itself, without HTTP: staging of a one-kilobyte document, its row, and a commit,
+by ``--clients`` clients at once; with fsync (``scratch_path`` set) and without (a temporary
+folder). The folder decides: choose the disk that the server will use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""On what a run was made, in words."""
+"""The machine of a run, in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 from benchmarks.memory import MB, devices
 
 _LIBRARIES = ("docling-serve", "docling-slim", "docling-core", "docling-jobkit", "onnxruntime")
-BUSY_LOAD = 0.5  # per processor; above it, somebody else works on the machine
+BUSY_LOAD = 0.5  # per processor; above it, other programs use the machine
 
 
 def describe() -> dict[str, str]:

@@ -57,9 +57,9 @@ class MemoryMeter:
         )
 
     def proportional(self) -> float | None:
-        """MB of the tree, each page divided by the number of processes that share it (PSS).
+        """MB of the tree, with each page divided by the number of processes that share it (PSS).
 
-        None where the kernel lets only others read it.
+        None where the kernel denies this process the figure.
         """
         held = 0
         for process in (self._server, *self._server.children(recursive=True)):
@@ -68,12 +68,12 @@ class MemoryMeter:
             except PermissionError:
                 return None
             except (FileNotFoundError, ProcessLookupError):
-                continue  # it has just ended
+                continue  # it has just exited
             held += sum(1024 * int(kb) for kb in _PSS_KB.findall(rollup))
         return held / MB
 
     def settled(self, within_s: float = 10.0, still_s: float = 1.0) -> Use:
-        """The memory once it has not moved by more than 1 MB for ``still_s``, or at the end."""
+        """The memory once it has not moved by more than 1 MB for ``still_s``, or at the timeout."""
         deadline = time.monotonic() + within_s
         last, since = self.take(), time.monotonic()
         while time.monotonic() < deadline and time.monotonic() - since < still_s:
@@ -90,10 +90,10 @@ def devices(probe: GpuProbe | None = None) -> list[str]:
 
 
 def poll_until(check: Callable[[], bool], within_s: float, what: str) -> None:
-    """Wait for something that only shows from outside.
+    """Wait for something that is only visible from outside.
 
     Raises:
-        TimeoutError: it did not come.
+        TimeoutError: it did not happen.
     """
     deadline = time.monotonic() + within_s
     while not check():

@@ -1,11 +1,11 @@
-"""Seconds of small conversions in fresh forked workers, by what the requests ask for.
+"""Seconds of small conversions in new forked workers, by requested options.
 
     python -m benchmarks.option_mixes [repetitions]
 
 Each repetition forks two workers from a template with everything imported: one converts a
 Markdown file twice, the other a scanned image four times, each time with other options that need
-the same models. Prints medians per conversion as JSON: seconds, and seconds of CPU time, which
-other work on the machine disturbs less. Needs no model hub.
+the same models. Prints medians per conversion as JSON: seconds, and seconds of CPU time, which is
+less affected by other work on the machine. Needs no model hub.
 """
 
 from __future__ import annotations

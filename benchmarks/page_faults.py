@@ -1,4 +1,4 @@
-"""What a scan costs the kernel, with freed memory given back at once and with it kept.
+"""What a scan costs in the kernel, with freed memory returned at once and with it kept.
 
     python -m benchmarks.page_faults [repetitions]
 

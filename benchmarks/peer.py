@@ -1,8 +1,8 @@
 """The server to compare with: docling-serve from the package index, in a venv of its own.
 
-Both servers must do the same work, so the peer gets the docling plugin of the embedded OCR
-profile too. The plugin belongs to a distribution that would replace the peer, so its files are
-put under another name, in a folder that is on the peer's import path and nowhere else.
+Both servers must do the same work, so the peer also gets the docling plugin of the embedded OCR
+profile. The plugin belongs to a distribution that would replace the peer, so its files are put
+under another name, in a folder that is only on the peer's import path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VERSION = "1.38.2"
 VENV = ROOT / ".venv-peer"
 PLUGIN = "docling_embedded_ocr"
-# What a user of RapidOCR's embedded models installs beside docling-serve.
+# What a user installs next to docling-serve for RapidOCR's embedded models.
 _REQUIREMENTS = (f"docling-serve=={VERSION}", "rapidocr>=3.9.1,<4", "onnxruntime>=1.20,<2")
 _CONVERTING = ("docling-", "onnxruntime", "opencv-", "rapidocr", "torch")
 _ASK_VERSION = "from importlib.metadata import version; print(version('docling-serve'))"
@@ -28,9 +28,9 @@ class PeerError(Exception):
 
 
 def find_or_install(python: Path | None) -> Path:
-    """The interpreter of the peer's venv; the venv is made if it is not there.
+    """The interpreter of the peer's venv; creates the venv if it does not exist.
 
-    ``python`` names the interpreter of an existing one instead.
+    ``python`` names an existing interpreter instead.
 
     Raises:
         PeerError: the installation failed, or the venv holds another version.
@@ -56,9 +56,9 @@ def _install(python: Path) -> None:
 
 
 def same_libraries() -> list[str]:
-    """Requirements that give the peer the libraries that convert in the versions tested here.
+    """Requirements that pin the peer's conversion libraries to the versions tested here.
 
-    Everything else is its own affair: what it was released with may exclude our other versions.
+    Everything else is left to the peer: its release may exclude our other versions.
     """
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.startswith(_CONVERTING)]

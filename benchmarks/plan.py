@@ -78,7 +78,7 @@ QUICK = Scale(
 
 @dataclass
 class Bench:
-    """What every measure works with. ``workers`` conversions may run side by side on each side."""
+    """What every measure works with. Each side may run ``workers`` conversions concurrently."""
 
     ours: Product
     peer: Product

@@ -15,7 +15,7 @@ from benchmarks.results import Results
 from benchmarks.servers import OURS, UPSTREAM
 from benchmarks.statistics import spread
 
-# From Okabe and Ito's palette, told apart with every kind of colour blindness and in grey.
+# From Okabe and Ito's palette, distinguishable with every kind of colour blindness and in grey.
 COLOURS = {OURS: "#0072B2", UPSTREAM: "#D55E00"}
 _FALLBACK = "#56B4E9"
 _LATENCIES = (
@@ -26,7 +26,7 @@ _LATENCIES = (
 
 
 def draw_all(results: Results, folder: Path, prefix: str) -> list[Path]:
-    """Write every plot for which there is something to draw; returns the files."""
+    """Write every plot that has data; returns the files."""
     mpl.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
     folder.mkdir(parents=True, exist_ok=True)
     plots: dict[str, Callable[[Results], Figure | None]] = {

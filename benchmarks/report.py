@@ -70,7 +70,7 @@ def markdown(results: Results, plots: Iterable[Path], relative_to: Path) -> str:
 
 
 def summary(results: Results) -> str:
-    """A table of a few lines for a page that is about something else: medians, no ranges."""
+    """A short table for a page about something else: medians, no ranges."""
     shown = (line_of(row, results) for row in SUMMARY)
     rows = [
         (line.row.title, *(_median(side, line.row.unit) for side in (line.subject, line.against)))
@@ -82,7 +82,7 @@ def summary(results: Results) -> str:
 
 
 def put_into(page: Path, text: str, marks: tuple[str, str] = REPORT_MARKS) -> None:
-    """Replace what stands between the two marks of a page.
+    """Replace the text between the two marks of a page.
 
     Raises:
         ValueError: the page does not have the marks.
@@ -97,7 +97,7 @@ def put_into(page: Path, text: str, marks: tuple[str, str] = REPORT_MARKS) -> No
 
 
 def number(value: float) -> str:
-    """Three figures that count, and no more digits than these need."""
+    """Three significant figures, and no more digits than these need."""
     size = abs(value)
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:,.{digits}f}"

@@ -1,4 +1,4 @@
-"""What a run has measured, as plain data, and its JSON."""
+"""The measurements of a run, as plain data, and its JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of something over time or over tasks. ``x`` and ``y`` say in words what they are."""
+    """Points of a quantity over time or over tasks. ``x`` and ``y`` say in words what they are."""
 
     name: str
     subject: str
@@ -44,7 +44,7 @@ class Results:
     notes: list[str] = field(default_factory=list)
 
     def add(self, measure: str, subject: str, number: int, values: Iterable[float]) -> None:
-        """Keep values of a measure; an empty lot is no observation."""
+        """Store values of a measure; an empty list is not an observation."""
         kept = tuple(round(value, 6) for value in values)
         if kept:
             self.observations.append(Observation(measure, subject, number, kept))
@@ -52,7 +52,7 @@ class Results:
     def draw(
         self, name: str, subject: str, axes: tuple[str, str], points: Sequence[tuple[float, float]]
     ) -> None:
-        """Keep a curve; ``axes`` are the words for x and y."""
+        """Store a curve; ``axes`` are the words for x and y."""
         kept = tuple((round(x, 3), round(y, 3)) for x, y in points)
         self.curves.append(Curve(name, subject, *axes, kept))
 
@@ -69,7 +69,7 @@ class Results:
         return [value for values in self.by_round(measure, subject).values() for value in values]
 
     def curve(self, name: str, subject: str) -> Curve | None:
-        """A curve by its name, None if it was not drawn."""
+        """A curve by its name, None if it was not recorded."""
         return next((c for c in self.curves if (c.name, c.subject) == (name, subject)), None)
 
     def write(self, file: Path) -> None:
@@ -86,10 +86,10 @@ class Results:
 
     @classmethod
     def read(cls, file: Path) -> Results:
-        """What ``write`` wrote.
+        """Read the file that ``write`` wrote.
 
         Raises:
-            ValueError: it is of another schema.
+            ValueError: it has another schema.
         """
         data = json.loads(file.read_text(encoding="utf-8"))
         if data.get("schema") != SCHEMA:

@@ -1,4 +1,4 @@
-"""The lines of the report: which figure of which server stands against which other."""
+"""The lines of the report: which figure of which server is compared with which other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ P99: Figure = partial(quantile, share=0.99)
 class Row:
     """One line. ``figure`` makes one value of a round's values; rounds are pairs.
 
-    ``compared`` is False for what may be zero or negative: a ratio of it says nothing.
+    ``compared`` is False for what may be zero or negative, where a ratio means nothing.
     """
 
     title: str
@@ -47,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that stand under one title, most of them with upstream in a column of its own."""
+    """Rows under one title, most of them with upstream in a column of its own."""
 
     title: str
     rows: tuple[Row, ...]
@@ -71,7 +71,7 @@ _CALLED = {default.MARKDOWN: "Markdown", default.DOCX: "DOCX", default.PAGE: "Sc
 
 
 def alone(kind: str, pause: int) -> Row:
-    """The first request after a pause of so many seconds."""
+    """The first request after a pause of this many seconds."""
     title = f"{_CALLED[kind]} after a pause of {pause} s"
     return Row(title, f"alone.{kind}_s@{pause}", "s")
 
@@ -187,7 +187,7 @@ SUMMARY = tuple(row for row in _DEFAULT if row.measure in _SUMMED_UP)
 
 
 def sections(results: Results) -> list[tuple[Section, list[Line]]]:
-    """The sections with the lines for which something was measured; none without any."""
+    """The sections, with the lines that were measured; none without any."""
     found = []
     for section in SECTIONS:
         rows = (*section.rows, *_fanout(results)) if section.rows is _OWN else section.rows

@@ -31,7 +31,7 @@ _LOG_LINES = 15
 
 
 class ServerFailed(Exception):
-    """A server did not start, or went away."""
+    """A server did not start, or exited."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Product:
 
     @property
     def is_ours(self) -> bool:
-        """Whether settings of subprocess mode mean anything to it."""
+        """Whether settings of subprocess mode apply to it."""
         return self.name == OURS
 
 
@@ -57,8 +57,8 @@ def this_build(config_file: Path | None = EMBEDDED_OCR) -> Product:
 class Server:
     """``docling-serve run`` on a free loopback port, in an empty folder, with default settings.
 
-    ``settings`` are names without ``DOCLING_SERVE_``. As a context manager it is ready inside.
-    ``ready_s`` is the time from the start of the process to the first 200 of ``/ready``.
+    ``settings`` are names without ``DOCLING_SERVE_``. As a context manager it is ready inside the
+    block. ``ready_s`` is the time from the start of the process to the first 200 of ``/ready``.
     """
 
     def __init__(self, product: Product, **settings: str) -> None:
@@ -72,7 +72,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -166,7 +166,7 @@ def _environment(product: Product, settings: Mapping[str, str], folder: Path) ->
         "PYTHONPATH": str(product.import_path),
         "PYTHONUNBUFFERED": "1",
         # Not scratch_path: with it tasks outlive the server here, at the price of an fsync each,
-        # and upstream has nothing like it.
+        # and upstream has no equivalent.
         "TMPDIR": str(folder),
         "DOCLING_SERVE_MAX_SYNC_WAIT": "600",  # a slow machine is slow, not wrong
         **{f"DOCLING_SERVE_{name.upper()}": value for name, value in settings.items()},

@@ -1,4 +1,4 @@
-"""Where the time of a task goes that gets a process of its own, read from the server's log."""
+"""Where the time of a task in a new process goes, read from the server's log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import datetime
 _ACCEPTED = re.compile(r"^task \S+: accepted")
 _MOVE = re.compile(r"^worker (\d+): (\w+) -> (\w+) ")
 
-# A stage begins with the first of these moves and ends with the last.
+# A stage starts with the first of these moves and ends with the last.
 _STAGES = {
     "hand-over": ("standby -> booking", "booking -> busy"),
     "load": ("busy -> loading", "loading -> busy"),
@@ -31,7 +31,7 @@ class Event:
 
 
 def events(log: str) -> Iterator[Event]:
-    """The lines that are JSON; what libraries print past the logging is left out."""
+    """The lines that are JSON; output that libraries print outside logging is left out."""
     for line in log.splitlines():
         if line.startswith("{"):
             entry = json.loads(line)
@@ -60,7 +60,7 @@ def stages(found: Iterable[Event]) -> dict[str, list[float]]:
             seconds[START].append(event.seconds - accepted)
             accepted = None
         if move == "standby -> booking":
-            accepted = None  # it went to a worker that stood by
+            accepted = None  # it went to a standby worker
         for name, (first, last) in _STAGES.items():
             if move == last and (worker, name) in begun:
                 seconds[name].append(event.seconds - begun.pop((worker, name)))

@@ -1,4 +1,4 @@
-"""Medians, quantiles, spread, ratios of pairs and slopes; nothing here knows what is measured."""
+"""Medians, quantiles, spread, ratios of pairs and slopes; independent of what is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TWO_SIDED_95 = 1.96
 
 @dataclass(frozen=True)
 class Spread:
-    """A median with the range of what it is the median of."""
+    """A median with the range of its values."""
 
     median: float
     low: float
@@ -23,7 +23,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Slope:
-    """Growth per step of a straight line through all points, and how far it may be off.
+    """Growth per step of a straight line through all points, and its margin of error.
 
     ``margin`` is half of the interval that holds the slope with 95 % confidence.
     """
@@ -33,7 +33,7 @@ class Slope:
 
     @property
     def is_zero_within_noise(self) -> bool:
-        """Whether no growth explains the points as well."""
+        """Whether the points are also consistent with no growth."""
         return abs(self.per_step) <= self.margin
 
 
@@ -63,7 +63,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """One ratio per pair; a pair with a zero below is left out."""
+    """One ratio per pair; a pair with a zero denominator is left out."""
     return [a / b for a, b in zip(ours, theirs, strict=False) if b]
 
 

@@ -1,4 +1,4 @@
-"""What a run does, in which order."""
+"""The steps of a run, and their order."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _OWN: tuple[tuple[str, Own], ...] = (
     ("pool", beneath.pool),
     ("journal", beneath.journal),
 )
-# Enough to see what this build is about.
+# Enough to show what this build is about.
 QUICK_GROUPS = ("default", "requests")
 _FANOUT_SETTING = "subprocess_page_fanout"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do, and how the progress bar calls it."""
+    """One step, and its name in the progress bar."""
 
     title: str
     run: Callable[[], None]
@@ -64,7 +64,7 @@ def needs_peer(parts: Sequence[str]) -> bool:
 
 
 def steps(bench: Bench, parts: Sequence[str]) -> list[Step]:
-    """Everything to do. Who comes first changes from round to round: the first warms caches."""
+    """All steps. The order of the servers alternates between rounds: the first warms caches."""
     wanted = [name for name in parts if _is_possible(name)]
     return [*_paired(bench, wanted), *_single(bench, wanted), *_own(bench, wanted)]
 

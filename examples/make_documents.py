@@ -2,8 +2,8 @@
 
     python examples/make_documents.py [FOLDER]     (default: the folder "documents" next to this)
 
-The scans are drawn at 150 dpi with Pillow's own font, turned a little and made noisy, and hold
-no text layer: whatever comes back was read by OCR. ``expected.json`` lists what must come back.
+The scans are drawn at 150 dpi with Pillow's own font, turned a little and made noisy, and have
+no text layer: all text in the result was read by OCR. ``expected.json`` lists the required text.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ def png_of(image: Image.Image) -> bytes:
 
 
 def docx_of(paragraphs: tuple[str, ...]) -> bytes:
-    """A letter as DOCX, its archive written again with a fixed date."""
+    """A letter as DOCX, with its archive rewritten to have a fixed date."""
     document = Document()
     document.core_properties.created = datetime(*LONG_AGO)
     document.core_properties.modified = datetime(*LONG_AGO)
@@ -311,9 +311,10 @@ def docx_of(paragraphs: tuple[str, ...]) -> bytes:
 
 
 def expected() -> dict[str, dict[str, object]]:
-    """Per file: its pages (0 where the format has none) and phrases that must come back.
+    """Per file: its pages (0 where the format has none) and the phrases that a conversion must
+    return.
 
-    Of scans also the Markdown that must come back where layout and tables are recognised.
+    For scans also the Markdown that must be returned where layout and tables are recognised.
     """
     scanned = [phrase for page in SCAN_PAGES for phrase in page.phrases]
     structure = [part for page in SCAN_PAGES for part in page.structure]

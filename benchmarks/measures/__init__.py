@@ -1,1 +1,1 @@
-"""One module per question a user asks. Each starts the servers that it needs, and stops them."""
+"""One module per question of a user. Each starts the servers that it needs, and stops them."""

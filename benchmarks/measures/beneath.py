@@ -1,6 +1,6 @@
-"""Parts of this build measured by themselves, without HTTP: the worker pool and the journal.
+"""Parts of this build measured alone, without HTTP: the worker pool and the journal.
 
-Each runs in a process of its own: what a fork server copies must not hold the benchmarks' imports.
+Each runs in a process of its own: the fork server's copies must not hold the benchmarks' imports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ POOL = {"start, forkserver": "pool.start_ms", "no-op round trip": "pool.trip_ms"
 
 
 def pool(bench: Bench) -> None:
-    """Seconds until a forked worker is ready, and of a job that does nothing."""
+    """Seconds until a forked worker is ready, and the seconds of a job that does nothing."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         file = Path(folder) / "pool.json"
         _run("benchmarks.overhead", "--only", "starts", "trips", "--json", str(file))
@@ -29,7 +29,7 @@ def pool(bench: Bench) -> None:
 
 
 def journal(bench: Bench) -> None:
-    """Tasks accepted per second, each on the disk before its answer, and without that."""
+    """Tasks accepted per second, with each on the disk before its answer, and without that."""
     told = _run("benchmarks.journal", "--tasks", str(bench.scale.journal_tasks))
     for run in json.loads(told)["runs"]:
         name = "journal.durable_per_s" if run["fsync"] else "journal.per_s"

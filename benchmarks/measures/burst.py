@@ -1,4 +1,4 @@
-"""Two things that strain the server process: a thousand small tasks, and one huge result."""
+"""Two loads that strain the server process: a thousand small tasks, and one huge result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HUGE: Options = {"image_export_mode": "embedded", "to_formats": ["json", "html"
 
 
 def queue(bench: Bench, product: Product) -> None:
-    """Hand in many small tasks at once, and wait for the last."""
+    """Submit many small tasks at once, and wait for the last."""
     results, who, count = bench.results, product.name, bench.scale.queue_tasks
     documents = list(islice(cycle(bench.inputs.small), count))
     with Server(product, **loaded(product, 1)) as server, Client(server.url) as client:

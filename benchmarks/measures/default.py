@@ -1,4 +1,4 @@
-"""The default configuration: here only the mode is set, on the other server nothing."""
+"""The default configuration: only the mode is set here, and nothing on the other server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.memory import MemoryMeter, Use
 from benchmarks.plan import CLIENTS, Bench, as_it_comes, nothing_kept, watched
 from benchmarks.servers import Product, Server
 
-# What comes alone, as measures and rows call it.
+# Single requests, as measures and rows name them.
 MARKDOWN, DOCX, PAGE = "markdown", "docx", "page"
 KINDS = (MARKDOWN, DOCX, PAGE)
 LEAN = "a process without torch"
@@ -29,7 +29,7 @@ _CPU_WITHIN_S = 40.0
 
 
 def documents(inputs: Inputs) -> dict[str, Document]:
-    """A document of each kind; of office documents the DOCX, if the user's own have one."""
+    """A document of each kind; of office documents the DOCX, if the user's own include one."""
     letters = [one for one in inputs.office if Path(one.name).suffix.lower() == ".docx"]
     return {
         MARKDOWN: inputs.small[0],
@@ -39,7 +39,7 @@ def documents(inputs: Inputs) -> dict[str, Document]:
 
 
 def alone(bench: Bench, product: Product, number: int) -> None:
-    """Start, memory at rest, and requests that come alone after a pause; then memory again.
+    """Start, memory at rest, and single requests after a pause; then memory again.
 
     After each pause the same request is sent twice, the second as soon as the first is answered.
     """
@@ -73,7 +73,7 @@ def _at_rest(bench: Bench, meter: MemoryMeter, who: str, number: int, when: str)
 def spaced(bench: Bench, product: Product) -> None:
     """Two requests back to back, then one every two seconds; kind by kind, after one of each.
 
-    A request whose time has come while the one before is not answered is sent right after it.
+    A request that falls due before the previous answer arrives is sent right after it.
     """
     with Server(product, **as_it_comes(product)) as server, Client(server.url) as client:
         for kind, document in documents(bench.inputs).items():
@@ -88,9 +88,9 @@ def spaced(bench: Bench, product: Product) -> None:
 
 
 def small_tasks(bench: Bench, product: Product, number: int) -> None:
-    """A small Markdown document many times over: one by one, then by many clients at once.
+    """A small Markdown document many times: one by one, then by many clients at once.
 
-    The processor time is that of the server process, in which the other server converts as well.
+    The processor time is that of the server process, in which the other server also converts.
     """
     results, scale, who = bench.results, bench.scale, product.name
     document = bench.inputs.small[0]
@@ -122,7 +122,7 @@ def small_tasks(bench: Bench, product: Product, number: int) -> None:
 
 
 def cost(process: psutil.Process, do: Callable[[], int]) -> tuple[float, float]:
-    """Milliseconds of processor time of ``process`` for each thing done, and things per second."""
+    """Milliseconds of processor time of ``process`` per operation, and operations per second."""
     before, started = process.cpu_times(), time.perf_counter()
     count = do()
     after, seconds = process.cpu_times(), time.perf_counter() - started
@@ -131,9 +131,9 @@ def cost(process: psutil.Process, do: Callable[[], int]) -> tuple[float, float]:
 
 
 def hand_in_and_fetch(client: Client, wanted: Sequence[Document], clients: int) -> None:
-    """The clients hand in all documents, and read all results once the last task has ended.
+    """The clients submit all documents, and read all results once the last task has finished.
 
-    One of them waits, task by task: many that poll would slow what they wait for.
+    One of them waits, task by task: many polling clients would slow what they wait for.
     """
     with ThreadPoolExecutor(clients) as threads:
         tasks = list(threads.map(client.submit, wanted))
@@ -143,7 +143,7 @@ def hand_in_and_fetch(client: Client, wanted: Sequence[Document], clients: int) 
 
 
 def nothing_at_rest(bench: Bench) -> None:
-    """Memory where nothing is kept, before a request of each kind and after them."""
+    """Memory where no process is kept, before a request of each kind and after them."""
     who = bench.ours.name
     with Server(bench.ours, **nothing_kept()) as server, Client(server.url) as client:
         meter = MemoryMeter(server.pid)
@@ -154,8 +154,8 @@ def nothing_at_rest(bench: Bench) -> None:
 
 
 def starts(bench: Bench) -> None:
-    """Seconds until a spawned worker is ready, a lean one and one that imports torch as well; in
-    turn, as its own sums tell."""
+    """Seconds until a spawned worker is ready, a lean one and one that also imports torch; in turn,
+    from the worker's own sums."""
     wanted = documents(bench.inputs)
     full = nothing_kept() | {"subprocess_preload_torch": "true"}
     for number in range(1, bench.scale.first + 1):

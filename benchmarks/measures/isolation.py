@@ -1,4 +1,4 @@
-"""What a process of its own costs a task, by how the process comes about."""
+"""What a process of its own costs a task, by the way the process starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SLICE_PAGES = 5
 
 
 def isolation(bench: Bench) -> None:
-    """The same scan in each way, in turn, so that drift of the machine meets all alike."""
+    """The same scan in each way, in turn, so that drift of the machine affects all alike."""
     with ExitStack() as stack:
         ways = {
             IN_PROCESS: open_way(stack, bench.ours, in_process()),
@@ -38,13 +38,13 @@ def isolation(bench: Bench) -> None:
 
 
 def first_after_idle(bench: Bench) -> None:
-    """A scanned page when no worker is there, and where its time goes."""
+    """A scanned page when no worker is running, and where its time goes."""
     for way, settings in (
         (SPAWN, fresh("spawn")),
         (STANDBY, fresh("spawn", 1)),
         (FORKSERVER, fresh("forkserver")),
     ):
-        told = {**settings, "log_format": "json", "log_level": "DEBUG"}  # of each move of a worker
+        told = {**settings, "log_format": "json", "log_level": "DEBUG"}  # log each worker move
         with Server(bench.ours, **told) as server, Client(server.url) as client:
             client.convert(bench.inputs.page)
             for number in range(1, bench.scale.first + 1):
@@ -74,7 +74,7 @@ def open_way(stack: ExitStack, product: Product, settings: dict[str, str]) -> Cl
 
 
 def wait_at_rest(client: Client, way: str) -> None:
-    """Where every task has a new process: the last one has ended, the next one is ready."""
+    """Where every task has a new process: the last one has exited, the next one is ready."""
     wanted = {STANDBY: {"standby"}, FORKSERVER: set(), SPAWN: set()}.get(way)
 
     def at_rest() -> bool:

@@ -1,4 +1,4 @@
-"""What is held after each of many tasks, and what stays when they are done."""
+"""The memory held after each of many tasks, and what remains when they are done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.plan import Bench, as_it_comes
 from benchmarks.servers import Product, Server
 from benchmarks.statistics import slope
 
-_AT_A_TIME = 2  # one works, one waits: so a worker goes on to the next task
+_AT_A_TIME = 2  # one runs, one waits: so a worker continues with the next task
 _SETTLE_SHARE = 4  # the first quarter of the tasks fills caches
 _SAMPLE_EVERY_S = 0.5
 OVER_TASKS = "memory over tasks"
@@ -40,7 +40,7 @@ def memory(bench: Bench, product: Product) -> None:
             list(threads.map(one_task, range(count)))
             rest = meter.settled(within_s=30, still_s=4)
     results.draw(OVER_TASKS, who, ("tasks done", "MB"), after)
-    if product.is_ours:  # the other one is a single process
+    if product.is_ours:  # the other server is a single process
         results.draw(OVER_TASKS, f"{who}, server process", ("tasks done", "MB"), gateway)
     totals = [(at, use.total) for at, use in over_time.points]
     results.draw(OVER_TIME, who, ("seconds", "MB"), totals)
@@ -51,7 +51,7 @@ def memory(bench: Bench, product: Product) -> None:
         results.add("memory.rest_gpu_mb", who, 1, [sum(rest.gpu_devices)])
     results.add("memory.rest_mb", who, 1, [rest.total])
     for name, points in (("tree", after), ("gateway", gateway)):
-        # After the last tasks nothing waits, and the worker is ending.
+        # After the last tasks nothing waits, and the worker is exiting.
         grown = slope(points[len(points) // _SETTLE_SHARE : -_AT_A_TIME])
         if grown.margin < float("inf"):
             results.add(f"memory.{name}_slope_mb", who, 1, [grown.per_step])
@@ -59,7 +59,7 @@ def memory(bench: Bench, product: Product) -> None:
 
 
 class _Sampled:
-    """Memory over time, in a thread of its own."""
+    """Samples memory over time, in a thread of its own."""
 
     def __init__(self, meter: MemoryMeter) -> None:
         self.points: list[tuple[float, Use]] = []

@@ -1,4 +1,4 @@
-"""What one client feels: small documents, a scanned page, a probe while nothing else goes on."""
+"""What one client sees: small documents, a scanned page, a probe on an otherwise idle server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PROBE_EVERY_S = 0.02
 def latency(bench: Bench, product: Product, number: int) -> None:
     """Synchronous requests one after the other, with models loaded on both sides.
 
-    Upstream converts two tasks at a time as it comes, this build one; one client keeps one busy.
+    Upstream converts two tasks at a time by default, this build one; one client keeps one busy.
     """
     results, inputs, scale, who = bench.results, bench.inputs, bench.scale, product.name
     with Server(product, **loaded(product, 1)) as server, Client(server.url) as client:

@@ -1,4 +1,4 @@
-"""Scanned pages per second, by how many documents are in work; and what probes feel meanwhile."""
+"""Scanned pages per second, by number of concurrent documents, and the latency of probes then."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from benchmarks.client import Client, health_probe
 from benchmarks.plan import CONCURRENCIES, Bench, loaded
 from benchmarks.servers import Product, Server
 
-_STREAMS = 2  # while as many scans are in work, the probe's answers are kept
+_STREAMS = 2  # with this many concurrent scans, the probe's answers are kept
 
 
 def throughput(bench: Bench, product: Product, number: int) -> None:
@@ -18,7 +18,7 @@ def throughput(bench: Bench, product: Product, number: int) -> None:
     for workers in sorted({1, bench.workers}):
         settings = loaded(product, workers)
         with Server(product, **settings) as server, Client(server.url) as client:
-            client.load([bench.inputs.page] * 2 * workers, workers)  # loads models in each
+            client.load([bench.inputs.page] * 2 * workers, workers)  # loads models in each worker
             for concurrency in (c for c in CONCURRENCIES if (c == 1) == (workers == 1)):
                 with health_probe(server.port) as answers:
                     load = client.load([scan] * max(concurrency, 2), concurrency)

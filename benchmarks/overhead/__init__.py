@@ -1,1 +1,1 @@
-"""What isolation costs, against its goals: ``python -m benchmarks.overhead``."""
+"""The cost of isolation, against its goals: ``python -m benchmarks.overhead``."""

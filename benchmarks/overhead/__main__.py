@@ -1,11 +1,11 @@
-"""What isolation costs, against its goals: medians of interleaved rounds in one run.
+"""The cost of isolation, against its goals: medians of interleaved rounds in one run.
 
     python -m benchmarks.overhead [--rounds 7] [--pages 10] [--only starts trips scans]
 
-``scans``: a scan converted in a warm worker, and in a fresh process for each task (forkserver;
+``scans``: a scan converted in a warm worker, and in a new process for each task (forkserver;
 spawn with a standby process), against the same conversion in the server's own process. Each round
-has one of each, one after the other. ``starts``: from the wish for a worker to its being ready,
-forked. ``trips``: a job that does nothing, through the pool and back.
+has one of each, one after the other. ``starts``: from the request for a worker until it is ready,
+forked. ``trips``: the round trip of a job that does nothing through the pool.
 
 Nothing else should run on the machine meanwhile; the load is printed with the figures.
 """
@@ -39,8 +39,8 @@ GOALS = {
 
 
 def scans(rounds: int, pages: int) -> dict[str, Spread]:
-    """Each way's time as a multiple of the time in the server's process, round by round; a round
-    begins with another way each time, so that none has the better place."""
+    """Each way's time as a multiple of the time in the server's process, round by round; each round
+    starts with another way, so that none has the better position."""
     document, ours = scan(pages), this_build()
     with ExitStack() as stack:
         ways = {
@@ -63,7 +63,7 @@ def scans(rounds: int, pages: int) -> dict[str, Spread]:
 
 
 def measure(only: list[str], rounds: int, pages: int) -> dict[str, Spread]:
-    """All that is asked for."""
+    """Everything that is requested."""
     found: dict[str, Spread] = {}
     if "trips" in only:
         found["no-op round trip"] = asyncio.run(trips())
@@ -95,7 +95,7 @@ def command_line() -> None:
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="WHAT")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     arguments = parser.parse_args()
-    # As Ctrl-C does: through every "with", so that no server is left running.
+    # Like Ctrl-C: unwinds every "with", so that no server is left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     load = os.getloadavg()[0]
     print(f"{machine.describe()}, load {load:.1f} at the start")

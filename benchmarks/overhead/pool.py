@@ -1,6 +1,6 @@
 """Starts of processes and round trips through the worker pool, without a server.
 
-Kept apart from the command line, so that what a forked worker imports of it costs nothing.
+Kept apart from the command line, so that forked workers import nothing costly with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WARM_UP = 20
 
 
 async def starts(count: int = _STARTS) -> Spread:
-    """Seconds from the wish for a worker until it is ready, real workers forked one by one."""
+    """Seconds from the request for a worker until it is ready, real workers forked one by one."""
     taken = []
     async with _Pool(main) as pool:
         for _ in range(count + 1):
@@ -34,13 +34,13 @@ async def starts(count: int = _STARTS) -> Spread:
             await pool.prewarm(1)
             taken.append(time.perf_counter() - started)
             await pool.prewarm(0)
-            while pool.workers():  # noqa: ASYNC110 - the pool tells nobody of a worker's end
+            while pool.workers():  # noqa: ASYNC110 - the pool does not report a worker's exit
                 await asyncio.sleep(0.005)
     return spread(taken[1:])  # the first one waits for the template
 
 
 async def trips(count: int = _TRIPS) -> Spread:
-    """Seconds of a job that does nothing, from its hand-over to its reply."""
+    """Seconds of a job that does nothing, from hand-over to reply."""
     taken = []
     with tempfile.TemporaryDirectory() as scratch:
         async with _Pool(no_op_worker) as pool:
@@ -72,7 +72,7 @@ def no_op_worker(arguments: ChildArguments) -> None:
 
 
 class _Pool:
-    """A pool of forked workers that run ``child``, which stay while they are used."""
+    """A pool of forked workers that run ``child``; they stay while they are used."""
 
     def __init__(self, child: ChildMain) -> None:
         worker = WorkerConfig(log_level="ERROR")

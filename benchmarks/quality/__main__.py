@@ -1,4 +1,4 @@
-"""Convert documents of known structure with each profile, and print how right they are."""
+"""Convert documents of known structure with each profile, and print the accuracy."""
 
 from __future__ import annotations
 

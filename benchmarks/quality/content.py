@@ -1,4 +1,4 @@
-"""What a drawn document holds: plain data, in reading order."""
+"""The content of a generated document: plain data, in reading order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Prose, wrapped by whoever draws it."""
+    """Prose, wrapped when it is drawn."""
 
     text: str
 
@@ -34,7 +34,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table, with what it spans."""
+    """One cell of a table, with its spans."""
 
     text: str
     colspan: int = 1
@@ -43,7 +43,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class PlacedCell:
-    """A cell and where in the grid it begins."""
+    """A cell and where it starts in the grid."""
 
     cell: Cell
     row: int
@@ -52,7 +52,7 @@ class PlacedCell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: rows as HTML gives them, so a row leaves out what a span above it covers."""
+    """A table: rows as in HTML, so a row leaves out what a span above it covers."""
 
     rows: tuple[tuple[Cell | str, ...], ...]
     rules: Rules = "all"
@@ -86,7 +86,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: a chart of lines, or something like a photograph. ``height`` is in points."""
+    """A picture: a line chart, or something like a photograph. ``height`` is in points."""
 
     kind: Literal["chart", "photo"]
     caption: str = ""

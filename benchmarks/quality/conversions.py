@@ -1,4 +1,4 @@
-"""Convert PDFs with a profile in a process of its own, which tells what it took.
+"""Convert PDFs with a profile in a process of its own, which reports time and memory.
 
     python -m benchmarks.quality.conversions FOLDER     (a process of the benchmark)
 
@@ -49,7 +49,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class ProfileRun:
-    """What became of all documents, and the peak memory of the process in bytes."""
+    """The outcome of all documents, and the peak memory of the process in bytes."""
 
     documents: list[Conversion]
     peak_bytes: int
@@ -62,7 +62,7 @@ def convert(profile: str, pdfs: Sequence[bytes]) -> ProfileRun:
     Raises:
         NotConverted: a document failed.
     """
-    # Not at the top: the process that converts must not import torch by it.
+    # Not at the top: the converting process must not import torch through it.
     from docling_core.types.doc.document import DoclingDocument  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as name:
@@ -101,7 +101,7 @@ def _main(folder: Path) -> int:
     from docling_serve.subprocess_worker.child.importing import import_for_conversions  # noqa: PLC0415
 
     settings = DoclingServeSettings()
-    # First: it defers torch, as in a worker.
+    # First, since it defers torch, as in a worker.
     import_for_conversions(allow_external_plugins=settings.allow_external_plugins)
     from docling_serve.conversion.conversion import Conversion as Converting  # noqa: PLC0415
     from docling_serve.errors import TaskFailed  # noqa: PLC0415

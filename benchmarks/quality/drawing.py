@@ -1,4 +1,4 @@
-"""Draw documents as PDFs with a text layer, the same bytes every time."""
+"""Draw documents as PDFs with a text layer, byte for byte the same every time."""
 
 from __future__ import annotations
 

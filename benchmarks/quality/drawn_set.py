@@ -1,4 +1,4 @@
-"""The documents that are drawn: one and two columns, headings of three levels, lists, tables."""
+"""The generated documents: one and two columns, headings of three levels, lists, tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near a converted document is to its reference: figures from 0 to 1, 1 being right.
+"""How close a converted document is to its reference: figures from 0 to 1, 1 being right.
 
 ``teds`` is the tree edit distance based similarity of Zhong et al., "Image-based table
 recognition: data, model, and evaluation" (2020), of the structure alone: rows, cells and what
@@ -22,7 +22,7 @@ from docling_core.types.doc.labels import DocItemLabel
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
-_SAME_TEXT = 85  # percent of similarity from which two texts are one
+_SAME_TEXT = 85  # percent of similarity from which two texts match
 _SAME_TABLE = 60
 _PLACED = 70
 _HEADINGS = (DocItemLabel.SECTION_HEADER, DocItemLabel.TITLE)
@@ -31,7 +31,7 @@ _ORDERED = (*_HEADINGS, DocItemLabel.TEXT, DocItemLabel.PARAGRAPH, DocItemLabel.
 
 @dataclass(frozen=True)
 class Found:
-    """How many of the things expected were found, and how many were found in all."""
+    """How many of the expected things were found, and how many were found in all."""
 
     right: int = 0
     expected: int = 0
@@ -98,10 +98,10 @@ def teds(reference: TableData, converted: TableData) -> float:
 
 
 def order(texts: Sequence[str], parts: Sequence[str]) -> float:
-    """The share of pairs of ``texts`` that stand in ``parts`` one after the other as they should.
+    """The share of pairs of ``texts`` that follow each other in ``parts`` as they should.
 
-    A text stands where a part is like it, else where the parts together have something like it.
-    Texts that are not there do not count.
+    A text is located at the part that is like it, else where the parts together contain something
+    like it. Texts that are missing do not count.
     """
     places = [_place(text, parts) for text in texts]
     known = [place for place in places if place is not None]

@@ -1,4 +1,4 @@
-"""English prose without end, the same each time: no two paragraphs begin alike."""
+"""Endless English prose, the same each time: no two paragraphs start alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ENDS = (
 
 
 class Prose:
-    """Sentences and paragraphs of a seed."""
+    """Sentences and paragraphs from a seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
@@ -44,7 +44,7 @@ class Prose:
         return f"{pick(_SUBJECTS)} {pick(_VERBS)} {pick(_OBJECTS)} {pick(_ENDS)}."
 
     def paragraph(self, sentences: int) -> str:
-        """So many sentences, in one line."""
+        """The given number of sentences, in one line."""
         return " ".join(self.sentence() for _ in range(sentences))
 
     def phrases(self, count: int) -> tuple[str, ...]:

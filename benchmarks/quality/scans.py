@@ -15,7 +15,7 @@ _PAPER = 246
 
 
 def scan_of(pdf: bytes, *, noisy: bool, seed: int = 0) -> bytes:
-    """A PDF with one grey JPEG for each page; a noisy one is turned, uneven and specked."""
+    """A PDF with one grey JPEG for each page; a noisy one is turned, uneven and speckled."""
     pages = [
         worn(page, seed + number) if noisy else page for number, page in enumerate(images_of(pdf))
     ]

@@ -50,7 +50,7 @@ async def task_status_ws(
         await websocket.send_denial_response(JSONResponse({"detail": _KEY_REQUIRED}, 401))
         return
     await websocket.accept()
-    with contextlib.suppress(WebSocketDisconnect):  # whoever left needs no answer
+    with contextlib.suppress(WebSocketDisconnect):  # a client that left needs no answer
         try:
             tenant = named_tenant(websocket, services) or tenant_id or DEFAULT_TENANT
             async with services.engine.watch(task_id, tenant) as watch:

@@ -1,7 +1,7 @@
-"""``docling-serve config check``: what the settings are, where from, and what is wrong with them.
+"""``docling-serve config check``: the settings, where each comes from, and what is wrong with them.
 
-Nothing is started and nothing is connected to. Kinds and presets are looked at with the server's
-own rules, which import docling.
+Starts nothing and connects to nothing. Kinds and presets are checked with the server's own rules,
+which import docling.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _DEFAULT = "default"
 
 
 def check_config(out: Console, err: Console, *, show_all: bool = False) -> int:
-    """Print the effective settings and what is to be said of them; 1 if a server would refuse to
-    start with them, else 0. Without ``show_all`` defaults are left out."""
+    """Print the effective settings and remarks on them; returns 1 if a server would refuse to start
+    with them, else 0. Without ``show_all`` defaults are left out."""
     made: dict[type[BaseSettings], BaseSettings] = {}
     errors: list[str] = []
     for settings_cls in (UvicornSettings, DoclingServeSettings):
@@ -62,7 +62,7 @@ def check_config(out: Console, err: Console, *, show_all: bool = False) -> int:
 
 
 def _refused_by_policy(settings: DoclingServeSettings) -> Iterator[str]:
-    """What a server would end with when it puts its rules together."""
+    """The error with which a server would exit when it builds its policy."""
     from docling_serve.policy import ServicePolicy  # noqa: PLC0415 - imports docling
 
     try:
@@ -124,7 +124,7 @@ def _warnings(
 
 
 def _cuda_versions() -> Iterator[str]:
-    """ONNX Runtime and torch load CUDA's libraries into one process, so one major version."""
+    """ONNX Runtime and torch load CUDA's libraries into one process: one major version."""
     from docling_serve.internals.docling_devices import (  # noqa: PLC0415 - imports docling
         onnx_cuda,
         torch_build,

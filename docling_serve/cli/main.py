@@ -1,4 +1,4 @@
-"""The command line: run the server or a worker, check the settings, say what is installed."""
+"""The command line: run the server or a worker, check the settings, show what is installed."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _console = Console(stderr=False, highlight=False, soft_wrap=True)
 _SETTINGS_ERROR = 1
 #: By name: uvicorn imports it in each of its processes.
 _CONNECTION = "docling_serve.internals.uvicorn_connections:GuardedConnection"
-#: All that a client has to say on a websocket is that it is there.
+#: Clients send nothing on a websocket but short texts to ask for the state.
 _WEBSOCKET_TEXT_BYTES = 64 * 1024
-#: On top of the time tasks get to finish, so that their answers can still be sent.
+#: Added to the time that tasks get to finish, so that their answers can still be sent.
 _ANSWER_S = 5
 
 
@@ -64,7 +64,7 @@ def root(
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True)] = 0,
 ) -> None:
     """Serve docling over REST. -v for INFO, -vv for DEBUG, unless log_level is set."""
-    del version  # its callback has answered
+    del version  # its callback has handled it
     if verbose and "DOCLING_SERVE_LOG_LEVEL" not in os.environ:
         os.environ["DOCLING_SERVE_LOG_LEVEL"] = "DEBUG" if verbose > 1 else "INFO"
 
@@ -214,8 +214,8 @@ def rq_worker() -> None:
 def check(
     show_all: Annotated[bool, typer.Option("--all", help="Show defaults too.")] = False,
 ) -> None:
-    """Print the settings in force with their origin, warn of unknown ones and of those without
-    effect, and end with 1 if a server would not start with them."""
+    """Print the settings in force with their origin, warn about unknown ones and those without
+    effect, and exit with 1 if a server would not start with them."""
     from docling_serve.cli.config_check import check_config  # noqa: PLC0415 - not needed for --help
     from docling_serve.process.imports import leave_out_torch  # noqa: PLC0415
 
@@ -247,8 +247,8 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Look at the driver, cards, libraries, workers and settings of this machine, and say what is
-    wrong and what to do. Ends with 1 if there is a problem."""
+    """Examine the driver, cards, libraries, workers and settings of this machine, and say what is
+    wrong and what to do. Exits with 1 if there is a problem."""
     from docling_serve.doctor.command import (  # noqa: PLC0415 - not needed for --help
         TrialRequest,
         run_doctor,
@@ -308,7 +308,7 @@ def _serve(kind: str, **options: Any) -> None:
 
 
 def _require_port(host: str, port: int) -> None:
-    """End with one line if the port is taken, before anything is loaded for it."""
+    """Exit with one line if the port is taken, before anything is loaded for it."""
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as trial:
@@ -321,7 +321,7 @@ def _require_port(host: str, port: int) -> None:
 
 
 def _require_scratch(settings: DoclingServeSettings, workers: int | None) -> None:
-    """The folder of tasks that outlive the server is for one server process alone."""
+    """Check that the folder of persistent tasks is usable, and used by one process only."""
     if settings.scratch_path is None or settings.eng_kind is not AsyncEngine.LOCAL:
         return
     from docling_serve.engines.local.journal import require_usable  # noqa: PLC0415 - not for --help
@@ -332,7 +332,7 @@ def _require_scratch(settings: DoclingServeSettings, workers: int | None) -> Non
 
 
 def _refuse(exc: ValidationError) -> NoReturn:
-    """End with one line per wrong setting."""
+    """Exit with one line per invalid setting."""
     _end(describe_settings_error(exc))
 
 

@@ -1,7 +1,7 @@
-"""Convert the documents of one job with docling and leave the reply in the task's folder.
+"""Convert the documents of one job with docling and write the reply to the task's folder.
 
 With ``converters``, the only module that touches docling's converters and models. It runs in a
-worker process, or in a thread of the server when subprocess mode is off; it does not know which.
+worker process, or in a thread of the server when subprocess mode is off, and does not know which.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ class Conversion:
 
     @property
     def stats(self) -> ConverterStats:
-        """How often the models of a job were there already."""
+        """How often the models of a job were already loaded."""
         return self._converters.stats
 
     def may_use_gpu(self, spec: JobSpec) -> bool:
-        """Whether the job can use CUDA, if there is a GPU. Loads nothing; raises what is wrong
-        with the options."""
+        """Whether the job can use CUDA, if there is a GPU. Loads nothing; raises on invalid
+        options."""
         options = self._task(spec).convert_options or ConvertDocumentsOptions()
         return self._converters.may_use_gpu(options)
 
@@ -123,7 +123,7 @@ class Conversion:
             raise TaskFailed(describe_failure(ModelsNotReady(exc))) from exc
 
     def rehearse(self) -> None:
-        """Convert a line of Markdown in memory: what a first conversion sets up is there then.
+        """Convert a line of Markdown in memory, which does the set-up of a first conversion.
 
         Loads no model and touches no file.
         """
@@ -135,7 +135,7 @@ class Conversion:
         )
 
     def clear(self) -> None:
-        """Drop every loaded pipeline."""
+        """Drop all loaded pipelines."""
         self._converters.clear()
         self._chunkers.clear_cache()  # type: ignore[no-untyped-call]
 
@@ -183,7 +183,7 @@ class Conversion:
         chunking_options = self._manager.parse_chunking_options(options)
         self._require_chunker(task)
         sources = self._sources(spec)
-        # Pipelines stay unbuilt until a document needs one, so a Markdown file loads no PDF models.
+        # Pipelines are built when a document needs one, so a Markdown file loads no PDF models.
         convert = self._convert_all(spec, options, folder, tracker)
         if isinstance(spec.part, PageSlice):
             (result,) = convert([opened(sources[0], folder)])
@@ -240,15 +240,15 @@ class Conversion:
                 page_range=page_range(spec, options.page_range),
                 max_file_size=min(config.max_file_size, at_most_bytes),
                 max_num_pages=config.max_num_pages,
-                raises_on_error=False,  # what fails is reported here, with its place
+                raises_on_error=False,  # failures are reported here, with their position
                 progress_callback=tracker,
             )
 
         return convert
 
     def _require_chunker(self, task: Task) -> None:
-        """Fail before anything is converted if a chunker is asked for that cannot be made: jobkit
-        would leave the chunks out, and say so in its log only."""
+        """Fail before anything is converted if the requested chunker cannot be created: jobkit
+        would omit the chunks, and report it only in its log."""
         if task.task_type is not TaskType.CHUNK:
             return
         options = task.chunking_options or HybridChunkerOptions()
@@ -301,7 +301,7 @@ def _one_archive(spec: JobSpec) -> bool:
 def _left(
     folder: TaskFolder, content: bytes, started: float, *, ocr_ran: bool = False
 ) -> JobResult:
-    """Leave the reply of a part of a task in the folder."""
+    """Write the reply of a part of a task to the folder."""
     _write_body(folder, Rendered(content, JSON))
     return JobResult(
         body=folder.body.name,
@@ -315,7 +315,7 @@ def _left(
 def _written(
     outcome: DoclingTaskResult, spec: JobSpec, folder: TaskFolder, tracker: ProgressTracker
 ) -> JobResult:
-    """Leave the reply in the folder; returns what to tell of it."""
+    """Write the reply to the folder; returns the summary to report."""
     rendered = _rendered(outcome, spec)
     _write_body(folder, rendered)
     return JobResult(

@@ -1,9 +1,9 @@
 """docling's converters, one for each request, and what they share: default options and models.
 
-Making a :class:`DocumentConverter` the usual way takes some 0.2 s, because docling fills in the
-options of every format by making those of all formats; and each one loads models of its own. Here
-the formats' options are made once in a process, so that a converter costs next to nothing, and
-models come from :class:`~docling_serve.conversion.model_sets.ModelSets`.
+Creating a :class:`DocumentConverter` the usual way takes some 0.2 s, because docling fills in the
+options of every format by creating those of all formats; and each converter loads its own models.
+Here the formats' options are created once per process, so that a converter costs almost nothing,
+and models come from :class:`~docling_serve.conversion.model_sets.ModelSets`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from docling_serve.process.installation import is_lite
 
 _log = logging.getLogger(__name__)
 
-# The formats that docling-jobkit gives the request's options for pictures.
+# The formats that get the request's picture options from docling-jobkit.
 _ENRICHED = (
     InputFormat.DOCX,
     InputFormat.PPTX,
@@ -56,7 +56,7 @@ _ENRICHED = (
 
 @cache
 def default_format_options() -> Mapping[InputFormat, FormatOption]:
-    """docling's options of every format, made once in a process and inherited by forked ones.
+    """docling's options of every format, created once per process and inherited by forked ones.
 
     Starts no thread, looks for no device and builds no pipeline.
     """
@@ -93,11 +93,11 @@ class Converters:
         options: ConvertDocumentsOptions,
         adapt: Callable[[BasePipeline], BasePipeline] = lambda pipeline: pipeline,
     ) -> DocumentConverter:
-        """A converter for ``options``; loads nothing before a document needs it. ``adapt`` may put
-        another pipeline in place of the one for PDFs.
+        """A converter for ``options``; loads nothing before a document needs it. ``adapt`` may
+        replace the PDF pipeline with another one.
 
         Raises:
-            ValueError: an option names what this server does not have or allow.
+            ValueError: an option names something this server does not have or allow.
             NotImplementedError: the pipeline is not supported.
         """
         pdf = self._manager.get_pdf_pipeline_opts(options)
@@ -112,7 +112,7 @@ class Converters:
         return may_use_gpu(pdf.pipeline_cls, pdf.pipeline_options)
 
     def warm_up(self) -> None:
-        """Load what a PDF needs whose request names no options."""
+        """Load what a PDF needs when its request sets no options."""
         config, known = self._manager.config, self._manager.ocr_preset_registry
         # The server fills in its default preset, unless "auto", docling's own, is redefined.
         first = () if "auto" in config.custom_ocr_presets else (config.default_ocr_preset,)
@@ -132,7 +132,7 @@ class _RequestConverter(DocumentConverter):
         limits: InputLimits,
     ) -> None:
         super().__init__(format_options=options)
-        # Not before: docling puts its own reader in place of any other for images.
+        # Not earlier: docling replaces any other image reader with its own.
         self.format_to_options = guarded(self.format_to_options, limits)
         self._sets = sets
         self._adapt = adapt
@@ -145,7 +145,7 @@ class _RequestConverter(DocumentConverter):
         if option is None or option.pipeline_options is None:
             return None
         options: PipelineOptions = option.pipeline_options
-        # Identity will do: the options live as long as this converter.
+        # Identity is enough: the options live as long as this converter.
         place = (option.pipeline_cls, id(options))
         with self._building:
             if place not in self._pipelines:
@@ -178,7 +178,7 @@ class _RequestConverter(DocumentConverter):
     def _obtain(self, model_set: ModelSet) -> Obtain:
         def obtain(key: Key, load: Any, /) -> Any:
             def load_and_tell() -> Any:
-                watch_sessions()  # a worker has done it
+                watch_sessions()  # in a worker this is already done
                 started = time.monotonic()
                 model = load()
                 watch_rapidocr()
@@ -191,7 +191,7 @@ class _RequestConverter(DocumentConverter):
 
 
 def _has_weights(model: Any) -> bool:
-    """Of a stage, or of a pipeline with the stages that it is made with, which is its layout."""
+    """Whether a model has weights: a stage, or a pipeline, whose layout stage decides."""
     return not getattr(getattr(model, "layout_model", model), "weightless", False)
 
 
@@ -202,9 +202,9 @@ def _no_models(key: Key, load: Any, /) -> Any:
 def _for_this_process(
     defaults: Mapping[InputFormat, FormatOption],
 ) -> dict[InputFormat, FormatOption]:
-    """``defaults`` with the threads and the device that this process's environment asks for.
+    """``defaults`` with the threads and the device that this process's environment specifies.
 
-    They were read in the process that made the defaults, which may be the template of this one.
+    They were read in the process that created the defaults, which may be this one's template.
     """
     accelerator = AcceleratorOptions()
     options = dict(defaults)
@@ -222,8 +222,8 @@ def _format_options(
 ) -> dict[InputFormat, FormatOption]:
     """The options of every format in a request whose PDFs have ``pdf``.
 
-    Source: ``docling_jobkit.convert.manager`` 3.9.1 (a test compares them). Other than there,
-    METS archives of scanned books get the request's options too.
+    Source: ``docling_jobkit.convert.manager`` 3.9.1 (a test compares them). Unlike there, METS
+    archives of scanned books also get the request's options.
     """
     pipeline: Any = pdf.pipeline_options
     options = dict(defaults)

@@ -1,6 +1,6 @@
-"""What one document may be like. The settings have these fields, and whoever converts reads them.
+"""Limits on one document. The settings have these fields, and the converting process reads them.
 
-Imports nothing of ours: a worker need not read the settings.
+Imports nothing from this package: a worker need not read the settings.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 
 class OverLimit(Exception):
-    """A document is larger than allowed; the text says in what, and names the setting."""
+    """A document exceeds a limit; the text says which, and names the setting."""
 
 
 class DocumentLimits(BaseModel):

@@ -1,4 +1,4 @@
-"""The documents of a job, converted one after the other, each known by the source it came from."""
+"""The documents of a job, converted one after the other, each identified by its source."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class ConvertAll(Protocol):
 
 
 _NOT_ALLOWED = "URL is not allowed"
-#: With a number and any ending it still is a file's name, of 255 bytes.
+#: With a number and any suffix it remains a valid file name of up to 255 bytes.
 _NUMBERED_STEM_BYTES = 230
 
 Located = tuple[ConversionResult, int, str | None]
-"""A result, the position of its source, and the address that tells where it came from."""
+"""A result, the position of its source, and the address that identifies its origin."""
 
 
 def converted(
@@ -48,8 +48,8 @@ def converted(
     limits: InputLimits,
     formats: Sequence[InputFormat] = (),
 ) -> Iterator[Located]:
-    """Convert one source after the other; only the one at work is in memory. ``formats`` are those
-    that the request takes.
+    """Convert one source after the other; only the current one is in memory. ``formats`` are those
+    that the request accepts.
 
     Raises:
         DocumentFailed: with ``abort_on_error``, at the first document that fails.
@@ -80,9 +80,9 @@ def _results(
     folder: TaskFolder,
     limits: InputLimits,
 ) -> Iterable[ConversionResult]:
-    """What becomes of a source: a result, or several where it is an archive of documents."""
+    """The outcome of a source: a result, or several where it is an archive of documents."""
     if isinstance(source, StagedFile):
-        # docling looks into an archive for its format before any reader of ours sees it.
+        # docling opens an archive to find its format before any reader of ours sees it.
         path = folder.source(source)
         try:
             with path.open("rb") as file:
@@ -90,14 +90,14 @@ def _results(
         except OverLimit as exc:
             return [refused(source.filename, path.stat().st_size, exc)]
         return convert([opened(source, folder)])
-    # What is fetched is unpacked on the way, if it is an archive; this is what bounds that.
+    # A fetched archive is unpacked during the download; this limit bounds that.
     limit = limits.max_unpacked_size
     fetched = convert([opened(source, folder)], at_most_bytes=limit)
     return (_naming_the_limit(result, limit) for result in fetched)
 
 
 def _naming_the_limit(result: ConversionResult, limit: int) -> ConversionResult:
-    """docling calls whatever limit it was given ``max_file_size``."""
+    """docling calls any such limit ``max_file_size``."""
     for error in result.errors:
         said = f"max_file_size limit of {limit} bytes"
         error.error_message = error.error_message.replace(
@@ -107,7 +107,7 @@ def _naming_the_limit(result: ConversionResult, limit: int) -> ConversionResult:
 
 
 def opened(source: StagedFile | RemoteUrl | Any, folder: TaskFolder) -> Any:
-    """What docling is given of a source."""
+    """The form in which docling gets a source."""
     if isinstance(source, StagedFile):
         content = (folder.source(source)).read_bytes()
         return DocumentStream(name=source.filename, stream=BytesIO(content))
@@ -123,7 +123,7 @@ def _name(source: StagedFile | RemoteUrl | Any, result: ConversionResult) -> str
 def _size(
     source: StagedFile | RemoteUrl | Any, result: ConversionResult, folder: TaskFolder
 ) -> int | None:
-    """How many bytes the document has; None if it never came."""
+    """The size of the document in bytes; None if it never arrived."""
     if isinstance(source, StagedFile):
         return folder.source(source).stat().st_size
     return result.input.filesize or None
@@ -138,7 +138,7 @@ def _uri(source: StagedFile | RemoteUrl | Any) -> str | None:
 def _explain_encryption(
     result: ConversionResult, source: StagedFile | RemoteUrl | Any, folder: TaskFolder
 ) -> None:
-    """Say of a PDF that is encrypted that it is."""
+    """Report an encrypted PDF as encrypted."""
     if (
         result.errors
         and isinstance(source, StagedFile)
@@ -151,8 +151,7 @@ def _explain_encryption(
 
 
 def _explain_address(result: ConversionResult, source: StagedFile | RemoteUrl | Any) -> None:
-    """Say of a host that is not known that it is not: docling takes it for one that is not
-    allowed."""
+    """Report an unknown host as unknown: docling reports it as one that is not allowed."""
     host = urlsplit(source.url).hostname if isinstance(source, RemoteUrl) else None
     if host and result.errors and result.errors[0].error_message.startswith(_NOT_ALLOWED):
         try:
@@ -160,14 +159,14 @@ def _explain_address(result: ConversionResult, source: StagedFile | RemoteUrl | 
         except socket.gaierror:
             result.errors[0].error_message = f"The host {host} does not resolve."
         except (OSError, UnicodeError):
-            return  # nobody knows
+            return  # unknown
 
 
 def exportable(
     results: Iterable[Located], version: str | None, one_archive: bool
 ) -> Iterator[ExportableDocument]:
-    """The results as jobkit exports them. With ``one_archive`` their files lie side by side, so
-    documents whose names differ in their suffix only, or not at all, get a number each."""
+    """The results as jobkit exports them. With ``one_archive`` their files are next to each other,
+    so documents whose names differ only in their suffix, or not at all, get a number each."""
     taken: set[str] = set()
     for result, index, uri in results:
         document = ExportableDocument.from_conversion_result(

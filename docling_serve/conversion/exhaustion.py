@@ -1,7 +1,7 @@
-"""Tell from an error that memory ran out, of the GPU or of the host.
+"""Recognise from an error that memory ran out, of the GPU or of the host.
 
-docling reports a page for which memory ran out as it reports a damaged one. But it is not the
-document's fault, and the process it happened in is not to be trusted with another.
+docling reports a page for which memory ran out like a damaged one. But it is not the document's
+fault, and the process it happened in must not be trusted with another document.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from docling_serve.internals.onnx_sessions import asked_for_cuda
 
 
 class MemoryRanOut(Exception):
-    """A page could not be converted for want of memory; ``failure`` says of which."""
+    """A page could not be converted for lack of memory; ``failure`` says of which kind."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -24,10 +24,10 @@ class MemoryRanOut(Exception):
 
 
 def raise_if_memory_ran_out(errors: Iterable[ErrorItem]) -> None:
-    """Look through what docling says of a document.
+    """Check the errors that docling reports for a document.
 
     Raises:
-        MemoryRanOut: that memory ran out is among it.
+        MemoryRanOut: one of them says that memory ran out.
     """
     for error in errors:
         if error.component_type is not DoclingComponentType.USER_INPUT:
@@ -37,7 +37,7 @@ def raise_if_memory_ran_out(errors: Iterable[ErrorItem]) -> None:
 
 
 def exhausted(chain: Iterable[BaseException]) -> Failure | None:
-    """What of this machine ran out, if one of these errors says so."""
+    """Which memory of this machine ran out, if one of these errors says so."""
     for exc in chain:
         if isinstance(exc, MemoryRanOut):
             return exc.failure
@@ -50,7 +50,7 @@ def exhausted(chain: Iterable[BaseException]) -> Failure | None:
 
 
 def out_of_memory(text: str) -> Failure | None:
-    """What an error with this ``text`` means if it is for want of memory."""
+    """The failure for an error with this ``text``, if it reports a lack of memory."""
     if gpu_memory_ran_out(text, on_gpu=asked_for_cuda()):
         return _failure("The GPU ran out of memory.", CUDA_OUT_OF_MEMORY)
     if host_memory_ran_out(text):

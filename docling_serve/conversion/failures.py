@@ -1,4 +1,4 @@
-"""Say why a conversion failed, in words that help the client and give nothing away."""
+"""Explain why a conversion failed, in words that help the client and leak nothing."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _IN_HUB_ADDRESS = re.compile(r"/(?:api/models/)?([\w.-]+/[\w.-]+)/(?:revision|re
 _IN_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 _ON_ITS_OWN = re.compile(r"(?<![\w./:-])([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]+)(?![\w./-])")
 _ABSOLUTE_PATH = re.compile(r"(?:file:/*(?=/)|(?<![\w:/]))/(?:[\w.@+ -]+/)+[\w.@+-]*")
-#: Of an address: the name and password in it, and parameters that open doors.
+#: Secrets in an address: the name and password, and parameters that grant access.
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _SECRET_PARAMETER = re.compile(
     r"([?&][\w.-]*(?:signature|sig|token|key|secret|password|credential)[\w.-]*=)[^&\s'\"]+", re.I
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _DETAIL_LIMIT = 4000
-#: docling lists every language that the engine has.
+#: docling lists every language that the engine supports.
 _LANGUAGES_LIMIT = 1500
 _NO_FORMAT = "None of the formats asked for can be written to this target."
 _NO_DOCUMENT = "None of the documents could be converted."
-#: jobkit's words when no document could be converted, or nothing of them written.
+#: jobkit's text when no document could be converted, or none of them could be written.
 NOTHING_EXPORTED = "No documents were exported."
 
 MODEL_HELP = (
@@ -70,7 +70,7 @@ class ModelsNotReady(Exception):
 
 
 class ChunkerNotReady(ModelsNotReady):
-    """A chunker could not be made; ``tokenizer`` is what it needs."""
+    """A chunker could not be created; ``tokenizer`` is what it needs."""
 
     way_out = "Ask for the hierarchical chunker, which needs none, or give the server its files."
 
@@ -80,8 +80,8 @@ class ChunkerNotReady(ModelsNotReady):
 
 
 class NothingExported(Exception):
-    """No file came out of a task. ``complaints`` says what was wrong with each document; without
-    any, it was the formats."""
+    """A task produced no file. ``complaints`` says what was wrong with each document; if empty, the
+    formats were the cause."""
 
     def __init__(self, complaints: Sequence[Failure] = ()) -> None:
         super().__init__(NOTHING_EXPORTED)
@@ -89,7 +89,7 @@ class NothingExported(Exception):
 
 
 class DocumentFailed(Exception):
-    """A document failed in a task that is to end at the first one that does."""
+    """A document failed in a task that must stop at the first failure."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -149,7 +149,7 @@ def _models_not_ready(exc: ModelsNotReady) -> Failure:
 
 
 def _model_names(cause: BaseException) -> list[str]:
-    """Which models the error is about; the surest place of a name wins."""
+    """Which models the error is about; the most reliable place of a name wins."""
     text = "\n".join(str(err) for err in _chain(cause))
     for names in (
         _IN_HUB_ADDRESS.findall(text),
@@ -170,7 +170,7 @@ def _chain(exc: BaseException | None) -> list[BaseException]:
 
 
 def document_failure(result: ConversionResult, name: str, number: int) -> Failure | None:
-    """What is wrong with a document, as a failure of its own; None if it was converted.
+    """The failure of a document; None if it was converted.
 
     ``name`` and ``number``, from 1, are those of the source it came from.
     """
@@ -206,8 +206,8 @@ def tidy(
     size: int | None = None,
     formats: Sequence[InputFormat] = (),
 ) -> None:
-    """Say what is wrong with the document ``name`` of ``size`` bytes, take out of the errors what
-    must not leave the server, and call a refusal one. ``formats`` are those that it might have."""
+    """Say what is wrong with the document ``name`` of ``size`` bytes, remove from the errors what
+    must not leave the server, and mark a refusal as one. ``formats`` are those it might have."""
     refusal = _is_refused(result)
     for error in result.errors:
         text = error.error_message
@@ -217,10 +217,10 @@ def tidy(
 
 
 def refused(name: str, size: int, why: Exception) -> ConversionResult:
-    """The result of a document that docling does not get to see."""
+    """The result of a document that is never passed to docling."""
     document = InputDocument.create_invalid(
         filename=name,
-        format=InputFormat.PDF,  # it must have one, and nobody has looked
+        format=InputFormat.PDF,  # one is required, and it was not examined
         filesize=size,
         rejection=InputRejection(str(why), FailureCategory.POLICY, why),
     )
@@ -248,7 +248,7 @@ def _reason(result: ConversionResult) -> str | None:
 
 
 def _nothing_exported(complaints: Sequence[Failure]) -> Failure:
-    """One failure for all documents; what they have in common decides of its category."""
+    """One failure for all documents; what they have in common decides its category."""
     if not complaints:
         return Failure("policy", _NO_FORMAT)
     first = complaints[0]

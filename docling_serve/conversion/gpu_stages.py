@@ -1,7 +1,7 @@
-"""Which stages of a pipeline can use CUDA, judged by their options: nothing is loaded for it.
+"""Which stages of a pipeline can use CUDA, judged by their options, without loading anything.
 
-Errs on the side of yes: a pipeline or a stage that is not known here counts as one that can, where
-the installed libraries can at all.
+Errs on the side of yes: a pipeline or a stage that is not known here counts as able to use CUDA,
+where the installed libraries can at all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OCR_ON_THE_CPU = ("tesseract", "tesserocr", "ocrmac", "kserve_v2_ocr")
 
 
 def torch_can_use_cuda() -> bool:
-    """Whether the installed torch was built for CUDA, or for ROCm, which it calls the same."""
+    """Whether the installed torch was built for CUDA, or for ROCm, which reports itself as CUDA."""
     return bool(torch_build().get("cuda") or torch_build().get("hip"))
 
 
@@ -37,7 +37,7 @@ def may_use_gpu(pipeline_cls: type[BasePipeline], options: PipelineOptions) -> b
     """Whether a stage of this pipeline can use CUDA, if there is a GPU."""
     if options.accelerator_options.device in (AcceleratorDevice.CPU, AcceleratorDevice.CPU.value):
         return False
-    # A kind of job says nothing of its documents, which may be sound.
+    # The kind of job does not show its documents, which may be audio.
     if torch_can_use_cuda() and (_enriches_on_torch(options) or find_spec("whisper")):
         return True
     if pipeline_cls is StandardPdfPipeline:

@@ -1,7 +1,7 @@
-"""docling's readers of documents, each of which first looks whether the document is too large.
+"""docling's document readers, each of which first checks whether the document is too large.
 
-They are where every document passes, from whatever source, before it is opened. A document that is
-refused here fails by itself; the others of its request are converted.
+Every document, from any source, passes through them before it is opened. A document that is
+refused here fails alone; the others of its request are converted.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from docling_serve.conversion.input_limits import InputLimits, check_document
 
 
 class DocumentRefused(DocumentLoadError):
-    """A document is larger than the server opens."""
+    """A document exceeds the limits of the server."""
 
 
 def guarded(
     options: Mapping[InputFormat, FormatOption], limits: InputLimits
 ) -> dict[InputFormat, FormatOption]:
-    """``options`` with readers that keep to ``limits``."""
+    """``options`` with readers that enforce ``limits``."""
     return {
         format_: option.model_copy(update={"backend": _guarded(option.backend, limits)})
         for format_, option in options.items()

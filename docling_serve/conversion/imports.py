@@ -1,8 +1,8 @@
-"""Import everything a first conversion would import on its way, and make what all of them share.
+"""Import everything that a first conversion would import, and create what all of them share.
 
-A worker does this before it says ready, and the fork template before it forks: a job then pays for
-models and pages only, and for torch if one of its models runs on torch. Nothing else happens here:
-building a pipeline, a torch operation, a look for CUDA or an ONNX session would poison every
+A worker does this before it reports ready, and the fork template before it forks: a job then pays
+only for models and pages, and for torch if one of its models runs on torch. Nothing else happens
+here: building a pipeline, a torch operation, a CUDA query or an ONNX session would break every
 process forked from a template afterwards.
 """
 
@@ -31,7 +31,7 @@ from docling_serve.process.deferred_imports import TORCH, is_loaded, load
 
 _log = logging.getLogger(__name__)
 
-#: Modules that docling or rapidocr import inside functions, on the way to a first page.
+#: Modules that docling or rapidocr import inside functions, before the first page.
 _ON_DEMAND = (
     "docling.pipeline.standard_pdf_pipeline",
     "docling.models.stages.ocr.rapid_ocr_model",
@@ -47,12 +47,12 @@ _ON_DEMAND = (
     "PIL.WebPImagePlugin",
 )
 
-#: What docling's own models import besides, when they are made.
+#: What docling's own models import in addition, when they are created.
 _ON_TORCH = (*TORCH, "docling_ibm_models.tableformer.data_management.tf_predictor")
 
 
 def import_all(allow_external_plugins: bool) -> list[str]:
-    """Import it all; returns the modules that are not installed (an OCR engine may be left out)."""
+    """Import it all; returns the modules that are not installed (an OCR engine may be absent)."""
     for factory in (
         get_ocr_factory,
         get_table_structure_factory,
@@ -61,9 +61,9 @@ def import_all(allow_external_plugins: bool) -> list[str]:
     ):
         factory(allow_external_plugins=allow_external_plugins)
     default_format_options()
-    # Formats that get none of a request's options ask with docling's defaults: no plugins.
+    # Formats that get no options of a request use docling's defaults: no plugins.
     get_picture_description_factory(allow_external_plugins=False)
-    watch_sessions()  # before anything takes the class of sessions from ONNX Runtime
+    watch_sessions()  # before anything imports the session class from ONNX Runtime
     missing = _missing(_ON_DEMAND)
     watch_rapidocr()
     answer_for_rapidocr()
@@ -73,22 +73,22 @@ def import_all(allow_external_plugins: bool) -> list[str]:
 
 
 def import_torch() -> list[str]:
-    """Import torch and what stands on it, even if it is deferred; returns what is not installed."""
+    """Import torch and its dependents, even if deferred; returns what is not installed."""
     return _missing(_ON_TORCH, load)
 
 
 def limit_torch_threads(threads: int) -> None:
-    """Bound torch's own pool where torch was imported before the limit was known: in a process
-    forked from a template. Elsewhere torch reads it from the environment."""
+    """Limit torch's own thread pool where torch was imported before the limit was known: in a
+    process forked from a template. Elsewhere torch reads it from the environment."""
     if is_loaded("torch"):
-        import torch  # noqa: PLC0415 - only where it is there already
+        import torch  # noqa: PLC0415 - only where it is already imported
 
         torch.set_num_threads(threads)
 
 
 def can_use_gpu() -> bool:
-    """Whether the installed libraries could use a GPU, if there is one. Does not look for one:
-    that would touch the driver."""
+    """Whether the installed libraries could use a GPU, if there is one. Does not look for one,
+    since that would touch the driver."""
     if os.environ.get("DOCLING_DEVICE", "").lower() == "cpu":
         return False
     return torch_can_use_cuda() or onnx_can_use_cuda()

@@ -1,8 +1,8 @@
 """Refuse documents that are small to send and huge to open, before anything opens them.
 
-Looks at what a file says of itself: the directory of an archive, the number of pages and their
-size, the size of an image. Nothing is rendered or decoded; only gzip has to be unpacked to be
-measured, which stops at the limit.
+Reads what a file declares: the directory of an archive, the number and size of pages, the size of
+an image. Nothing is rendered or decoded; only gzip must be unpacked to be measured, which stops at
+the limit.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from docling_serve.conversion.pdf_access import page_sizes
 from docling_serve.conversion.pdf_forms import most_paints
 from docling_serve.conversion.text_shapes import check_csv, check_html, check_markdown
 
-#: What everybody may unpack to, however small it was packed: text in office files packs well.
+#: Any file may unpack to this much, however small it was packed: text in office files packs well.
 _ALWAYS_ALLOWED_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
-#: Of an archive's directory, per entry; more would be names of absurd length.
+#: Bytes per entry of an archive's directory; more would be names of absurd length.
 _ENTRY_BYTES = 1024
 _HEAD_BYTES = 1024
 #: docling renders pages for OCR at three times 72 dpi.
 _OCR_SCALE = 3.0
-#: docling takes an image for one of so many dots per inch if it does not say, or says 1.
+#: docling assumes this many dots per inch for an image that declares none, or 1.
 _POINTS = 72.0
-#: Below that what an image says decides of its size; roundings of 72 are above.
+#: Below this the declared resolution decides the size; roundings of 72 are above.
 _LOW_DPI = 60.0
 
-#: What docling takes for a PDF whatever it is called, and whatever comes after it.
+#: docling treats a file with this prefix as a PDF, whatever its name and its further content.
 _PDF = (b"%PDF", b"\xef\xbb\xbf%PDF")
 _BROKEN = (zipfile.BadZipFile, OSError, EOFError, zlib.error, struct.error, ValueError)
 
@@ -48,12 +48,12 @@ _ZIP64_END = struct.Struct("<4sQ2H2L4Q")
 
 
 class InputLimits(DocumentLimits):
-    """The limits that the configuration has, so that they may be a key of a cache."""
+    """The limits in the configuration, as a hashable value for use in a cache key."""
 
     model_config = ConfigDict(frozen=True)
 
 
-#: How text of these formats is looked at.
+#: The check of each text format.
 _TEXT = {
     InputFormat.MD: check_markdown,
     InputFormat.HTML: check_html,
@@ -64,11 +64,11 @@ _TEXT = {
 def check_document(
     document: BinaryIO, limits: InputLimits, format_: InputFormat | None = None
 ) -> None:
-    """Check whatever it is; leaves ``document`` at its start. What cannot be read passes: whoever
-    opens it will say why.
+    """Check a document of any format; leaves ``document`` at its start. Unreadable ones pass: the
+    reader that opens them reports why.
 
     Raises:
-        OverLimit: it is too large, or so made that it would take too long.
+        OverLimit: it is too large, or its structure would take too long.
     """
     check_archive(document, limits)
     if format_ in _TEXT:
@@ -87,13 +87,13 @@ def check_document(
 
 
 def check_archive(document: BinaryIO, limits: InputLimits) -> None:
-    """Check it if it is a zip (so are office files and EPUB) or a gzip file; see above."""
+    """Check it if it is a zip (as office files and EPUB are) or a gzip file; see above."""
     head = _head(document)
     try:
         if head.startswith(b"\x1f\x8b"):
             with suppress(*_BROKEN):
                 _check_gzip(document, limits)
-        # Whatever else stands at its beginning: readers of archives look at the end.
+        # Whatever the file starts with: readers of archives look at the end.
         if not head.startswith(_PDF):
             with suppress(*_BROKEN):
                 if zipfile.is_zipfile(document):
@@ -113,7 +113,7 @@ def _check_zip(document: BinaryIO, limits: InputLimits) -> None:
     too_many = OverLimit(
         f"The archive has more than {limits.max_archive_entries} entries (max_archive_entries)."
     )
-    # zipfile reads the whole directory at once, so its size is looked at first.
+    # zipfile reads the whole directory at once, so its size is checked first.
     if _directory_bytes(document) > limits.max_archive_entries * _ENTRY_BYTES:
         raise too_many
     with zipfile.ZipFile(document) as archive:
@@ -125,7 +125,7 @@ def _check_zip(document: BinaryIO, limits: InputLimits) -> None:
 
 
 def _directory_bytes(document: BinaryIO) -> int:
-    """How long the directory of a zip file is said to be; 0 if it cannot be found."""
+    """The declared length of a zip file's directory; 0 if it cannot be found."""
     end = document.seek(0, 2)
     start = max(0, end - 0xFFFF - _ZIP_END.size)
     document.seek(start)
@@ -189,11 +189,11 @@ def _check_image(document: BinaryIO, limits: InputLimits) -> None:
     except Image.DecompressionBombError:
         raise OverLimit(_too_many_pixels("The image", limits)) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        return  # no image, or a broken one
+        return  # not an image, or a broken one
 
 
 def _frames(image: Image.Image) -> Iterator[tuple[int, int]]:
-    """The size of each page of a TIFF, of the only image of others; decodes none."""
+    """The size of each page of a TIFF, or of the only image in other formats; decodes none."""
     yield image.size
     number = 1
     while image.format == "TIFF":
@@ -213,7 +213,7 @@ def _check_frames(frames: int, limits: InputLimits) -> None:
 
 
 def _check_resolution(image: Image.Image, limits: InputLimits) -> None:
-    """docling scales an image to the size that it is said to have on paper."""
+    """docling scales an image to its declared size on paper."""
     across, down = image.info.get("dpi", (0, 0))
     if (across, down) == (1, 1) or not 0 < min(across, down) < _LOW_DPI:
         return

@@ -1,8 +1,8 @@
-"""Which loaded models are kept, and for how long. Knows nothing of docling.
+"""Which loaded models are kept, and for how long. Does not depend on docling.
 
-A request needs some models; together they are its *model set*. Sets are kept, least recently used
-ones going first, and a model that two sets need is there once. What is needed is told apart by
-*keys*: they hold everything a model was made from, and are compared by ``==``.
+A request needs some models; together they are its *model set*. Sets are kept, and the least
+recently used go first; a model that two sets need is loaded once. Needs are compared by *keys*: a
+key holds everything a model was created from, and keys are compared by ``==``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOADING = threading.Lock()
 
 @dataclass(frozen=True)
 class ConverterStats:
-    """How often a request that needs models found its set kept, and how many sets are kept."""
+    """How often a request that needs models found its set, and how many sets are kept."""
 
     hits: int = 0
     misses: int = 0
@@ -30,12 +30,12 @@ class ConverterStats:
 
 
 class ModelSet:
-    """The models of one selection, as far as they are loaded. Filled by :class:`ModelSets`."""
+    """The models of one selection that are loaded so far. Filled by :class:`ModelSets`."""
 
     def __init__(self, keys: Sequence[object]) -> None:
         self.keys = list(keys)
         self._models: list[tuple[object, Any]] = []
-        #: Whether one of them holds weights.
+        #: Whether one of them has weights.
         self.weighs = False
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class ModelSets:
     """At most ``limit`` kept model sets, and those that requests still use. Thread-safe."""
 
     def __init__(self, limit: int, weighs: Callable[[Any], bool] = lambda _: True) -> None:
-        """``weighs`` says of a model whether it holds weights."""
+        """``weighs`` says whether a model has weights."""
         self._limit = max(limit, 0)
         self._weighs = weighs
         self._lock = threading.Lock()
@@ -70,15 +70,16 @@ class ModelSets:
 
     @property
     def holds_models(self) -> bool:
-        """Whether any weights are loaded, for a kept set or for a request that still runs."""
+        """Whether any weights are loaded, for a kept set or for a running request."""
         with self._lock:
             return any(model_set.weighs for model_set in self._alive)
 
     def open(self, keys: Sequence[object]) -> ModelSet:
         """The set of a request that needs ``keys``; the caller holds it while it uses its models.
 
-        A new set takes over what loaded sets have of it. Then the least recently used sets go,
-        before anything is loaded, so that memory never holds more than ``limit`` of them.
+        A new set takes over the models that it shares with loaded sets. Then the least recently
+        used sets go, before anything is loaded, so that memory never holds more than ``limit`` of
+        them.
         """
         with self._lock:
             wanted = list(keys)
@@ -99,7 +100,7 @@ class ModelSets:
             return opened
 
     def model(self, model_set: ModelSet, key: object, load: Callable[[], Model]) -> Model:
-        """The model of ``key``, loaded unless a live set has it; ``model_set`` holds it then."""
+        """The model of ``key``, loaded unless a live set has it; ``model_set`` then holds it."""
         with self._lock:
             model = self._take(model_set, key)
         if model is None:
@@ -121,7 +122,7 @@ class ModelSets:
                 self._kept.append(model_set)
 
     def clear(self) -> None:
-        """Keep nothing. Models that a running request uses go when it ends."""
+        """Drop all kept sets. Models that a running request uses are freed when it ends."""
         with self._lock:
             self._kept.clear()
 

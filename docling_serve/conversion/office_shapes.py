@@ -1,7 +1,7 @@
-"""Refuse office files that say little and mean a lot: far cells, repetitions, one picture often.
+"""Refuse office files that expand enormously: far cells, repetitions, one picture used often.
 
-Looks at the packed XML piece by piece, without a parser: a name that stands somewhere else is no
-reason to fail, and a document that is broken fails where it is opened.
+Scans the packed XML piece by piece, without a parser: a name that appears elsewhere is not an
+error, and a broken document fails where it is opened.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from docling_serve.conversion.document_limits import DocumentLimits, OverLimit
 _PIECE_BYTES = 1024 * 1024
 #: A sheet may have several tables, with room between them.
 _TABLES_OF_A_SHEET = 5
-#: No tag that is looked for is longer.
+#: No tag that is searched for is longer.
 _OVERLAP_BYTES = 2048
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, RuntimeError)
 
@@ -33,7 +33,7 @@ _COLUMNS = re.compile(rb'number-columns-repeated="(\d{1,9})"')
 
 
 def check_office(document: BinaryIO, limits: DocumentLimits) -> None:
-    """Raises ``OverLimit``; what is no zip archive passes."""
+    """Raises ``OverLimit``; a file that is not a zip archive passes."""
     with suppress(*_BROKEN), zipfile.ZipFile(document) as archive:
         pictures = 0
         for name in archive.namelist():
@@ -53,7 +53,7 @@ def check_office(document: BinaryIO, limits: DocumentLimits) -> None:
 def _found(
     archive: zipfile.ZipFile, name: str, pattern: re.Pattern[bytes]
 ) -> Iterator[re.Match[bytes]]:
-    """Each place of ``pattern`` in a file of the archive, in order."""
+    """Each match of ``pattern`` in a file of the archive, in order."""
     with archive.open(name) as file:
         rest = b""
         while piece := file.read(_PIECE_BYTES):
@@ -66,7 +66,7 @@ def _found(
 
 
 def _check_sheet(archive: zipfile.ZipFile, name: str, limits: DocumentLimits) -> None:
-    """The room between the cells with content that are farthest apart."""
+    """The area between the cells with content that are farthest apart."""
     rows: list[int] = []
     columns: list[int] = []
     for match in _found(archive, name, _CELL):
@@ -89,8 +89,8 @@ def _number(letters: bytes) -> int:
 
 
 def _check_ods(archive: zipfile.ZipFile, name: str, limits: DocumentLimits) -> None:
-    """The room that the rows and cells of each sheet take, repetitions unrolled, up to the last
-    one with content."""
+    """The area of the rows and cells of each sheet, with repetitions expanded, up to the last one
+    with content."""
     rows = width = repeated = column = used = 0
     for match in _found(archive, name, _ODS):
         tag, attributes = match[1], match[2] or b""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def page_counts(spec: JobSpec, folder: TaskFolder, limit: int) -> bytes:
     """How many pages each document of the job has, null where that is unknown or beyond ``limit``,
-    so that nothing is cut which will be refused; as JSON."""
+    so that documents that will be refused are not cut; as JSON."""
     counts = [
         page_count(folder.source(source)) if isinstance(source, StagedFile) else None
         for source in spec.sources
@@ -36,7 +36,7 @@ def page_range(spec: JobSpec, asked_for: tuple[int, int]) -> tuple[int, int]:
 
 
 def adaptation(spec: JobSpec, folder: TaskFolder) -> Callable[[BasePipeline], BasePipeline]:
-    """What the part of a task that this job is makes of docling's pipeline for PDFs."""
+    """How docling's PDF pipeline changes for the part of a task that this job is."""
     if isinstance(spec.part, PageSlice):
         return slicing
     if isinstance(spec.part, MergeSlices):

@@ -1,4 +1,4 @@
-"""What a PDF says of itself before docling opens it, by the library that docling renders with."""
+"""What a PDF declares before docling opens it, read with the library that docling renders with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import BinaryIO
 
 
 def needs_password(path: Path) -> bool:
-    """Whether the PDF at ``path`` is encrypted with a password that nobody gave.
+    """Whether the PDF at ``path`` is encrypted with a password that was not given.
 
-    docling's own error does not tell it from a broken file.
+    docling's own error does not distinguish it from a broken file.
     """
     import pypdfium2  # noqa: PLC0415 - only for documents that failed
     from docling.utils.locks import pypdfium2_lock  # noqa: PLC0415

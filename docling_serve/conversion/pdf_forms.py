@@ -1,7 +1,7 @@
-"""How often the forms of a PDF are painted: each may paint others, several times, and so on.
+"""How often the forms of a PDF are painted: each may paint others, several times, recursively.
 
-Reads the file itself, since a library that opens such a page is busy with it already. What this
-does not see is not counted: forms of encrypted files, and those whose resources are elsewhere.
+Reads the file itself, since a library that opens such a page is already stuck. Forms that this
+cannot see are not counted: those of encrypted files, and those whose resources are elsewhere.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _NAMED = re.compile(rb"/([^\s/<>\[\]()]{1,127})\s+(\d{1,9})\s+\d{1,5}\s+R\b")
 _PAINTED = re.compile(rb"/([^\s/<>\[\]()]{1,127})\s+Do\b")
 _DICTIONARY_BYTES = 4000
 _CONTENT_BYTES = 1024 * 1024
-#: A chain of more forms is not followed; programs write three or four.
+#: Longer chains of forms are not followed; programs write three or four.
 _DEPTH = 50
 
 
 def most_paints(pdf: bytes, at_most: int) -> int:
-    """How many forms are painted when one of them is, for the one with the most; no more than
+    """How many forms are painted when one of them is, for the form with the most; at most
     ``at_most + 1``."""
     forms = dict(_forms(pdf))
     counts: dict[int, int] = {}
@@ -31,7 +31,7 @@ def most_paints(pdf: bytes, at_most: int) -> int:
         if form not in forms or depth > _DEPTH:
             return 1
         if form not in counts:
-            counts[form] = 1  # should it paint itself
+            counts[form] = 1  # in case it paints itself
             inside = sum(times * paints(other, depth + 1) for other, times in forms[form].items())
             counts[form] = min(at_most + 1, 1 + inside)
         return counts[form]

@@ -1,7 +1,7 @@
-"""What is wrong with a document, in words about the document.
+"""Explains what is wrong with a document, in terms of the document.
 
-docling's own texts name its classes, keys and hashes, and the errors of libraries below it. Read
-from docling 2.140; a text that is not known here and speaks of no such thing is kept.
+docling's own texts name its classes, keys and hashes, and the errors of libraries below it. Taken
+from docling 2.140; a text that is not known here and names none of these is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from docling.datamodel.base_models import FormatToExtensions, InputFormat
 
-#: Said of a file that its reader could not open.
+#: Reported for a file that its reader could not open.
 _NOT_OPENED = re.compile(
     r"could not (?:load|parse|open|initialize)\b|failed to load|error occurred while opening"
     r"|is truncated|cannot identify image|unexpected eof|bad zip|not a zip file|could not decode",
@@ -22,7 +22,7 @@ _NOT_TEXT = re.compile(r"neither UTF-8 nor|cannot be decoded", re.I)
 _TOO_DEEP = re.compile(r"maximum recursion depth", re.I)
 _TABLE = re.compile(r"Table of (\d+)x(\d+) cells exceeds the limit of (\d+)")
 _NOT_ALLOWED = re.compile(r"File format not allowed: .*")
-#: What only a programmer of docling can make something of.
+#: Meaningful only to docling's developers.
 _INTERNAL = re.compile(
     r"cython|\bobject has no attribute\b|\bobject is not\b|'NoneType'|\bnot supported between\b"
     r"|positional argument|list index out of range|pydantic|[0-9a-f]{32,}|\b0x[0-9a-f]{6,}"
@@ -38,7 +38,7 @@ _WORDS = (
 
 def plain(message: str, name: str, size: int | None, formats: Sequence[InputFormat]) -> str:
     """``message`` of docling about the document ``name`` of ``size`` bytes (None: unknown), in
-    words about the document. ``formats`` are those that this server takes."""
+    terms of the document. ``formats`` are those that this server accepts."""
     if size == 0:
         return f"{name} is empty."
     if _NOT_ALLOWED.search(message):
@@ -58,6 +58,6 @@ def _kind(name: str) -> str:
 
 
 def accepted(formats: Sequence[InputFormat]) -> str:
-    """The endings of file names of ``formats``, for a person."""
+    """The file name extensions of ``formats``, for a person."""
     endings = {ending for format_ in formats for ending in FormatToExtensions.get(format_, [])}
     return ", ".join(sorted(endings))

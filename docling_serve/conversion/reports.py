@@ -1,4 +1,4 @@
-"""What a job tells while it runs: its progress, and the events that callbacks are due."""
+"""What a job reports while it runs: its progress, and the events that callbacks are due."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OnCallbackDue = Callable[[dict[str, Any]], None]
 
 
 class ProgressTracker:
-    """Turns docling's events into :class:`JobProgress` and remembers the phase for errors."""
+    """Converts docling's events to :class:`JobProgress` and remembers the phase for errors."""
 
     def __init__(self, on_progress: OnProgress, num_docs: int) -> None:
         self._on_progress = on_progress
@@ -34,11 +34,11 @@ class ProgressTracker:
         self.pages = 0
         #: Whether text was recognised in a document.
         self.ocr_ran = False
-        #: What was wrong with documents.
+        #: The problems of documents.
         self.complaints: list[Failure] = []
 
     def begin(self, document: int) -> None:
-        """The work on ``document`` begins, counted from 1."""
+        """Work on ``document`` starts, counted from 1."""
         self.document = document
         self.phase = "preparing"
 
@@ -68,7 +68,7 @@ class ProgressTracker:
 
 
 class CallbackRelay:
-    """Stands where jobkit expects a callback invoker; hands each event on instead of sending it.
+    """Takes the place of jobkit's callback invoker; passes each event on instead of sending it.
 
     The server delivers, in order and with retries, so a worker needs no network for callbacks
     and may end as soon as its job is done.

@@ -1,6 +1,6 @@
 """Refuse text whose shape keeps a parser busy for minutes: endless paragraphs, depth, huge tables.
 
-Every look is linear in the size of the text, whatever is in it.
+Each check takes linear time in the size of the text, whatever its content.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from docling_serve.conversion.document_limits import DocumentLimits, OverLimit
 
-#: What makes docling's parser of Markdown look through the rest of its paragraph again.
+#: What makes docling's Markdown parser scan the rest of its paragraph again.
 _MARKS = ("`", "](")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-#: What begins a block of its own: a bullet, the first number, a heading, a row of a table.
+#: What starts a block of its own: a bullet, the first number, a heading, a row of a table.
 _BLOCK = re.compile(r"\s*(?:[-*+]\s|1[.)]\s|#{1,6}\s|\|)")
 _QUOTE_OR_LIST = "> \t-*+"
 _DELIMITERS = ",;\t|"
@@ -25,14 +25,14 @@ _EMPTY = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source"}
     | {"track", "wbr"}
 )
-#: Elements that end where the next one of them begins.
+#: Elements that end where the next one of the same kind starts.
 _SIBLINGS = frozenset({"p", "li", "dt", "dd", "tr", "td", "th", "option"})
-#: What is in them is no markup.
+#: Their content is not markup.
 _RAW = frozenset({"script", "style"})
 
 
 def check_markdown(text: str, limits: DocumentLimits) -> None:
-    """Raises ``OverLimit``; code in fences is not looked at."""
+    """Raises ``OverLimit``; code in fences is not checked."""
     marks = cells = columns = 0
     fence = ""
     for line in text.splitlines():
@@ -64,8 +64,8 @@ def _quotes(line: str) -> int:
 
 
 def check_html(text: str, limits: DocumentLimits) -> None:
-    """Raises ``OverLimit``. An element without an end holds all that follows it, as the parser
-    that docling uses has it; of paragraphs and the like only the last one does."""
+    """Raises ``OverLimit``. An element without an end tag contains all that follows it, as in
+    docling's parser; of paragraphs and the like only the last one does."""
     inside: list[str] = []
     open_ones: Counter[str] = Counter()
     for name, ends in _tags(text):

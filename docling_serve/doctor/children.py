@@ -1,4 +1,4 @@
-"""Throw-away child processes that find something out: one question each, with a time limit."""
+"""Throw-away child processes that answer one question each, with a time limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TAIL_BYTES = 64 * 1024
 
 
 class ChildFailed(Exception):
-    """A child did not answer; the text says how it ended, and what it printed last."""
+    """A child did not answer; the text says how it exited, and what it printed last."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Child:
     answer: Any
 
     def kill(self) -> None:
-        """SIGKILL, to the child alone: what it started must notice by itself."""
+        """Send SIGKILL to the child alone: the processes it started must notice by themselves."""
         self.process.kill()
         self.process.wait()
 
@@ -44,12 +44,12 @@ def asked(question: str, limit_s: float, probe: str = PROBE) -> Iterator[Child]:
     """Run ``python -m PROBE QUESTION`` and wait for its answer.
 
     Raises:
-        ChildFailed: no answer came within ``limit_s``, or the child ended without one.
+        ChildFailed: no answer came within ``limit_s``, or the child exited without one.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", probe, question],
         env={**os.environ, **safe_path()},
-        stdin=subprocess.PIPE,  # its end tells the child that it is done
+        stdin=subprocess.PIPE,  # closing it signals the child to exit
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,  # one kill reaches what it started
@@ -66,13 +66,13 @@ def asked(question: str, limit_s: float, probe: str = PROBE) -> Iterator[Child]:
 
 
 def ask(question: str, limit_s: float) -> Any:
-    """The answer of a child that is done with it; raises as :func:`asked`."""
+    """The answer of a child that exits after it; raises as :func:`asked`."""
     with asked(question, limit_s) as child:
         return child.answer
 
 
 def _answer(process: subprocess.Popen[bytes], limit_s: float) -> Any:
-    """The one line of JSON that the child writes; what it says on standard error is kept."""
+    """The one line of JSON that the child writes; its standard error is kept."""
     assert process.stdout is not None
     assert process.stderr is not None
     answer, said = process.stdout.fileno(), process.stderr.fileno()

@@ -26,8 +26,8 @@ from docling_serve.process.shutdown import unwinding_at_sigterm
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """What ``--convert`` asks for: ``tasks`` conversions of ``documents``, taken in turn; without
-    any, of a page that is drawn. ``plot`` is the file for the plot."""
+    """The arguments of ``--convert``: ``tasks`` conversions of ``documents``, taken in turn;
+    without documents, of a generated page. ``plot`` is the file for the plot."""
 
     documents: Sequence[Path]
     tasks: int
@@ -38,7 +38,7 @@ class TrialRequest:
 def run_doctor(
     out: Console, err: Console, *, as_json: bool = False, trial: TrialRequest | None = None
 ) -> int:
-    """Print what is found; returns 0 without a problem, else 1."""
+    """Print the findings; returns 0 without a problem, else 1."""
     facts = examine()
     findings = judge(facts)
     more: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def run_doctor(
 
 
 def _try(err: Console, asked: TrialRequest) -> tuple[list[ModeTrial], list[Finding]]:
-    """Both modes, and what is to be said of them."""
+    """Both modes, and the findings about them."""
     with tempfile.TemporaryDirectory(prefix="docling-serve-doctor-") as folder:
         known = [path.resolve() for path in asked.documents] or [draw_page(Path(folder))]
         documents = [known[number % len(known)] for number in range(asked.tasks)]

@@ -23,7 +23,7 @@ _ENTRY = struct.Struct("<q Q")
 
 @dataclass(frozen=True)
 class Dynamic:
-    """What a library asks of the loader: names, and folders to look in first."""
+    """What a library requires of the loader: names, and folders to search first."""
 
     needed: tuple[str, ...]
     folders: tuple[Path, ...]
@@ -34,7 +34,7 @@ def read_dynamic(library: Path) -> Dynamic:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no 64-bit little-endian ELF file, or a broken one.
+        ValueError: it is not a 64-bit little-endian ELF file, or a broken one.
     """
     try:
         with library.open("rb") as file:

@@ -51,7 +51,7 @@ _NOT_ASKED = "not asked: a server would not start with these settings"
 
 
 def examine(limits_s: Mapping[str, float] = LIMITS_S) -> Facts:
-    """All facts about this machine and installation. Does not raise for what it finds."""
+    """All facts about this machine and installation. Does not raise for anything it finds."""
     gpu = _question("gpu", GpuFacts, limits_s)  # first, while no child of ours uses a card
     settings_error = _settings_error()
     if settings_error:
@@ -91,7 +91,7 @@ def _answered(find_out: Callable[[], Any]) -> Answer[Any]:
 
 
 def _workers(limit_s: float) -> Answer[WorkerFacts]:
-    """Start a worker, kill what stands for its server, and see how long the worker stays."""
+    """Start a worker, kill the process that plays its server, and see how long the worker stays."""
 
     def find_out() -> WorkerFacts:
         with asked("workers", limit_s) as child:
@@ -110,7 +110,7 @@ def _workers(limit_s: float) -> Answer[WorkerFacts]:
 
 
 def _ends(process: int) -> bool:
-    """Whether the process of this pidfd ends within ``ORPHAN_LIMIT_S``; kills it if it does not."""
+    """Whether this pidfd's process exits within ``ORPHAN_LIMIT_S``; kills it if it does not."""
     end = select.poll()
     end.register(process, select.POLLIN)
     if end.poll(ORPHAN_LIMIT_S * 1000):

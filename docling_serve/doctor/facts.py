@@ -1,4 +1,4 @@
-"""What the doctor knows about this machine: plain data, collected by children and read here.
+"""The doctor's facts about this machine: plain data, collected by children and read here.
 
 Sizes are bytes, times seconds. None stands for "not known".
 """
@@ -37,7 +37,7 @@ class Card:
 class Holder:
     """A process that the driver lists on a GPU.
 
-    ``name`` is None where no such process can be seen from here. ``ours`` is True for a process of
+    ``name`` is None where the process is not visible from here. ``ours`` is True for a process of
     docling-serve.
     """
 
@@ -75,7 +75,7 @@ class TorchFacts:
     """torch as it is installed. ``cuda`` is the CUDA version it was built for; ``version`` is None
     where it cannot be imported.
 
-    ``error`` is what torch says when it is asked to use CUDA and cannot.
+    ``error`` is torch's message when it is asked to use CUDA and cannot.
     """
 
     version: str | None
@@ -90,8 +90,8 @@ class OnnxFacts:
     was built for.
 
     ``version`` is None where it is not installed. ``missing`` are the libraries that its CUDA
-    provider needs and the loader does not find. ``provider`` is the one that a session gets which
-    asks for CUDA; None if none was asked for. ``error`` is what ONNX Runtime said meanwhile.
+    provider needs and the loader does not find. ``provider`` is the one that a session gets when it
+    requests CUDA; None if none was requested. ``error`` is what ONNX Runtime printed meanwhile.
     """
 
     version: str | None
@@ -133,9 +133,10 @@ class EngineFacts:
 class WorkerFacts:
     """A worker process of this installation, started for the doctor and killed with its server.
 
-    ``measures`` is what it did to itself, as ``/v1/workers`` has it. ``template_unfit`` says why
-    the fork template is refused; None if it is used. ``ended_after_s`` counts from the kill of the
-    process that stood for its server; None if the worker was still there at the end of the wait.
+    ``measures`` is what it applied to itself, as ``/v1/workers`` reports it. ``template_unfit``
+    says why the fork template is refused; None if it is used. ``ended_after_s`` counts from the
+    kill of the process that plays its server; None if the worker was still there at the end of the
+    wait.
     """
 
     start_method: str
@@ -150,7 +151,7 @@ class WorkerFacts:
 
 @dataclass(frozen=True)
 class ModeFacts:
-    """What the settings make of this machine; sizes of 0 are no limit. ``devices`` are the GPUs
+    """What the settings mean on this machine; sizes of 0 are no limit. ``devices`` are the GPUs
     that workers may use, empty for the first one."""
 
     setting: str
@@ -180,9 +181,9 @@ class Facts:
 
 
 def read_facts(kind: Any, data: Any) -> Any:
-    """Make facts of type ``kind`` from what a child printed.
+    """Build facts of type ``kind`` from the output of a child.
 
     Raises:
-        ValidationError: ``data`` is something else.
+        ValidationError: ``data`` does not match.
     """
     return TypeAdapter(kind).validate_python(data)

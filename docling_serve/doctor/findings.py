@@ -1,4 +1,4 @@
-"""What the doctor says: findings with a level, and what to do about the bad ones."""
+"""The doctor's findings, each with a level, and with advice for the bad ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From facts to findings: pure, no driver, no processes, no clock."""
+"""Derive findings from facts: pure, no driver, no processes, no clock."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from docling_serve.doctor.library_findings import engine_findings, library_findi
 
 _GIB = 1024**3
 _GPU, _WORKERS, _MODE = Area.GPU, Area.WORKERS, Area.MODE
-#: What a measure says of itself that is in force, or that was not asked for.
+#: The states of a measure that is in force, or that was not requested.
 _IN_FORCE = ("on", "not asked for", "left to")
-#: And of one that other settings do without.
+#: The state of a measure that other settings make unnecessary.
 _OPEN = "left open"
 _REINSTALL = "Read the lines above; reinstall the package that they name."
 
 
 def judge(facts: Facts) -> list[Finding]:
-    """Everything that is to be said of ``facts``, in the order in which it is printed."""
+    """All findings about ``facts``, in the order in which they are printed."""
     found = [
         *_gpu(facts),
         *engine_findings(facts),
@@ -182,7 +182,7 @@ def _template(facts: Facts, workers: WorkerFacts) -> Finding:
     return note(_WORKERS, f"{text}; spawn, which is set, does not need it.")
 
 
-# ---- what the settings make of it ----------------------------------------------------------------
+# ---- the settings on this machine ----------------------------------------------------------------
 
 
 def _mode(facts: Facts) -> Iterator[Finding]:

@@ -36,7 +36,7 @@ def engine_findings(facts: Facts) -> Iterator[Finding]:
 
 
 def library_findings(facts: Facts) -> Iterator[Finding]:
-    """Packages that are missing, broken, or do not go together."""
+    """Packages that are missing, broken, or incompatible."""
     if facts.settings_error:
         return
     yield from _both_packages(facts)

@@ -1,7 +1,7 @@
-"""What a child of the doctor runs: ``python -m docling_serve.doctor.probe QUESTION``.
+"""The program of the doctor's children: ``python -m docling_serve.doctor.probe QUESTION``.
 
-The answer is one line of JSON on standard output. What libraries print goes to standard error. The
-child then waits until its standard input ends, so that the doctor can look at what it holds.
+The answer is one line of JSON on standard output. Output of libraries goes to standard error. The
+child then waits until its standard input ends, so that the doctor can inspect what it holds.
 Nothing is imported before the question is known: the worker that ``workers`` starts imports this
 module again.
 """
@@ -13,7 +13,7 @@ import json
 import os
 import sys
 
-#: Question -> the module whose ``answer()`` finds out, as dataclasses or plain data.
+#: Maps a question to the module whose ``answer()`` answers it, as dataclasses or plain data.
 QUESTIONS = {
     "gpu": "docling_serve.doctor.probes.gpu",
     "onnxruntime": "docling_serve.doctor.probes.onnx_runtime",

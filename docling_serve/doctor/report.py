@@ -1,4 +1,4 @@
-"""What the doctor prints: for people, or as JSON."""
+"""The doctor's output: for people, or as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INDENT = 2 + _WIDTH + 2
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """One line for each finding under the heading of its area, with what to do next below it."""
+    """One line for each finding under the heading of its area, with its advice below it."""
     for area, group in groupby(findings, key=lambda finding: finding.area):
         console.print(f"[bold]{area.value}[/bold]")
         for finding in group:
@@ -40,7 +40,7 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 
 def print_summary(console: Console, findings: Sequence[Finding]) -> None:
-    """How many findings of the levels that ask for something."""
+    """The number of findings, for each level that needs attention."""
     counts = {level: sum(one.level is level for one in findings) for level in Level}
     console.print(f"{counts[Level.PROBLEM]} problem(s), {counts[Level.WARNING]} warning(s)")
 
@@ -80,7 +80,7 @@ def _figures(sizes: Iterable[int]) -> str:
 
 
 def _hanging(console: Console, first: str, text: str) -> None:
-    """Print ``text`` after ``first``, its further lines below its own beginning."""
+    """Print ``text`` after ``first``, with further lines indented to where it starts."""
     if not console.is_terminal:  # one line for each, so that grep finds all of it
         console.print(first + text, soft_wrap=True)
         return

@@ -1,1 +1,1 @@
-"""What the server tells about itself: logs, metrics, traces."""
+"""The server's logs, metrics and traces."""

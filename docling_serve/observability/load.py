@@ -1,6 +1,6 @@
-"""What there is at one moment, as metrics: the queue, the workers, and what isolation did and cost.
+"""The load at one moment, as metrics: the queue, the workers, and what isolation did and cost.
 
-What nobody can tell is left out of the page rather than shown as 0.
+Unknown values are omitted from the page rather than shown as 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Isolation:
     ``workers`` has 0 for a state that no worker is in. ``rss_bytes`` is of all workers,
     ``standby_rss_bytes`` of those on standby, ``template_rss_bytes`` of the fork template, None
     without one. ``vram_bytes`` is None where it is not known. Peaks are those of the one worker
-    that had most. ``overhead_s`` is by part: spawn, import, load, release.
+    with the highest value. ``overhead_s`` is by part: spawn, import, load, release.
     """
 
     workers: Mapping[str, int] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Isolation:
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """The memory of one GPU in bytes, ``used_bytes`` by whatever program."""
+    """The memory of one GPU in bytes; ``used_bytes`` counts all programs."""
 
     uuid: str
     total_bytes: int
@@ -55,8 +55,8 @@ class GpuMemory:
 @dataclass(frozen=True)
 class Load:
     """Tasks in the queue, how long the first of them has waited, how many run (None where that is
-    not known here), the workers, if any, the GPUs, and the results that are kept for requests like
-    earlier ones, where they are."""
+    not known here), the workers, if any, the GPUs, and the cached results, if there
+    is a cache."""
 
     waiting: int = 0
     oldest_wait_s: float | None = None
@@ -68,7 +68,7 @@ class Load:
 
 
 Read = Callable[[], Load | None]
-"""The load now; None where it cannot be read."""
+"""The current load; None where it cannot be read."""
 
 _GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
     "docling_serve.tasks.waiting": (
@@ -198,10 +198,10 @@ _COUNTERS: dict[str, tuple[str, str, Callable[[Isolation], list[Observation]]]] 
 
 
 def make_load_instruments(meter: Meter, read: Read) -> None:
-    """Have ``meter`` tell at every scrape what ``read`` says.
+    """Let ``meter`` report at every scrape what ``read`` returns.
 
-    A scrape reads once: OpenTelemetry asks instruments in the order in which they were made, and
-    all but the first tell what the first one has read.
+    A scrape reads once: OpenTelemetry queries instruments in order of creation, and all but the
+    first report what the first one has read.
     """
     latest: list[Load | None] = [None]
     first = next(iter(_GAUGES.values()))[2]

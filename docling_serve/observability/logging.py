@@ -18,7 +18,7 @@ _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*", re.IGNORECASE)
 _PLUGIN_LOADER = "docling.models.factories.base_factory"
 _OWN_PLUGIN = "plugin docling_serve_ocr_only will not be loaded"
 
-#: Libraries whose lines below WARNING describe their own workings: noise at any level.
+#: Libraries whose lines below WARNING describe their internals: noise at any level.
 _QUIET = (
     "PIL",
     "httpx",
@@ -32,14 +32,14 @@ _QUIET = (
 #: Libraries that log the steps of each conversion: shown at DEBUG, as our own steps are.
 _STEPS = ("docling", "docling_core", "docling_jobkit")
 
-#: What the client of the request at hand wants to find in its log lines, by field name.
+#: What the client of the current request wants to find in its log lines, by field name.
 request_fields: ContextVar[Mapping[str, str]] = ContextVar("request_fields", default={})  # noqa: B039
 
 
 #: What all lines of this process have in common, such as the task that a worker runs.
 process_fields: dict[str, str] = {}
 
-#: Our messages name what they are about in these words.
+#: Our messages identify their subject with these words.
 _NAMED = {
     "task": re.compile(r"\btask ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b"),
     "worker": re.compile(r"\bworker (\d+)\b"),
@@ -70,7 +70,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _is_extra(name: str) -> bool:
-    """Whether somebody logged it; libraries (Ray) put marks of their own on every record."""
+    """Whether our code logged it; libraries (Ray) put attributes of their own on every record."""
     return name not in _STANDARD and not name.startswith("_")
 
 
@@ -85,11 +85,11 @@ def configure_logging(level: str = "INFO", log_format: str = "text") -> None:
     for name in (*_QUIET, *(() if shows_steps else _STEPS)):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.getLogger(_PLUGIN_LOADER).addFilter(_not_our_own_plugin)
-    logging.getLogger("uvicorn.error").addFilter(_without_keys)  # it tells of each websocket
+    logging.getLogger("uvicorn.error").addFilter(_without_keys)  # it logs each websocket
 
 
 def without_key(text: str) -> str:
-    """``text`` without the API key that the query of a websocket's address has."""
+    """``text`` without the API key in the query of a websocket's address."""
     return _KEY_IN_QUERY.sub(r"\1***", text)
 
 
@@ -102,6 +102,6 @@ def _without_keys(record: logging.LogRecord) -> bool:
 
 
 def _not_our_own_plugin(record: logging.LogRecord) -> bool:
-    """docling warns of every plugin it leaves out. Ours is left out on purpose wherever the OCR
-    profile is not chosen, which is no news."""
+    """docling warns about every plugin it leaves out. Ours is left out on purpose wherever the OCR
+    profile is not chosen, so that warning is dropped."""
     return _OWN_PLUGIN not in record.getMessage()

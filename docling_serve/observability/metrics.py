@@ -1,8 +1,8 @@
 """Metrics of the server: requests, tasks, workers, and the process.
 
 Requests are measured by OpenTelemetry's own instrumentation, so names and units are those that
-dashboards of docling-serve know (upstream L94). What is read at a scrape is read on the
-server's event loop, whoever asks for it.
+dashboards of docling-serve know (upstream L94). Values that are read at a scrape are read on the
+server's event loop, in whichever thread the scrape runs.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-#: What a request is told apart by. The Host header is left out: with it, clients would decide how
-#: many series there are (better than upstream L96).
+#: The labels of a request. The Host header is left out: with it, clients would decide how many
+#: series there are (better than upstream L96).
 _REQUEST_LABELS = {
     "http.flavor",
     "http.host",
@@ -41,13 +41,13 @@ _REQUEST_LABELS = {
     "http.target",
     "net.host.port",
 }
-#: Few buckets: there is a series for each, route, method and status.
+#: Few buckets: each is a series for every route, method and status.
 _REQUEST_BUCKETS: dict[str, tuple[float, ...]] = {
     "http.server.duration": (10, 100, 1_000, 10_000, 100_000),  # milliseconds
     "http.server.request.size": (10_000, 1_000_000, 100_000_000),  # bytes
     "http.server.response.size": (10_000, 1_000_000, 100_000_000),
 }
-#: What has no histogram, or comes with OTEL_SEMCONV_STABILITY_OPT_IN only. An instrument that two
+#: Metrics without a histogram, or only with OTEL_SEMCONV_STABILITY_OPT_IN. An instrument that two
 #: views match would make two metrics.
 _OTHER_REQUEST_METRICS = (
     "http.server.active_requests",
@@ -61,8 +61,8 @@ _READ_LIMIT_S = 2.0
 class Metrics:
     """The metrics of one server process.
 
-    ``provider`` is None where ``otel_enable_metrics`` is off; the page then tells of the process
-    only.
+    ``provider`` is None where ``otel_enable_metrics`` is off; the page then shows only those of the
+    process.
     """
 
     def __init__(self, settings: DoclingServeSettings) -> None:
@@ -88,8 +88,8 @@ class Metrics:
     def task_ended(
         self, task_type: str, outcome: str, waited_s: float, worked_s: float, pages: int
     ) -> None:
-        """Count a task: ``outcome`` is ``success`` or the category of its failure, ``pages`` those
-        of the documents in its result."""
+        """Count a task: ``outcome`` is ``success`` or the category of its failure, ``pages`` the
+        number of pages of the documents in its result."""
         if self.provider is None:
             return
         labels = {"task_type": task_type, "outcome": outcome}
@@ -128,7 +128,7 @@ class Metrics:
                 listener[1].join()
 
     def close(self) -> None:
-        """Send what is left to send. Not to be called on the event loop."""
+        """Flush what is not sent yet. Not to be called on the event loop."""
         if self.provider is not None:
             self.provider.shutdown()
 

@@ -1,4 +1,4 @@
-"""Let the log lines of a request carry what its client sent along for that purpose."""
+"""Add the log fields that a client sends in its headers to the log lines of its request."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from docling_serve.observability.metrics import Metrics
 from docling_serve.observability.otlp import otlp_span_exporter
 from docling_serve.settings import DoclingServeSettings
 
-#: Probes and scrapes come all the time and tell nothing (upstream L94).
+#: Probes and scrapes are frequent and uninformative (upstream L94).
 _EXCLUDED = ",".join(
     f"^https?://[^/]*{path}$"
     for path in ("/health", "/ready", "/readyz", "/livez", "/api", "/metrics")
@@ -25,7 +25,7 @@ _EXCLUDED = ",".join(
 
 
 class Telemetry:
-    """What the settings ask to be told; ``tracers`` is None where no traces are wanted.
+    """The telemetry that the settings enable; ``tracers`` is None where traces are off.
 
     Raises:
         ValueError: an exporter that the settings ask for is not installed.
@@ -51,18 +51,18 @@ class Telemetry:
             meter_provider=self.metrics.provider or NoOpMeterProvider(),
             tracer_provider=self.tracers or NoOpTracerProvider(),
             excluded_urls=_EXCLUDED,
-            exclude_spans=["receive", "send"],  # one span for each piece of a file tells nothing
+            exclude_spans=["receive", "send"],  # one span per piece of a file is useless
         )
 
     def close(self) -> None:
-        """Send what is left to send. Not to be called on the event loop."""
+        """Flush what is not sent yet. Not to be called on the event loop."""
         self.metrics.close()
         if self.tracers is not None:
             self.tracers.shutdown()
 
 
 def _hide_key(span: Span, scope: dict[str, Any]) -> None:
-    """The websocket has its key in the query, which is no business of a trace store."""
+    """Remove the query: that of a websocket has its key, which must not reach a trace store."""
     query = scope.get("query_string", b"").decode("latin-1")
     if not span.is_recording() or without_key(query) == query:
         return

@@ -1,1 +1,1 @@
-"""Programs for those who maintain this package."""
+"""Programs for maintainers of this package."""

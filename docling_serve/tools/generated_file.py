@@ -1,4 +1,4 @@
-"""The command of a program that writes one file of the repository."""
+"""The command line of a program that writes one file of the repository."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 def write_or_check(
     program: str, path: str, render: Callable[[], str], argv: Sequence[str] | None
 ) -> int:
-    """Write what ``render`` gives into ``path``, or with ``--check`` compare; 1 when the file
+    """Write the text from ``render`` to ``path``, or with ``--check`` compare; 1 when the file
     differs or is missing. ``program`` is the name of the module to run."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=f"Write {path}.")
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")

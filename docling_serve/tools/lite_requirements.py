@@ -37,7 +37,7 @@ def requirements(python: str) -> frozenset[str]:
     """Names of the distributions of a lite install on a version of Python such as ``3.11``.
 
     Raises:
-        PackageNotFoundError: the version is the running one, and something is not installed.
+        PackageNotFoundError: the version is the running one, and a package is not installed.
     """
     environment = {
         "python_version": python,

@@ -1,4 +1,4 @@
-"""Convert the bundled documents in both modes, compare memory, and say whether all is well."""
+"""Convert the bundled documents in both modes, compare memory, and report whether all is well."""
 
 from __future__ import annotations
 

@@ -6,14 +6,14 @@ from .runs import Run
 
 MB = 1_000_000
 GATEWAY_GROWTH_LIMIT = 20 * MB
-# What a process that stands by may keep of a small document; models take more.
+# What a standby process may keep of a small document; models take more.
 WORKER_GROWTH_LIMIT = 50 * MB
-# Other programs may use the card meanwhile; a forgotten CUDA context is larger than this.
+# Other programs may use the card meanwhile; a leaked CUDA context is larger than this.
 GPU_GROWTH_LIMIT = 100 * MB
 
 
 def wrong_texts(run: Run) -> list[str]:
-    """One line for each task whose answer is not what it must be."""
+    """One line for each task with a wrong answer."""
     return [
         f"mode {run.mode}, {task.step.document} ({task.step.way}): {task.problem}"
         for task in run.tasks
@@ -22,9 +22,9 @@ def wrong_texts(run: Run) -> list[str]:
 
 
 def memory_kept(run: Run) -> list[str]:
-    """What did not come back after the last task of a run with the mode on.
+    """The memory that was not freed after the last task of a run with the mode on.
 
-    What counts is the server at rest before the first task: a process that stands by is part of it.
+    The baseline is the server at rest before the first task, including its standby process.
     """
     first, last = run.idle, run.final
     found = []

@@ -1,4 +1,4 @@
-"""Convert one document over REST, in each of the ways a client may choose."""
+"""Convert one document over REST, in each of the ways that a client may choose."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Client:
         self._http.close()
 
     def convert(self, step: Step, on_state: Callable[[str], None]) -> str:
-        """The document's text as Markdown; ``on_state`` is told where the task stands.
+        """The document's text as Markdown; ``on_state`` gets the state of the task.
 
         Raises:
             DemoError: the server refused, failed, or converted only in part.

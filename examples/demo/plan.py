@@ -1,4 +1,4 @@
-"""What is converted, and how each document travels."""
+"""The documents to convert, and how each is sent."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Step:
 
     @property
     def way(self) -> str:
-        """How the document travels, in two words."""
+        """How the document is sent, in two words."""
         return f"{self.send}, {self.answer}"
 
 
-# Every document once, then the scans again: memory that stays shows only when work is repeated.
+# Every document once, then the scans again: leaked memory shows only when work is repeated.
 STEPS = (
     Step("scan.pdf", "upload", "sync"),
     Step("letter.docx", "base64", "sync"),

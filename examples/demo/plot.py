@@ -15,7 +15,7 @@ from docling_serve.doctor.trial.memory import INTERVAL_S
 from .checks import MB
 from .runs import Run
 
-# From Okabe and Ito's palette, told apart with every kind of colour blindness and in grey.
+# From Okabe and Ito's palette, distinguishable with every kind of colour blindness and in grey.
 GATEWAY_COLOUR = "#0072B2"
 WORKER_COLOUR = "#E69F00"
 GPU_COLOUR = "#000000"

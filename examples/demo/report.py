@@ -1,4 +1,4 @@
-"""What the demonstration says on the terminal."""
+"""The terminal output of the demonstration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FIGURES: dict[str, _Figure] = {
 
 
 def make_console() -> Console:
-    """A console; where output is no terminal, one that does not break tables at 80 columns."""
+    """A console; if output is not a terminal, one that does not break tables at 80 columns."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
@@ -36,7 +36,7 @@ def make_console() -> Console:
 class ConsoleWatcher:
     """A line per document, with a spinner while it is converted; without a terminal, plain lines.
 
-    ``heads`` also prints the beginning of each text.
+    ``heads`` also prints the start of each text.
     """
 
     def __init__(self, console: Console, heads: bool) -> None:
@@ -51,7 +51,7 @@ class ConsoleWatcher:
         self._begin("the server starts")
 
     def server_ready(self, ready_s: float) -> None:
-        """The server takes tasks."""
+        """The server accepts tasks."""
         self._end()
         self._console.print(f"server ready after {ready_s:.1f} s")
 
@@ -60,12 +60,12 @@ class ConsoleWatcher:
         self._begin(f"{number} {step.document:<12} {step.way:<14}")
 
     def task_state(self, state: str) -> None:
-        """Where the running task stands."""
+        """The state of the running task."""
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], description=f"{self._label} {state}")
 
     def task_done(self, task: TaskRecord) -> None:
-        """The answer is there, right or wrong."""
+        """The answer has arrived, right or wrong."""
         self._end()
         if task.problem:
             verdict = f"[bold red]WRONG[/bold red] {escape(task.problem)}"

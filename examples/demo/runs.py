@@ -1,4 +1,4 @@
-"""One run: all documents through one server, with what it took."""
+"""One run: all documents through one server, with the time and memory they took."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .client import Client
 from .plan import STEPS, Mode, Step, expected_phrases, missing_phrases
 from .server import DemoError, demo_server
 
-# Between tasks the server is left alone until its memory has not moved for so long, so that what
-# stays can be seen.
+# Between tasks the server is left alone until its memory has been still for this long, so that
+# leaks show.
 STILL_S = 3.0
 STILL_WITHIN_S = 30.0
 
@@ -50,7 +50,7 @@ class TaskRecord:
 class Run:
     """All tasks of one mode. ``idle`` is the sample before the first task.
 
-    ``gateway_engines`` are the libraries that run models and were loaded in the gateway in the end.
+    ``gateway_engines`` are the libraries that run models and were loaded in the gateway at the end.
     """
 
     mode: Mode
@@ -67,19 +67,19 @@ class Run:
 
 
 class Watcher(Protocol):
-    """Is told how a run goes."""
+    """Receives the progress of a run."""
 
     def server_starting(self, mode: Mode) -> None:
         """The server process has been started."""
 
     def server_ready(self, ready_s: float) -> None:
-        """It takes tasks."""
+        """It accepts tasks."""
 
     def task_started(self, number: int, step: Step) -> None:
         """Task ``number``, from 1, is about to be sent."""
 
     def task_state(self, state: str) -> None:
-        """Where the running task stands."""
+        """The state of the running task."""
 
     def task_done(self, task: TaskRecord) -> None:
         """It was answered, and memory has come to rest."""
@@ -89,7 +89,7 @@ def run(mode: Mode, log_file: Path, watcher: Watcher) -> Run:
     """Start a server in ``mode``, convert every document, stop it.
 
     Raises:
-        DemoError: the server did not start, or went away.
+        DemoError: the server did not start, or exited.
     """
     watcher.server_starting(mode)
     try:
@@ -145,7 +145,7 @@ def _convert(
 
 
 def _settle(sampler: MemorySampler) -> None:
-    """Give workers time to end and their successors time to import, then the server some rest."""
+    """Give workers time to exit and their successors time to import, then the server some rest."""
     since = sampler.now_s()
     deadline = time.monotonic() + STILL_WITHIN_S
     while not is_still(sampler.since(since), STILL_S) and time.monotonic() < deadline:

@@ -1,7 +1,7 @@
 """Takes the pictures of the page in ``docs/images``, from a server of its own.
 
 ``python -m examples.demo.screenshots`` needs Chromium and the extra ``dev``. The documents are the
-bundled ones, and what the pictures show has happened.
+bundled ones, and the pictures show real conversions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COLOURS = 256
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture: its file, what it shows, and how it is looked at."""
+    """A picture: its file, what it shows, and how it is taken."""
 
     name: str
     show: Callable[[Page], None]
@@ -116,7 +116,7 @@ def _take(browser: Browser, url: str, shot: Shot, file: Path) -> None:
     page.goto(url)
     page.get_by_text("Connected").wait_for()
     shot.show(page)
-    # Few colours are enough for a page, and keep the file small.
+    # A page needs few colours, and that keeps the file small.
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(_COLOURS, kmeans=2)
     picture.save(file, optimize=True)
     context.close()

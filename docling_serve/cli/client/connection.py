@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-#: For people: results alone go to standard output.
+#: For people: standard output carries results alone.
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 DEFAULT_URL = "http://127.0.0.1:5001"
@@ -48,7 +48,7 @@ def connected(url: str, api_key: str) -> Iterator[httpx.Client]:
 
 
 def refusal(error: httpx.HTTPStatusError) -> str:
-    """What the server said, in one line; with what to do where the status says it."""
+    """The server's message, in one line; with advice where the status suggests some."""
     reply = error.response
     said = _detail(reply)
     if reply.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):

@@ -26,7 +26,7 @@ from docling_serve.cli.client.following import Status, follow, pages, stage_text
 from docling_serve.cli.client.inputs import Source, expand
 from docling_serve.cli.client.results import FIELDS, Folder, OneFile, Outcome, texts
 
-#: Documents that are sent and followed at a time. The server decides how many convert at once.
+#: Documents that are sent and followed at once. The server decides how many convert in parallel.
 _AT_ONCE = 8
 _INTERRUPTED = 130  # as shells report a command that SIGINT ended
 
@@ -91,7 +91,7 @@ def convert(
 ) -> None:
     """Convert documents at a running server, and show the progress of each.
 
-    Ctrl-C asks the server to stop the tasks. Ends with 1 if a document failed.
+    Ctrl-C asks the server to stop the tasks. Exits with 1 if a document failed.
     """
     formats = _formats(to)
     options = request_options.parse(option)
@@ -183,7 +183,7 @@ class _Run:
         self._stopping = threading.Event()
 
     def all(self, sources: Sequence[Source]) -> Iterator[Outcome]:
-        """The outcomes, in the order of ``sources``. At Ctrl-C the tasks are cancelled."""
+        """The outcomes, in the order of ``sources``. On Ctrl-C the tasks are cancelled."""
         with ThreadPoolExecutor(min(_AT_ONCE, len(sources))) as threads:
             waiting: list[Future[Outcome]] = [
                 threads.submit(self._one, source, stem)
@@ -240,7 +240,7 @@ class _Run:
         self._progress.update(bar, state=escape(stage_text(status)))
 
     def _submit(self, source: Source, bar: TaskID) -> str:
-        """The id of the task. A full queue is asked again when it says."""
+        """The id of the task. If the queue is full, retries when the server says to."""
         while True:
             reply = self._post(source)
             pause = reply.headers.get("Retry-After", "")

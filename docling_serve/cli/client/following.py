@@ -1,4 +1,4 @@
-"""A task's states as they change, and their words."""
+"""A task's states as they change, and their description."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def follow(client: httpx.Client, task_id: str, show: Callable[[Status], None]) -
 
     Raises:
         httpx.HTTPStatusError: the server does not know the task.
-        httpx.TransportError: it cannot be reached again.
+        httpx.TransportError: it is still unreachable after retries.
     """
     status: Status = {}
     for status in _states(client, task_id):
@@ -38,7 +38,7 @@ def _states(client: httpx.Client, task_id: str) -> Iterator[Status]:
                 client, "GET", f"/v1/tasks/{task_id}/events", headers=headers
             ) as source:
                 if source.response.is_error:
-                    source.response.read()  # what it says, before the stream is closed
+                    source.response.read()  # read the body before the stream is closed
                 source.response.raise_for_status()
                 for event in source.iter_sse():
                     if not event.data:  # httpx-sse also yields the comments of a quiet stream
@@ -54,7 +54,7 @@ def _states(client: httpx.Client, task_id: str) -> Iterator[Status]:
 
 
 def stage_text(status: Status) -> str:
-    """Where a task stands, in words; made here for servers that do not say it."""
+    """Where a task stands, in words; built here for servers that do not send it."""
     if said := status.get("stage_text"):
         return str(said)
     meta = status.get("task_meta") or {}
@@ -66,7 +66,7 @@ def stage_text(status: Status) -> str:
 
 
 def pages(status: Status) -> tuple[int, int] | None:
-    """Pages done and all pages, once they are known."""
+    """Pages done and total pages, once they are known."""
     meta = status.get("task_meta") or {}
     total = meta.get("total_pages")
     return (meta.get("completed_pages") or 0, total) if total else None

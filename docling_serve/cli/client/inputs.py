@@ -1,4 +1,4 @@
-"""What the words after ``convert`` stand for: files, folders, URLs, and standard input."""
+"""What the arguments of ``convert`` stand for: files, folders, URLs, and standard input."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Source:
 
 
 def expand(words: Sequence[str], stdin_name: str) -> list[Source]:
-    """All documents that ``words`` name, in order; folders with all they hold, sorted.
+    """All documents that ``words`` name, in order; for folders all documents in them, sorted.
 
     Raises:
-        typer.BadParameter: a file is not there, a folder has no document, or standard input is
+        typer.BadParameter: a file does not exist, a folder has no document, or standard input is
             named twice.
     """
     sources: list[Source] = []

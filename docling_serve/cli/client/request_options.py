@@ -52,12 +52,12 @@ def parse(pairs: Sequence[str]) -> dict[str, list[str]]:
 
 
 def complete(begun: str) -> list[str]:
-    """Names that a shell offers."""
+    """Names for shell completion."""
     return sorted(f"{name}=" for name in NAMES if name.startswith(begun))
 
 
 def as_json(options: Options) -> dict[str, Any]:
-    """``options`` as the ``options`` of a JSON request: values that are JSON are taken as such."""
+    """``options`` as the ``options`` of a JSON request: values that are valid JSON are parsed."""
     return {name: _json_value(name, values) for name, values in options.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from docling_serve.cli.client.inputs import Source
 
-#: Formats that a result brings as text, with their fields and their suffixes.
+#: Formats that a result contains as text, with their fields and their suffixes.
 FIELDS = {
     "md": "md_content",
     "json": "json_content",
@@ -25,7 +25,7 @@ SUFFIXES = {"text": "txt", "doctags": "doctags.txt", "doclang": "doclang.xml"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one source. ``error`` is None for a success; ``files`` were written."""
+    """The outcome of one source. ``error`` is None for a success; ``files`` were written."""
 
     source: Source
     task_id: str | None = None
@@ -37,7 +37,7 @@ class Outcome:
     converted_s: float | None = None
 
     def line(self) -> str:
-        """One line of JSON; with the document where no file was written."""
+        """One line of JSON; includes the document where no file was written."""
         shown: dict[str, Any] = {
             "source": self.source.shown,
             "task_id": self.task_id,
@@ -53,7 +53,7 @@ class Outcome:
 
 
 def texts(document: dict[str, Any], formats: Iterable[str]) -> dict[str, str]:
-    """The contents of ``document`` by format, those that are there."""
+    """The contents of ``document`` by format, where present."""
     found = {name: document.get(FIELDS[name]) for name in formats}
     return {
         name: content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
@@ -72,7 +72,7 @@ class Folder:
         """Write one document's contents; returns the files.
 
         Raises:
-            OSError: the folder cannot be made, or a file cannot be written.
+            OSError: the folder cannot be created, or a file cannot be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         written = []
@@ -83,7 +83,7 @@ class Folder:
         return written
 
     def stems(self, sources: Sequence[Source], formats: Sequence[str]) -> list[str]:
-        """How the files of each source begin: no two alike, and none that replaces a source."""
+        """The file stem of each source: no two alike, and none that would replace a source."""
         kept = {source.path.resolve() for source in sources if source.path is not None}
         stems: list[str] = []
 

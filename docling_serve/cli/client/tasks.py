@@ -1,4 +1,4 @@
-"""Commands that look at tasks and workers of a server, and stop tasks."""
+"""Commands that show tasks and workers of a server, and stop tasks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class State(str, Enum):
 
 
 def watch(task_id: TaskIdArgument, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
-    """Show the progress of a task until it ends. Ends with 1 if the task failed."""
+    """Show the progress of a task until it ends. Exits with 1 if the task failed."""
     columns = (BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with connected(url, api_key) as client, Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=None, state="")
@@ -61,7 +61,7 @@ def watch(task_id: TaskIdArgument, url: Url = DEFAULT_URL, api_key: ApiKey = "")
             _refuse(exc, task_id)
         total = progress.tasks[bar].total or 1
         progress.update(bar, completed=total, total=total)
-        if not status:  # the server knew that this client has seen the end
+        if not status:  # the server knows that this client has seen the end
             status = client.get(f"/v1/status/poll/{task_id}").raise_for_status().json()
         if status["task_status"] == "failure":
             progress.console.print(f"[red]failed:[/] {escape(str(status['error_message']))}")
@@ -110,7 +110,7 @@ def cancel(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
 ) -> None:
-    """Stop tasks, whether they wait or run. Ends with 1 if one cannot be stopped."""
+    """Stop tasks, waiting or running. Exits with 1 if one cannot be stopped."""
     failed = False
     with connected(url, api_key) as client:
         for task_id in task_ids:

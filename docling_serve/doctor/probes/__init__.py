@@ -1,4 +1,4 @@
-"""What children of the doctor find out, one module per question.
+"""The questions that children of the doctor answer, one module each.
 
-Each has ``answer(tell)``: it finds out, and hands plain data to ``tell`` once.
+Each has ``answer(tell)``: it examines, and passes plain data to ``tell`` once.
 """

@@ -15,15 +15,15 @@ from docling_serve.subprocess_worker.child.containment import scrub_environment
 
 #: OCR engines of docling that run on torch.
 _OCR_ON_TORCH = ("easyocr", "nemotron-ocr")
-#: What layout kinds of our plugin run on; its table kinds have no model.
+#: The library of our plugin's layout kinds; its table kinds have no model.
 _OUR_LAYOUTS = {"full_page": "", "embedded": "onnxruntime"}
 _OUR_TABLES = ("none", "embedded")
-#: docling's own choice of an OCR engine tries this one first on Linux, if it is installed.
+#: docling's automatic choice of an OCR engine tries this one first on Linux, if it is installed.
 _AUTO = "auto"
 
 
 def answer(tell: Callable[[Any], None]) -> None:
-    """Tell :class:`EngineFacts`."""
+    """Report :class:`EngineFacts`."""
     settings = DoclingServeSettings()
     scrub_environment(os.environ, tuple(settings.subprocess_pass_env or ()))
     stages: list[StageFacts] = []
@@ -31,7 +31,7 @@ def answer(tell: Callable[[Any], None]) -> None:
     torch = _torch()
     try:
         stages = list(_stages(settings))
-    except Exception as exc:  # noqa: BLE001 - whatever it is, it is what a task would fail with
+    except Exception as exc:  # noqa: BLE001 - any error here is what a task would fail with
         failure = f"{type(exc).__name__}: {exc}"
     asked = os.environ.get("DOCLING_DEVICE", "auto").lower()
     tell(asdict(EngineFacts(asked, torch, stages, failure)))
@@ -101,13 +101,13 @@ def _ocr(options: Any) -> tuple[str, str]:
 
 
 def _has(module: str) -> bool:
-    from importlib.util import find_spec  # noqa: PLC0415 - with what it finds
+    from importlib.util import find_spec  # noqa: PLC0415 - next to its use
 
     return find_spec(module) is not None
 
 
 def _engine_library(options: Any) -> str:
-    """Of options that may name an engine; docling's usual one is torch."""
+    """The library of options that may name an engine; docling's usual one is torch."""
     engine = getattr(getattr(options, "engine_options", None), "engine_type", None)
     return "onnxruntime" if "onnx" in str(getattr(engine, "value", engine)) else "torch"
 
@@ -120,7 +120,7 @@ def _vlm_library(options: Any) -> str:
 
 
 def _device(asked: str, library: str) -> str:
-    """The device that docling gives a stage, or why it gives none."""
+    """The device that docling gives a stage, or the reason why it gives none."""
     if library not in ("torch", "onnxruntime"):
         return "cpu" if library else ""
     from docling.exceptions import AcceleratorDeviceNotAvailableError  # noqa: PLC0415

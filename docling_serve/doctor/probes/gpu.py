@@ -1,4 +1,4 @@
-"""The driver, the cards, and who holds memory on them."""
+"""The driver, the cards, and the processes that hold memory on them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OURS = re.compile(r"docling[-_]serve")
 
 
 def answer(tell: Callable[[Any], None]) -> None:
-    """Tell :class:`GpuFacts`."""
+    """Report :class:`GpuFacts`."""
     shown = ask_cuda()
     probe = GpuProbe()
     if shown.devices:
@@ -73,7 +73,7 @@ def _driver() -> tuple[str | None, int | None]:
             nvml.nvmlInit()
             return nvml.nvmlSystemGetDriverVersion(), nvml.nvmlSystemGetCudaDriverVersion_v2()
         except nvml.NVMLError:
-            pass  # the reading says why
+            pass  # the reading has the reason
     if _KERNEL_MODULE.is_file():
         found = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", _KERNEL_MODULE.read_text())
         return (found[1] if found else None), None
@@ -81,7 +81,7 @@ def _driver() -> tuple[str | None, int | None]:
 
 
 def _holders(reading: GpuReading) -> list[Holder]:
-    """Processes with a CUDA context, then those that only draw."""
+    """Processes with a CUDA context, then those that only use graphics."""
     found = {
         (uuid, process.pid): process.used_bytes
         for uuid, listed in reading.processes.items()
@@ -96,11 +96,11 @@ def _holders(reading: GpuReading) -> list[Holder]:
 
 
 def _graphics(uuids: Sequence[str]) -> Iterator[tuple[str, int, int | None]]:
-    """Processes that draw. Most cards of servers, and some drivers, have no such list."""
+    """Graphics processes. Most server cards, and some drivers, have no such list."""
     nvml: Any = load_nvml()
     for uuid in uuids:
         for name in _GRAPHICS_LISTS:
-            # pynvml has an error for old drivers that is no NVMLError.
+            # pynvml raises an error for old drivers that is not an NVMLError.
             with contextlib.suppress(Exception):
                 handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
                 for process in getattr(nvml, name)(handle):
@@ -109,7 +109,7 @@ def _graphics(uuids: Sequence[str]) -> Iterator[tuple[str, int, int | None]]:
 
 
 def _who(pid: int) -> tuple[str | None, bool]:
-    """The name of a process, and whether it, or one it comes from, is a docling-serve."""
+    """The name of a process, and whether it, or an ancestor, is a docling-serve."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.parents()]

@@ -1,4 +1,4 @@
-"""What the settings make of this machine."""
+"""What the settings mean on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from docling_serve.vram.nvml import GpuProbe
 
 
 def answer(tell: Callable[[Any], None]) -> None:
-    """Tell :class:`ModeFacts`; reads the driver for ``auto`` only, as a server does."""
+    """Report :class:`ModeFacts`; reads the driver only for ``auto``, as a server does."""
     settings = DoclingServeSettings()
     decision = decide_mode(settings.use_subprocess_for_ocr, GpuProbe())
     tell(

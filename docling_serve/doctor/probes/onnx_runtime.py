@@ -1,4 +1,4 @@
-"""ONNX Runtime as a worker has it: without torch, whose import would bring CUDA's libraries."""
+"""ONNX Runtime as a worker has it: without torch, whose import would load CUDA's libraries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ERRORS_AND_WORSE = 3
 
 
 def answer(tell: Callable[[Any], None]) -> None:
-    """Tell :class:`OnnxFacts`."""
+    """Report :class:`OnnxFacts`."""
     settings = DoclingServeSettings()
     scrub_environment(os.environ, tuple(settings.subprocess_pass_env or ()))
     tell(asdict(_facts(os.environ.get("DOCLING_DEVICE", "auto").lower() != "cpu")))
@@ -51,7 +51,7 @@ def _facts(asks_for_cuda: bool) -> OnnxFacts:
 
 
 def _provider_in_use(onnxruntime: Any) -> tuple[str, str]:
-    """The provider that a session gets which asks for CUDA, and why it is another one."""
+    """The provider that a session gets when it requests CUDA, and why it is another one."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_AND_WORSE
     with tempfile.TemporaryFile() as said:
@@ -62,7 +62,7 @@ def _provider_in_use(onnxruntime: Any) -> tuple[str, str]:
                 _identity_model(), options, providers=[_CUDA, "CPUExecutionProvider"]
             )
             provider, error, why = str(session.get_providers()[0]), "", session.onnx_use.why
-        except Exception as exc:  # noqa: BLE001 - its classes are those of its C++ side
+        except Exception as exc:  # noqa: BLE001 - its exception classes come from C++
             provider, error, why = "none", f"{type(exc).__name__}: {exc}", ""
         finally:
             os.dup2(kept, 2)

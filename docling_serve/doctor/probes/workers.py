@@ -1,6 +1,6 @@
-"""A real worker of this installation: how it starts, what it does to itself, how it ends.
+"""A real worker of this installation: how it starts, what it applies to itself, how it exits.
 
-This process stands for a server. The doctor kills it, and looks whether the worker goes too.
+This process plays the server. The doctor kills it, and checks whether the worker exits too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from docling_serve.settings import DoclingServeSettings
 
 
 def answer(tell: Callable[[Any], None]) -> None:
-    """Tell :class:`WorkerFacts`, then keep the worker until standard input ends."""
+    """Report :class:`WorkerFacts`, then keep the worker until standard input ends."""
     leave_out_torch()  # as a server does
     asyncio.run(_answer(tell))
 

@@ -1,4 +1,4 @@
-"""Real servers of this installation, started to measure what their tasks take and give back.
+"""Real servers of this installation, started to measure what their tasks take and free.
 
 ``examples.demo`` measures with the same parts.
 """

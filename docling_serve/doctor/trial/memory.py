@@ -1,9 +1,9 @@
 """Memory of a server and its workers over time, sampled in a thread.
 
 The measure is RSS, what ``ps`` and ``top`` show. Its sum counts a page that two processes share
-(library code, mostly) twice, so it is if anything too high for whoever has more processes, here
-for the mode on. PSS and USS would not, but depend on what else runs on the machine, and reading
-them some times a second slows the very server that is measured.
+(mostly library code) twice, so it is if anything too high for the side with more processes, here
+the mode on. PSS and USS avoid this, but depend on what else runs on the machine, and reading them
+several times a second slows the very server that is measured.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _WORKER_MARK = "multiprocessing.spawn"
 class Sample:
     """One moment. ``time_s`` counts from the server's start; memory is in bytes.
 
-    ``gateway_rss`` is the API process alone, ``helper_rss`` the small processes beside it,
-    ``worker_rss`` the workers and what they started. ``gpu_used`` is what all programs hold on
-    the visible GPUs, None where there is no driver to ask. ``listed`` has the processes of the
-    server that the driver lists on a GPU, ``gateway_listed`` says whether the API process is one.
+    ``gateway_rss`` is the API process alone, ``helper_rss`` the small processes next to it,
+    ``worker_rss`` the workers and their children. ``gpu_used`` is what all programs hold on the
+    visible GPUs, None where there is no driver to query. ``listed`` are the processes of the server
+    that the driver lists on a GPU, ``gateway_listed`` says whether the API process is one.
     """
 
     time_s: float
@@ -53,7 +53,7 @@ class Sample:
 
 
 def peak(samples: Sequence[Sample]) -> Sample:
-    """The highest value of each figure; not one moment."""
+    """The highest value of each figure; these need not be from one moment."""
     return Sample(
         time_s=samples[-1].time_s,
         gateway_rss=max(sample.gateway_rss for sample in samples),
@@ -67,8 +67,8 @@ def peak(samples: Sequence[Sample]) -> Sample:
 
 
 def is_still(samples: Sequence[Sample], for_s: float) -> bool:
-    """Whether, until the last sample, memory has not moved by more than 2 MB for so many seconds,
-    and no worker came or went. False while the samples do not go back so far."""
+    """Whether memory has not moved by more than 2 MB during the last ``for_s`` seconds, and no
+    worker came or went. False while the samples do not go back that far."""
     since = samples[-1].time_s - for_s
     recent = [sample for sample in samples if sample.time_s >= since]
     totals = [sample.total for sample in recent]
@@ -100,7 +100,7 @@ class MemorySampler:
         """One sample, now; it is also kept.
 
         Raises:
-            psutil.NoSuchProcess: the gateway has ended.
+            psutil.NoSuchProcess: the gateway has exited.
         """
         with self._lock:
             sample = self._sample()
@@ -136,7 +136,7 @@ class MemorySampler:
             try:
                 self.take()
             except psutil.NoSuchProcess:
-                return  # the server ended; whoever talks to it will notice
+                return  # the server exited; its client will notice
             self._stop.wait(max(0.0, INTERVAL_S - (time.monotonic() - began)))
 
     def _sample(self) -> Sample:
@@ -147,9 +147,9 @@ class MemorySampler:
                 rss = process.memory_info().rss
                 is_worker = process.ppid() in workers or _is_worker(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue  # it has just ended
+                continue  # it has just exited
             pids.add(process.pid)
-            if is_worker and rss:  # one that has ended but was not waited for holds nothing
+            if is_worker and rss:  # a zombie holds nothing
                 workers.add(process.pid)
                 worker_rss += rss
             else:

@@ -1,4 +1,4 @@
-"""A scanned page to convert where the user names no document: drawn here, so nothing is shipped."""
+"""A scanned page to convert if the user names no document: generated, so nothing is shipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convert documents with the mode on and off, and see what memory does."""
+"""Convert documents with the mode on and off, and watch the memory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Mode = Literal["on", "off"]
 Say = Callable[[str], None]
 
 HOST_TOLERANCE = 70_000_000
-"""Bytes that a server at rest may hold more than before its first task: its own part, 20 MB, and
-what a process that stands by keeps of a document, 50 MB. Models take more."""
+"""Bytes that a server at rest may hold above its level before the first task: the server's own 20
+MB, and 50 MB that a standby process keeps of a document. Models take more."""
 GPU_TOLERANCE = 64 * 1024**2
 """Bytes of GPU memory; the smallest CUDA context takes more."""
 
@@ -37,7 +37,7 @@ _REQUEST_WITHIN_S = 60.0
 @dataclass(frozen=True)
 class TrialTask:
     """One task. ``problem`` is empty if it was converted. ``back_s`` counts from the answer until
-    memory was back at what the server held before its first task, None if that did not happen."""
+    memory was down to its level before the first task, None if that did not happen."""
 
     document: str
     problem: str
@@ -56,7 +56,7 @@ class TrialTask:
 
 @dataclass(frozen=True)
 class ModeTrial:
-    """All tasks in one mode: one at a time with a rest after each, then all in one go, which took
+    """All tasks in one mode: one at a time with a rest after each, then all at once, which took
     ``together_s``. ``idle`` is the server at rest before the first one."""
 
     mode: Mode
@@ -72,7 +72,7 @@ def run_trial(mode: Mode, documents: Sequence[Path], say: Say) -> ModeTrial:
     """Start a server with the caller's settings in ``mode``, convert each document, stop it.
 
     Raises:
-        TrialError: the server did not start, or ended.
+        TrialError: the server did not start, or exited.
     """
     with tempfile.TemporaryDirectory(prefix="docling-serve-doctor-") as folder:
         log = Path(folder) / "server.log"
@@ -116,7 +116,7 @@ def _run(mode: Mode, documents: Sequence[Path], log: Path, say: Say) -> ModeTria
 
 
 def _environment(mode: Mode, folder: Path) -> dict[str, str]:
-    """The caller's settings, but for what a trial must have of its own: its address, its folder,
+    """The caller's settings, except those that a trial must set itself: its address, its folder,
     its queue."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UVICORN_")}
     return {
@@ -181,7 +181,7 @@ def _send(client: httpx.Client, document: Path) -> str:
 
 
 def _result(client: httpx.Client, document: Path, task: str) -> str:
-    """What is wrong with the task's end; empty if its document was converted."""
+    """What is wrong with the finished task; empty if its document was converted."""
     deadline = time.monotonic() + _TASK_WITHIN_S
     while time.monotonic() < deadline:
         status = _body(client.get(f"/v1/status/poll/{task}", params={"wait": _POLL_WAIT_S}))

@@ -22,13 +22,13 @@ _LOG_LINES = 15
 
 
 class TrialError(Exception):
-    """What a trial cannot continue from, in words for the terminal."""
+    """An error that a trial cannot continue from, in words for the terminal."""
 
 
 class TrialServer:
     """``docling-serve run`` on a free loopback port, with a log file, in ``folder``.
 
-    ``environment`` is all that it gets. Leaving the context stops it.
+    ``environment`` is the complete environment. Leaving the context stops the server.
     """
 
     def __init__(self, environment: Mapping[str, str], log_file: Path, folder: Path) -> None:
@@ -53,10 +53,10 @@ class TrialServer:
         return self._process.pid
 
     def wait_ready(self) -> None:
-        """Return when the server takes tasks.
+        """Return when the server accepts tasks.
 
         Raises:
-            TrialError: it ended, or was not ready within ``READY_WITHIN_S``.
+            TrialError: it exited, or was not ready within ``READY_WITHIN_S``.
         """
         deadline = time.monotonic() + READY_WITHIN_S
         pause = threading.Event()
@@ -67,7 +67,7 @@ class TrialServer:
                 if httpx.get(f"{self.url}/ready", timeout=5, trust_env=False).status_code == 200:
                     return
             except httpx.TransportError:
-                pass  # it does not listen yet
+                pass  # it is not listening yet
             pause.wait(_POLL_S)
         raise TrialError(f"the server was not ready in {READY_WITHIN_S:g} s:\n{self._log_tail()}")
 
@@ -80,7 +80,7 @@ class TrialServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        end(self._process, STOP_WITHIN_S)  # where it is killed, its guardian ends the workers
+        end(self._process, STOP_WITHIN_S)  # if it is killed, its guardian stops the workers
 
     def _log_tail(self) -> str:
         return "\n".join(self._log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:])
@@ -96,7 +96,7 @@ def without_own_settings() -> dict[str, str]:
 
 
 def end(process: subprocess.Popen[bytes], within_s: float) -> None:
-    """SIGTERM, then SIGKILL for one that still runs after ``within_s``; returns at its end."""
+    """SIGTERM, then SIGKILL for one that still runs after ``within_s``; returns once it exited."""
     process.terminate()
     try:
         process.wait(within_s)
@@ -106,7 +106,7 @@ def end(process: subprocess.Popen[bytes], within_s: float) -> None:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """A free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

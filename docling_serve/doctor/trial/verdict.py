@@ -1,4 +1,4 @@
-"""Whether the promise held: pure, on what was measured."""
+"""Whether the promise held: pure, based on the measurements."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def overhead(on: ModeTrial, off: ModeTrial) -> str:
 
 
 def grown(trial: ModeTrial, sample: Sample) -> tuple[int, int | None]:
-    """Bytes that ``sample`` holds more than the server at rest before its first task: of the host,
-    and of the GPUs where there are any."""
+    """Bytes that ``sample`` holds above the server at rest before its first task: of the host, and
+    of the GPUs where there are any."""
     gpu = None
     if sample.gpu_used is not None and trial.idle.gpu_used is not None:
         gpu = sample.gpu_used - trial.idle.gpu_used
