@@ -12,6 +12,7 @@ from docling_serve.api import make_app
 from docling_serve.policy import ServicePolicy
 from tests.contract.documented import is_documented
 from tests.contract.openapi_facts import Facts, differences, facts
+from tests.contract.recordings import STAGE_FIELDS
 from tests.helpers.rest_server import everything_installed, no_lifespan, settings_of
 
 THEIRS: Facts = json.loads((Path(__file__).parent / "data" / "openapi_facts.json").read_text())
@@ -49,12 +50,7 @@ LISTED = {
     "operations|GET /v1/workers/events": "operations",
     "operations|DELETE /v1/workers/{number}": "operations",
     "schemas|Stage": "stages",
-    **{
-        f"schemas|TaskStatusResponse|properties|{name}": "stages"
-        for name in (
-            *("stage", "stage_text", "tasks_ahead", "expected_wait_s", "waited_s", "converted_s"),
-        )
-    },
+    **{f"schemas|TaskStatusResponse|properties|{name}": "stages" for name in (*STAGE_FIELDS,)},
     **{f"operations|{name}|responses|default": "answers" for name in THEIRS["operations"]},
     "operations|GET /v1/clear/results|parameters|header X-Tenant-Id": "K93 tenant",
     **{

@@ -69,7 +69,9 @@ def reachable() -> Iterator[dict[str, Any]]:
         }
 
 
-def report(start_server: StartServer, settings: dict[str, str], facts: dict[str, Any]) -> Any:
+def report(
+    start_server: StartServer, folder: Path, settings: dict[str, str], facts: dict[str, Any]
+) -> Any:
     """The outcome of each attempt, and the layers that this kernel does not give."""
     env = {
         **SUBPROCESS_MODE,
@@ -77,12 +79,13 @@ def report(start_server: StartServer, settings: dict[str, str], facts: dict[str,
         **settings,
         "DOCLING_SERVE_API_KEY": KEY,
         "DOCLING_SERVE_SUBPROCESS_MAX_WORKERS": "2",
+        "DOCLING_SERVE_SCRATCH_PATH": str(folder / "kept"),  # else the journal is no file
     }
     server = start_server(env, headers={"X-Api-Key": KEY})
     hanging = server.api.submit(upload(*PAGE), form=faulty("hang"))
     sibling = server.worker_of(hanging)
     elsewhere = server.folder / "elsewhere.txt"
-    facts |= _facts(server, hanging, sibling) | {"elsewhere": str(elsewhere)}
+    facts |= _facts(server, folder / "kept", hanging, sibling) | {"elsewhere": str(elsewhere)}
     config = {"kind": "faulty", "do": "nothing", "facts": facts}
 
     form = {"ocr_custom_config": json.dumps(config)}
@@ -93,8 +96,7 @@ def report(start_server: StartServer, settings: dict[str, str], facts: dict[str,
     return dict(_ATTEMPT.findall(server.log())), dict(_WITHOUT.findall(server.log()))
 
 
-def _facts(server: RunningServer, task: str, sibling: int) -> dict[str, Any]:
-    (scratch,) = server.scratch.glob("docling-serve-*")
+def _facts(server: RunningServer, scratch: Path, task: str, sibling: int) -> dict[str, Any]:
     children = psutil.Process(server.pid).children()
     (guardian,) = [c.pid for c in children if "docling-serve-guardian" in " ".join(c.cmdline())]
     return {
@@ -118,11 +120,11 @@ def _print(title: str, report: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
 def test_a_hostile_worker_reaches_nothing(
-    start_server: StartServer, reachable: dict[str, Any], start_method: str
+    start_server: StartServer, tmp_path: Path, reachable: dict[str, Any], start_method: str
 ) -> None:
     settings = {"DOCLING_SERVE_SUBPROCESS_START_METHOD": start_method}
 
-    outcomes, without = report(start_server, settings, reachable)
+    outcomes, without = report(start_server, tmp_path, settings, reachable)
 
     _print(f"with the sandbox, {start_method}", outcomes)
     if "calls_denied" in without:
@@ -139,9 +141,11 @@ def test_a_hostile_worker_reaches_nothing(
 
 
 def test_without_the_sandbox_it_reaches_what_its_user_does(
-    start_server: StartServer, reachable: dict[str, Any]
+    start_server: StartServer, tmp_path: Path, reachable: dict[str, Any]
 ) -> None:
-    outcomes, _ = report(start_server, {"DOCLING_SERVE_SUBPROCESS_SANDBOX": "off"}, reachable)
+    off = {"DOCLING_SERVE_SUBPROCESS_SANDBOX": "off"}
+
+    outcomes, _ = report(start_server, tmp_path, off, reachable)
 
     _print("without the sandbox", outcomes)
     assert {a for a in SUCCEED_WITHOUT if not outcomes[a].startswith("succeeded")} == set()

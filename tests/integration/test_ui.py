@@ -254,8 +254,10 @@ def test_tasks_are_listed_and_one_has_an_address(page: Page) -> None:
     expect(page.get_by_role("heading", name="Keeper's notes")).to_be_visible()
 
     page.get_by_role("link", name="All tasks").click()
+    delete = page.get_by_role("button", name="Delete notes.md").first
+    expect(delete).to_be_visible()
     count = page.locator(".tasks tbody tr").count()
-    page.get_by_role("button", name="Delete notes.md").first.click()
+    delete.click()
     expect(page.locator(".tasks tbody tr")).to_have_count(count - 1)
 
 

@@ -31,7 +31,7 @@ function Key() {
   return (
     <div class="apikey">
       <label for="key">API key</label>
-      <input id="key" type="password" autocomplete="off" value={apiKey.value} onChange={(e) => setKey(e.currentTarget.value)} />
+      <input id="key" type="password" autocomplete="off" defaultValue={apiKey.value} onChange={(e) => setKey(e.currentTarget.value)} />
       <span class={keyRefused.value && apiKey.value ? "error" : "quiet"}>{keyRefused.value && apiKey.value ? "The server refuses this key." : "Kept in this browser tab only."}</span>
     </div>
   );

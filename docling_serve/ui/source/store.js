@@ -82,9 +82,12 @@ async function watchCapacity(abort) {
   while (!abort.aborted) {
     if (document.visibilityState === "visible") {
       try {
-        capacity.value = await getJson("v1/capacity");
+        const answer = await getJson("v1/capacity");
+        if (abort.aborted) return;
+        capacity.value = answer;
         connection.value = "connected";
       } catch (error) {
+        if (abort.aborted) return;
         if (error.status === 401) {
           connection.value = "refused";
           return;

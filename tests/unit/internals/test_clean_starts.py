@@ -42,7 +42,9 @@ with starting_with(lambda: {"PATH": os.environ["PATH"]}):
     resource_tracker.ensure_running()
     running = fork_server.running()
 for pid in (running.pid, resource_tracker._resource_tracker._pid):
-    print(Path(f"/proc/{pid}/environ").read_bytes())
+    while not (seen := Path(f"/proc/{pid}/environ").read_bytes()):
+        pass  # empty during exec
+    print(seen)
 fork_server.stop()
 """
 

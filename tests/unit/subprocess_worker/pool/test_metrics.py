@@ -55,6 +55,8 @@ def test_all_figures_by_name() -> None:
         "converter_misses": 0,
         "converter_hit_rate": None,
         "onnx_fallbacks": 0,
+        "peak_rss_bytes": 0,
+        "peak_vram_bytes": None,
     }
 
 

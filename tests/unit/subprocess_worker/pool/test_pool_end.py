@@ -32,6 +32,8 @@ from tests.helpers.pools import (
 )
 from tests.helpers.process_ends import has_ended
 
+_LOGGER = "docling_serve.subprocess_worker.pool.worker"
+
 pytestmark = [
     pytest.mark.usefixtures("nothing_is_left"),
     ON_BOTH_LOOPS,
@@ -313,14 +315,14 @@ async def test_each_move_is_logged_with_task_and_pid(
 async def test_only_ends_that_nobody_asked_for_reach_an_operator(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("INFO", logger="docling_serve.subprocess_worker.pool.worker"):
+    with caplog.at_level("INFO", logger=_LOGGER):
         async with open_pool(retries=0) as pool:
             await ScriptedJob.make(tmp_path).run(pool)
-            assert caplog.records == []
+            assert [record for record in caplog.records if record.name == _LOGGER] == []
             job = ScriptedJob.make(tmp_path, do="segfault")
             assert await outcome(job.begin(pool)) != "done"
 
-    (line,) = [record.getMessage() for record in caplog.records]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == _LOGGER]
     assert line.endswith(
         f"(pid {job.pid}) ended: crashed, SIGSEGV, during task {job.folder.root.name}"
     )
