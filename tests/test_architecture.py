@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "jobs.rendering",
         "jobs.stages",
+        "jobs.writing",
         "observability",
         "policy",
         "process.control_group",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from docling_serve.errors import QueueFull
+from docling_serve.jobs.writing import finish_in_thread
 from docling_serve.settings import DoclingServeSettings
 
 _BLOCK_BYTES = 4096
@@ -83,7 +84,7 @@ class UploadedFiles:
         kept = UploadedFile(file_id, tenant, name, media_type, size, now, expires, path)
         self._bytes += _room(size)
         try:
-            await asyncio.to_thread(_write, file, path)
+            await finish_in_thread(_write, file, path)
         except BaseException:
             self._bytes -= _room(size)
             path.unlink(missing_ok=True)

@@ -86,7 +86,6 @@ def check_html(text: str, limits: DocumentLimits) -> None:
 def _tags(text: str) -> Iterator[tuple[str, bool]]:
     """The name of each tag, and whether it ends an element; those without content are left out."""
     at = 0
-    lower = text.lower()
     while (at := text.find("<", at)) >= 0:
         if text.startswith("<!--", at):
             at = text.find("-->", at)
@@ -105,10 +104,10 @@ def _tags(text: str) -> Iterator[tuple[str, bool]]:
         if name in _EMPTY or text[end - 1] == "/":
             continue
         if name in _RAW and not ends:
-            at = lower.find(f"</{name}", end)
-            if at < 0:
+            closing = re.compile(f"</{name}", re.IGNORECASE).search(text, end)
+            if closing is None:
                 return
-            at += 1
+            at = closing.start() + 1
             continue
         yield name, ends
 

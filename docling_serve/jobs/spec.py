@@ -319,31 +319,32 @@ class TaskFolder:
 
     def remove(self) -> None:
         """Remove the folder and its contents."""
-        for folder in (self.inputs, self.parts, self.work, self.temp, self.root):
-            _remove(folder)
+        _remove(self.root)
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder and its contents; ``rmtree`` makes three times the system calls if the folder
-    is empty or holds only files."""
+    """Remove a folder and its contents; ``rmtree`` makes three times the system calls."""
     try:
-        folder.rmdir()
+        _remove_in(folder, None)
     except FileNotFoundError:
         return
-    except OSError:
-        pass
-    else:
-        return
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            for name in os.listdir(descriptor):  # noqa: PTH208  # a Path knows no descriptor
-                os.unlink(name, dir_fd=descriptor)
-        finally:
-            os.close(descriptor)
-        folder.rmdir()
-    except OSError:
+    except (OSError, RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_in(folder: Path | str, parent: int | None) -> None:
+    how = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(folder, how, dir_fd=parent)
+    try:
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _remove_in(entry.name, descriptor)
+                else:
+                    os.unlink(entry.name, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+    os.rmdir(folder, dir_fd=parent)
 
 
 def display_name(name: str) -> str:

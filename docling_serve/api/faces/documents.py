@@ -134,7 +134,7 @@ async def answer(
     background = task_flow.fetched(services, view.task_id)
     try:
         content = await asyncio.to_thread(shaped, read)
-    except HTTPException:
+    except Exception:
         await background()
         raise
     return Response(content, headers=headers, media_type=media_type, background=background)

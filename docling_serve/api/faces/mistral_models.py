@@ -77,10 +77,14 @@ def page_numbers(pages: str | list[int] | None) -> set[int] | None:
     if pages is None or pages in ("", []):
         return None
     numbers: set[int] = set()
+    left = _MAX_PAGES
     for part in pages.split(",") if isinstance(pages, str) else map(str, pages):
         found = _RANGE.fullmatch(part.strip())
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-        if last < first or last - first >= _MAX_PAGES:
+        if last < first:
             raise HTTPException(422, f"pages: {part!r} is no page, and no range such as 0-5.")
+        left -= last - first + 1
+        if left < 0:
+            raise HTTPException(422, f"pages: more than {_MAX_PAGES} pages are listed.")
         numbers.update(range(first + 1, last + 2))
     return numbers

@@ -123,9 +123,17 @@ def _wanted(request: Request, otherwise: str) -> str:
 
 
 async def _converted(
-    services: Services, request: Request, tenant: str, sent: _Sent, kind: str, reply_type: str
+    services: Services,
+    request: Request,
+    tenant: str,
+    sent: _Sent,
+    kind: str,
+    reply_type: str,
+    *,
+    as_list: bool = False,
 ) -> Response:
-    """The text or the HTML of the document: alone, or as ``X-TIKA:content`` of an object."""
+    """The text or the HTML of the document: alone, or as ``X-TIKA:content`` of an object, which
+    ``as_list`` puts into a list."""
     field = "text_content" if kind == "text" else "html_content"
 
     def shape(body: Body) -> bytes:
@@ -133,7 +141,7 @@ async def _converted(
         if reply_type != _JSON:
             return content.encode()
         described = {**sent.metadata, _CONTENT: content}
-        return dumped([described] if request.url.path.startswith("/rmeta") else described)
+        return dumped([described] if as_list else described)
 
     options = options_for(services, "text" if kind == "text" else "html")
     return await answer(services, request, sent.upload, options, tenant, shape, reply_type)
@@ -206,7 +214,7 @@ async def rmeta_form(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Form, kind: _Kind = "html"
 ) -> Response:
     """The document of a form, as a list of one object."""
-    return await _converted(services, request, tenant, sent, kind, _JSON)
+    return await _converted(services, request, tenant, sent, kind, _JSON, as_list=True)
 
 
 @_documents.put("/rmeta", openapi_extra=RAW)
@@ -215,7 +223,7 @@ async def rmeta(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Body, kind: _Kind = "html"
 ) -> Response:
     """The document in the body, as a list of one object."""
-    return await _converted(services, request, tenant, sent, kind, _JSON)
+    return await _converted(services, request, tenant, sent, kind, _JSON, as_list=True)
 
 
 router.include_router(_documents)

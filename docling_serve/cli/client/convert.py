@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -201,10 +202,15 @@ class _Run:
                 raise
 
     def _cancel(self) -> None:
-        for task_id in sorted(self._unfinished):
-            reply = self._client.delete(f"/v1/tasks/{task_id}")
-            done = "asked the server to stop" if reply.is_success else "the server did not stop"
-            self._progress.console.print(f"{done} task {task_id}")
+        with contextlib.suppress(KeyError):  # another thread took the last one
+            while True:
+                task_id = self._unfinished.pop()
+                try:
+                    stopped = self._client.delete(f"/v1/tasks/{task_id}").is_success
+                except httpx.TransportError:
+                    stopped = False
+                done = "asked the server to stop" if stopped else "the server did not stop"
+                self._progress.console.print(f"{done} task {task_id}")
 
     def _stems(self, sources: Sequence[Source]) -> Sequence[str]:
         if self._target is None:
@@ -217,6 +223,8 @@ class _Run:
         try:
             task_id = self._submit(source, bar)
             self._unfinished.add(task_id)
+            if self._stopping.is_set():  # it was being sent when the others were cancelled
+                self._cancel()
             status = follow(self._client, task_id, lambda status: self._show(bar, status))
             reply = self._client.get(f"/v1/result/{task_id}").raise_for_status().json()
             outcome = self._save(source, stem, task_id, status, reply)

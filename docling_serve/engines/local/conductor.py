@@ -137,8 +137,7 @@ class Conductor:
             await asyncio.wait(self._running)
 
     def tell(self, record: TaskRecord) -> None:
-        """Notify all who wait for ``record`` or watch it of its state."""
-        record.changed()
+        """Notify all who watch ``record`` of its state."""
         if record.watches:
             view = self.view(record)
             for watch in record.watches:
@@ -246,6 +245,8 @@ class Conductor:
             raise AssertionError(f"task {row.task_id}: {before.state.value} to {to.value}")
         record.row = row
         _log.debug("task %s: %s -> %s", row.task_id, before.state.value, to.value)
+        if to in SETTLED:
+            record.settle()
         moves_up = to in (TaskState.STARTED, TaskState.ENDING)
         if to is TaskState.STARTED:
             self._lines.started(record)
@@ -257,7 +258,6 @@ class Conductor:
         if to is TaskState.STARTED or to.finished:
             self.tell(record)
         elif to is TaskState.PARKED:
-            record.changed()
             for watch in record.watches:
                 watch.close()
         if to.finished:

@@ -75,7 +75,7 @@ class Outcomes:
                 _log.error("task %s: its result cannot be kept: %s", record.task_id, exc)
                 outcome = _not_kept(exc)
             else:
-                await self._keep_for_others(record, outcome)
+                await self._keep_for_others(record, outcome, ended.result_bytes)
                 await asyncio.to_thread(record.folder.drop_inputs)
                 return ended
         return await self._write_failure(record, outcome)
@@ -122,10 +122,10 @@ class Outcomes:
             record.row, state=TaskState.SUCCESS, finished=now, result=result, result_bytes=size
         )
 
-    async def _keep_for_others(self, record: TaskRecord, result: JobResult) -> None:
+    async def _keep_for_others(self, record: TaskRecord, result: JobResult, size: int) -> None:
         if self._cache is not None and record.cache_key is not None:
             body = record.folder.root / result.body
-            await self._cache.keep(record.cache_key, record.task_id, result, body)
+            await self._cache.keep(record.cache_key, record.task_id, result, body, size)
 
     def _sync(self, body: Path) -> None:
         self._disk.sync_file(body)

@@ -138,11 +138,12 @@ class ResultCache:
             self._entries[key.name] = self._entries.pop(key.name)
         return entry.result
 
-    async def keep(self, key: CacheKey, task_id: str, result: JobResult, body: Path) -> None:
-        """Store a result for the next request, unless a document failed, even in part, or ran on
-        other hardware than it should; a failure to write is not an error."""
+    async def keep(
+        self, key: CacheKey, task_id: str, result: JobResult, body: Path, size: int
+    ) -> None:
+        """Store a result of ``size`` bytes for the next request, unless a document failed, even in
+        part, or ran on other hardware than it should; a failure to write is not an error."""
         whole = result.num_succeeded == result.num_converted and result.num_converted > 0
-        size = (await asyncio.to_thread(body.stat)).st_size
         limit = self._rules.max_bytes
         if not whole or not result.typical or (limit and size > limit):
             return
@@ -253,7 +254,10 @@ class ResultCache:
     def _remove(self, names: list[str]) -> None:
         for name in names:
             for path in (self._description(name), self._body(name)):
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as exc:  # the next start tries again
+                    _log.warning("a kept result cannot be removed: %s", exc)
 
 
 def drop_cache(folder: Path) -> None:

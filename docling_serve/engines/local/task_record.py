@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -48,7 +48,7 @@ class TaskRecord:
     watches: set[Watch] = field(default_factory=set)
     cache_key: CacheKey | None = None
     from_cache: bool = False
-    _change: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def task_id(self) -> str:
@@ -94,25 +94,16 @@ class TaskRecord:
             finished_at=moment(row.finished),
         )
 
-    def changed(self) -> None:
-        """Wake all who wait for the next change."""
-        self._change.set()
-        self._change = asyncio.Event()
+    def settle(self) -> None:
+        """Wake all who wait in :meth:`wait_settled`."""
+        self._is_settled.set()
 
     async def wait_settled(self, wait_s: float | None) -> None:
         """Wait until the task has finished or is parked; at most ``wait_s`` seconds, None for no
         limit."""
-        deadline = None if wait_s is None else time.monotonic() + wait_s
-        while self.state not in SETTLED:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            try:
-                # This very event, taken before anything else can run: the next change sets it and
-                # replaces it with another.
-                await asyncio.wait_for(self._change.wait(), left)
-            except asyncio.TimeoutError:
-                return
+        if self.state not in SETTLED and (wait_s is None or wait_s > 0):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._is_settled.wait(), wait_s)
 
 
 def moment(seconds: float | None) -> datetime | None:

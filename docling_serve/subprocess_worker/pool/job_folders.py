@@ -159,12 +159,17 @@ class JobFolders:
         changed: dict[str, object] = {"sources": sources, "part": part}
         if not stores_results(spec):
             changed["presigned_config"] = None  # the keys of the server's storage
+        is_same = all(getattr(spec, name) == value for name, value in changed.items())
         given = spec.model_copy(update=changed)
-        if given == spec and folder.job_file.exists():
+        if is_same and folder.job_file.exists():
             _link(folder.job_file, inputs.job_file)
         else:
             inputs.write_job(given)
         return HandOver(inputs.root), given
+
+    def drop(self, number: int) -> None:
+        """Remove what a hand-over that was not completed left of a job."""
+        TaskFolder(self.base / _WAITING / str(number)).remove()
 
     def close(self) -> None:
         """Remove all of the folders."""

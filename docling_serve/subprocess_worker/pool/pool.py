@@ -58,7 +58,6 @@ class SubprocessWorkerPool:
         self._closed = False
         self._over = False
         self._handing_over = asyncio.Lock()
-        self._bringing_back = asyncio.Lock()
 
     @property
     def closed(self) -> bool:
@@ -139,8 +138,7 @@ class SubprocessWorkerPool:
         try:
             _submit(supervisor, job)
             result = await asyncio.shield(job.future)
-            async with self._bringing_back:  # return in the order in which they finished
-                return await finish_in_thread(hand_over.bring_back, result, folder)
+            return await finish_in_thread(hand_over.bring_back, result, folder)
         except asyncio.CancelledError:
             supervisor.cancel(job)
             with contextlib.suppress(TaskFailed):
@@ -230,7 +228,12 @@ class SubprocessWorkerPool:
         async with self._handing_over:
             if self._closed and not goes_on:
                 raise TaskFailed(SHUT_DOWN)
-            return await finish_in_thread(self._starter.folders.hand_over, number, folder, spec)
+            folders = self._starter.folders
+            try:
+                return await finish_in_thread(folders.hand_over, number, folder, spec)
+            except BaseException:  # cancelled, or the disk is full: nobody has the hand-over
+                await finish_in_thread(folders.drop, number)
+                raise
 
     def _live(self, *, goes_on: bool = False) -> Supervisor:
         if self._over or (self._closed and not goes_on):

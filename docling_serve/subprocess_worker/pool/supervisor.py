@@ -207,10 +207,10 @@ class Supervisor:
                 self.workers[decision.worker].stop(decision.reason)
             else:
                 wake_at.append(decision.when)
-        self._waiting.note_starts(*scheduling.starts_awaited(self._view(now), self.config))
+        if any(self._waiting.counts().values()):
+            self._waiting.note_starts(*scheduling.starts_awaited(self._view(now), self.config))
         if wake_at:
-            delay = max(0.0, min(wake_at) - now)
-            self._timer = asyncio.get_running_loop().call_later(delay, self.wake)
+            self._timer = asyncio.get_running_loop().call_later(min(wake_at) - now, self.wake)
 
     def _view(self, now: float) -> scheduling.PoolView:
         busy, workers = self._jobs_by_worker(), self.workers.values()

@@ -19,6 +19,10 @@ MD, HTML, CSV = InputFormat.MD, InputFormat.HTML, InputFormat.CSV
 Make = Callable[[], bytes]
 
 
+#: "İ" has two characters in lower case: positions differ from those of the text.
+LONGER_IN_LOWER_CASE = f"<p>{'İ' * 20_000}</p><script></script>".encode()
+
+
 @pytest.mark.parametrize(
     ("make", "format_", "setting"),
     [
@@ -28,6 +32,7 @@ Make = Callable[[], bytes]
         (hostile.markdown_table, MD, "max_table_cells"),
         (hostile.deep_html, HTML, "max_markup_depth"),
         (hostile.unclosed_html, HTML, "max_markup_depth"),
+        (lambda: LONGER_IN_LOWER_CASE + hostile.unclosed_html(), HTML, "max_markup_depth"),
         (lambda: hostile.long_line_csv(2), CSV, "max_table_cells"),
         (hostile.far_corners, InputFormat.XLSX, "max_table_cells"),
         (hostile.repeated_ods, InputFormat.ODS, "max_table_cells"),

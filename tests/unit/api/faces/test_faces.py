@@ -278,6 +278,7 @@ REFUSED = [
     {**OCR, "pages": "one"},
     {**OCR, "pages": [-1]},
     {**OCR, "pages": "0-99999999"},
+    {**OCR, "pages": ",".join(["0-9999"] * 100)},
     {**OCR, "bbox_annotation_format": {"type": "json_schema"}},
     {"model": "m", "document": {"document_url": "ftp://example.com/a.pdf"}},
     {"model": "m", "document": {"document_url": "data:text/plain"}},

@@ -182,13 +182,26 @@ def test_a_wrong_word_is_refused_before_anything_is_sent(
     assert said in text
 
 
+#: A shell starts background jobs with SIGINT ignored, which would hold for the command too.
+_WITH_SIGINT = """
+import signal
+from docling_serve.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
 def test_ctrl_c_asks_the_server_to_stop_the_task(url: str, script: Script, document: str) -> None:
     script.holds = threading.Event()
-    command = [*python("-m", "docling_serve"), "convert", document, "--url", url]
+    command = [*python("-c", _WITH_SIGINT), "convert", document, "--url", url]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as running:
-        eventually(lambda: "GET /v1/tasks/t1/events" in script.calls, within_s=60)
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
+        try:
+            eventually(lambda: "GET /v1/tasks/t1/events" in script.calls, within_s=60)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
+            script.holds.set()
 
     assert running.returncode == 130
     assert "DELETE /v1/tasks/t1" in script.calls

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +63,9 @@ class Kept:
         TaskFolder.create(self.tasks, folder.root.name)
         folder.body.write_bytes(body)
         key = self.cache.key_of(request)
-        await self.cache.keep(key, folder.root.name, result, folder.body)
+        await self.cache.keep(
+            key, folder.root.name, result, folder.body, folder.body.stat().st_size
+        )
         return key
 
     async def ask(self, request: Submission) -> bytes | None:
@@ -212,6 +216,20 @@ async def test_files_that_somebody_removed_are_a_miss(kept: Kept) -> None:
     for path in kept.folder.iterdir():
         path.unlink()
 
+    assert await kept.ask(_request()) is None
+
+
+async def test_a_file_that_cannot_be_removed_is_no_error(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept.end(_request())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    await kept.cache.expire(time.time() + 10**9)
+    await kept.cache.clear(time.time(), None)
     assert await kept.ask(_request()) is None
 
 

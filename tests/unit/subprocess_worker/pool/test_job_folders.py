@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from docling_serve.jobs.spec import JobResult, JobSpec, MergeSlices, StagedFile, TaskFolder
 from docling_serve.process.guardian import Guardian
 from docling_serve.subprocess_worker.pool.job_folders import HandOver, JobFolders
+from tests.helpers.loops import PATIENCE_S
+from tests.helpers.pools import ScriptedJob, open_pool
 
 REPLY = b"the reply"
 
@@ -168,3 +173,37 @@ def test_what_a_server_left_behind_is_removed(tmp_path: Path, folders: JobFolder
 
     assert not (tmp_path / "left").exists()
     assert folders.for_worker(1).is_dir()
+
+
+def test_a_hand_over_that_was_not_completed_leaves_nothing(
+    tmp_path: Path, folders: JobFolders
+) -> None:
+    folders.hand_over(7, staged(tmp_path))
+    folders.drop(7)
+    folders.drop(8)  # cut off before it began
+
+    assert [*(folders.base / "waiting").iterdir()] == []
+
+
+async def test_nor_does_one_whose_call_is_cancelled(tmp_path: Path) -> None:
+    async with open_pool() as pool:
+        handing_over = asyncio.Event()
+        begin = pool._starter.folders.hand_over
+        loop = asyncio.get_running_loop()
+        may_end = threading.Event()
+
+        def held(*arguments: Any) -> Any:
+            done = begin(*arguments)
+            loop.call_soon_threadsafe(handing_over.set)
+            assert may_end.wait(PATIENCE_S)
+            return done
+
+        pool._starter.folders.hand_over = held  # type: ignore[method-assign]
+        running = ScriptedJob.make(tmp_path).begin(pool)
+        await handing_over.wait()
+        running.cancel()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+        assert [*(pool._starter.folders.base / "waiting").iterdir()] == []
