@@ -69,6 +69,8 @@ def confine(plan: SandboxPlan, folder: Path | None) -> dict[str, str]:
     if plan.mode == "off":
         return dict.fromkeys([*layers, "network_denied"], NOT_ASKED_FOR)
     states = {name: _tried(layer) for name, layer in layers.items()}
+    if states["files_confined"] != _ON:  # the same rules confine signals
+        states["signals_confined"] = states["files_confined"]
     states["network_denied"] = plan.network_stays or states["calls_denied"]
     missing = [
         f"{name} is {state}"

@@ -64,8 +64,8 @@ def deny_calls() -> None:
 
 
 def deny_network() -> None:
-    """Permanently deny this process every connection and every socket, except for existing ones and
-    socket pairs.
+    """Permanently deny this process every connection, and every socket except for existing ones,
+    pairs, and Unix sockets. Those can send datagrams to a path that the user may write to.
 
     Raises:
         OSError: as for :func:`deny_calls`.

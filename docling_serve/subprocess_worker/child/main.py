@@ -117,7 +117,8 @@ def main(arguments: ChildArguments) -> None:
             ),
             preload_torch=arguments.config.preload_torch,
         )
-        worker = _Worker(channel, arguments.config, gpu_number)
+        may_deny = arguments.config.sandbox.denies_network and contained["calls_denied"] == "on"
+        worker = _Worker(channel, arguments.config, gpu_number, may_deny_network=may_deny)
         channel.send(
             Ready(
                 pid=os.getpid(),
@@ -136,7 +137,12 @@ def main(arguments: ChildArguments) -> None:
 
 class _Worker:
     def __init__(
-        self, channel: WorkerChannel, config: WorkerConfig, gpu_number: int | None
+        self,
+        channel: WorkerChannel,
+        config: WorkerConfig,
+        gpu_number: int | None,
+        *,
+        may_deny_network: bool,
     ) -> None:
         from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - heavy
         from docling_serve.conversion.imports import (  # noqa: PLC0415
@@ -152,7 +158,7 @@ class _Worker:
         self._converter_config = config.converter_config
         self._conversion: Conversion = Conversion(config.converter_config)
         self._before = self._conversion.stats
-        self._may_deny_network = config.sandbox.denies_network
+        self._may_deny_network = may_deny_network
 
     def serve(self) -> None:
         """Answer messages until Stop or end-of-file."""
@@ -201,8 +207,7 @@ class _Worker:
         self._channel.send(Started(job=run.job))
         if self._may_deny_network and not run.network:
             self._may_deny_network = False
-            with contextlib.suppress(OSError):  # the measure calls_denied says so
-                deny_network()
+            deny_network()  # a failure ends the worker: the pool counts on it
         folder = TaskFolder(Path(run.folder), Path(run.output))
         try:
             use_temporary_folder(folder.temp)

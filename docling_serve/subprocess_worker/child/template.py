@@ -1,6 +1,6 @@
 """The fork template: one process with everything imported, from which workers are forked.
 
-multiprocessing's fork server imports ``template_preload`` before its first fork. Every worker
+multiprocessing's fork server imports a module of ``preload`` before its first fork. Every worker
 inherits what a template holds, so it must be fit for forking: one thread, no CUDA. A first child
 inspects its parent and reports (:func:`examine`); an unfit template is not used.
 """

@@ -9,6 +9,7 @@ changes that it makes to an accepted result have no effect.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -41,6 +42,7 @@ class HandOver:
     inputs: Path
     output: Path = Path()
     _result: int = -1
+    _size: int = 0
     _descriptors: list[int] = field(default_factory=list)
     #: Whether nothing of it is left.
     is_removed: bool = False
@@ -75,22 +77,28 @@ class HandOver:
             how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             self._result = os.open(result.body, how, dir_fd=self._descriptors[-1])
             self._descriptors.append(self._result)
-            if not stat.S_ISREG(os.fstat(self._result).st_mode):
+            found = os.fstat(self._result)
+            if not stat.S_ISREG(found.st_mode):
                 raise OSError
+            self._size = found.st_size
         except OSError:
             raise ValueError(f"not a result file of this task: {result.body!r}") from None
 
     def bring_back(self, result: JobResult, folder: TaskFolder) -> JobResult:
-        """Copy the opened file into ``folder``, atomically, and remove the rest. Blocks.
+        """Copy the opened file into ``folder``, atomically, and remove the rest. What the worker
+        still appends to it is left out. Blocks.
 
         Raises:
             OSError: the disk is full, or the folder is gone.
         """
-        aside = folder.body.with_suffix(".part")
+        aside, copied = folder.body.with_suffix(".part"), 0
         written = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
-            while os.sendfile(written, self._result, None, _BLOCK_BYTES):
-                pass
+            while copied < self._size:
+                left = min(_BLOCK_BYTES, self._size - copied)
+                if not (sent := os.sendfile(written, self._result, copied, left)):
+                    raise OSError(errno.EIO, "the result became shorter")
+                copied += sent
         finally:
             os.close(written)
         aside.rename(folder.body)
@@ -126,14 +134,20 @@ class JobFolders:
         if self._base is None:
             self._base = Path(tempfile.mkdtemp(prefix="docling-serve-jobs-"))
             self._guardian.remove_folder(self._base)
-        (self._base / _WAITING).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._base, self._base / _WAITING):  # the mode is for the last one only
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._base
 
     def for_worker(self, number: int) -> Path:
         """Make the folder of a worker."""
         folder = self.base / f"worker-{number}"
-        (folder / OUT).mkdir(mode=0o700, parents=True)
+        folder.mkdir(mode=0o700)
+        (folder / OUT).mkdir(mode=0o700)
         return folder
+
+    def drop_worker(self, number: int) -> None:
+        """Remove the folder of a worker that was not started."""
+        shutil.rmtree(self.base / f"worker-{number}", ignore_errors=True)
 
     def hand_over(
         self, number: int, folder: TaskFolder, spec: JobSpec | None = None

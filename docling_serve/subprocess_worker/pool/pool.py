@@ -226,7 +226,7 @@ class SubprocessWorkerPool:
     ) -> tuple[HandOver, JobSpec]:
         """Jobs are queued in the order of their arrival."""
         async with self._handing_over:
-            if self._closed and not goes_on:
+            if self._over or (self._closed and not goes_on):
                 raise TaskFailed(SHUT_DOWN)
             folders = self._starter.folders
             try:

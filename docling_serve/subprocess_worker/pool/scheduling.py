@@ -15,9 +15,9 @@ class WorkerView:
 
     ``since`` is when it entered its state. ``light``: the job it runs needs no models. ``lean``:
     dropping its models frees all that they took, so it can rest and be on standby again, where
-    another worker has to exit. ``give_up`` ends it as soon as it is idle. ``spent`` is a limit that
-    it has reached, or will have reached after its job: it exits once its successor is ready, or
-    when no job waits.
+    another worker has to exit. With ``give_up`` it exits once it is idle, or drops its models if it
+    can rest and is only cleared. ``spent`` is a limit that it has reached, or will have reached
+    after its job: it exits once its successor is ready, or when no job waits.
     """
 
     number: int

@@ -226,6 +226,7 @@ class Starter:
         except BaseException:
             ours.close()
             output.close()
+            self.folders.drop_worker(number)
             raise
         finally:
             # While our copies are open, the worker's exit does not read as end-of-file.

@@ -242,16 +242,16 @@ class Supervisor:
         if job.network and worker.offline:
             self._waiting.put_first(job)
             worker.stop(StopReason.NEEDS_NETWORK)
-            return
-        if not job.given_to(worker.folder):
-            return
-        self._running[job.number] = job
-        job.worker = worker.number
-        if job.light or not worker.uses_gpu:
-            self._hand_over(worker, job, None)
+        elif not job.given_to(worker.folder):
+            self.wake()  # the worker is as idle as before
         else:
-            worker.book(job.task_id)
-            self._bookings.ask(worker, job)
+            self._running[job.number] = job
+            job.worker = worker.number
+            if job.light or not worker.uses_gpu:
+                self._hand_over(worker, job, None)
+            else:
+                worker.book(job.task_id)
+                self._bookings.ask(worker, job)
 
     def _answered(self, worker: Worker, job: Job, may_run: bool) -> None:
         """Admission has answered; a warm worker may have no room for what this job needs."""

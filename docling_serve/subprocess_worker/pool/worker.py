@@ -97,7 +97,7 @@ class Worker:
         self.uses_gpu = True
         self.memory = MemoryRecord()
         self.output = WorkerOutput()
-        #: Set to end the worker as soon as it has no job.
+        #: Why it is to end, or drop its models if it can rest and is cleared, once it has no job.
         self.give_up: StopReason | None = None
         self._config = config
         self._starter = starter
@@ -200,6 +200,7 @@ class Worker:
 
     def rest(self) -> None:
         """Make an idle worker drop its models; it is on standby once it has."""
+        self.give_up = None  # that is what was asked of it
         self._move(WorkerState.RESTING)
         self.say(messages.Rest())
         loop = asyncio.get_running_loop()

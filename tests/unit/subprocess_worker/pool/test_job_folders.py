@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +174,44 @@ def test_what_a_server_left_behind_is_removed(tmp_path: Path, folders: JobFolder
 
     assert not (tmp_path / "left").exists()
     assert folders.for_worker(1).is_dir()
+
+
+def test_what_a_worker_puts_in_place_of_its_folder_is_not_followed(
+    tmp_path: Path, folders: JobFolders
+) -> None:
+    victim = TaskFolder.create(tmp_path, "victim")
+    for path in (victim.input(0), victim.work / "deep" / "f"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    hand_over = given(folders, staged(tmp_path))
+    hand_over.output.rename(hand_over.output.with_suffix(".away"))
+    hand_over.output.symlink_to(victim.root)
+    hand_over.remove()
+
+    assert victim.input(0).exists()
+    assert (victim.work / "deep" / "f").exists()
+
+
+def test_what_is_appended_to_an_accepted_result_is_left_out(
+    tmp_path: Path, folders: JobFolders
+) -> None:
+    folder = staged(tmp_path)
+    hand_over = given(folders, folder)
+    body = hand_over.output / "result.body"
+    body.write_bytes(REPLY)
+    hand_over.open_result(result())
+    with body.open("ab") as file:
+        file.write(b"more")
+    hand_over.bring_back(result(), folder)
+
+    assert folder.body.read_bytes() == REPLY
+
+
+def test_folders_are_for_this_user_alone(folders: JobFolders) -> None:
+    worker = folders.for_worker(1)
+
+    for path in (folders.base, worker, *folders.base.iterdir(), *worker.iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
 def test_a_hand_over_that_was_not_completed_leaves_nothing(
