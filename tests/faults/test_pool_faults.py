@@ -20,7 +20,7 @@ from docling_serve.subprocess_worker import StartMethod, SubprocessWorkerPool
 from docling_serve.subprocess_worker.pool.losses import REFUSED
 from tests.helpers import scriptable_child
 from tests.helpers.loops import ON_BOTH_LOOPS, ON_UVLOOP, until
-from tests.helpers.pools import REACHED_S, ScriptedJob, open_pool
+from tests.helpers.pools import REACHED_S, Gate, ScriptedJob, open_pool
 from tests.helpers.process_ends import ROOT, has_ended, python
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -252,17 +252,19 @@ async def test_a_job_whose_worker_was_lost_is_tried_again(
 
 @ON_UVLOOP
 async def test_a_job_that_is_tried_again_goes_before_those_that_wait(tmp_path: Path) -> None:
-    ended: list[ScriptedJob] = []
-    tried_again = ScriptedJob.make(tmp_path, do="exit_3", times=1)
-    jobs = [tried_again, ScriptedJob.make(tmp_path)]
+    gate, starts = Gate(tmp_path), list[ScriptedJob]()
+    tried_again = gate.job(tmp_path, do="exit_3", times=1)
+    tried_again.starts = starts
+    waiting = ScriptedJob.make(tmp_path)
     async with open_pool() as pool:
-        running = [job.begin(pool) for job in jobs]
-        for job, task in zip(jobs, running, strict=True):
-            job.note_end(task, ended)
-        await asyncio.wait(running)
-        await asyncio.sleep(0)
+        first = tried_again.begin(pool)
+        await tried_again.started.wait()
+        second = await waiting.begin_in_line(pool, starts)
+        for _ in range(2):  # once for each attempt
+            await gate.open()
+        await asyncio.gather(first, second)
 
-        assert ended == jobs
+        assert starts == [tried_again, tried_again, waiting]
 
 
 @ON_UVLOOP

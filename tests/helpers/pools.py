@@ -117,6 +117,8 @@ class ScriptedJob:
     #: Where it waited before a worker had it, other than in the queue.
     stages: list[Stage] = field(default_factory=list)
     progress: list[JobProgress] = field(default_factory=list)
+    #: Gets this job whenever an attempt starts.
+    starts: list[ScriptedJob] = field(default_factory=list, repr=False)
 
     @classmethod
     def make(cls, parent: Path, **options: Any) -> ScriptedJob:
@@ -142,16 +144,25 @@ class ScriptedJob:
             self.folder.root.name,
             timeout_s,
             goes_on=goes_on,
-            listeners=Listeners(self.started.set, self._note, self._introduce, self.stages.append),
+            listeners=Listeners(self._start, self._note, self._introduce, self.stages.append),
         )
 
     def begin(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> asyncio.Task[JobResult]:
         """Give it to ``pool`` and do not wait."""
         return asyncio.ensure_future(self.run(pool, timeout_s))
 
-    def note_end(self, running: asyncio.Task[JobResult], ended: list[ScriptedJob]) -> None:
-        """Put the job into ``ended`` when it has."""
-        running.add_done_callback(lambda _: ended.append(self))
+    async def begin_in_line(
+        self, pool: SubprocessWorkerPool, starts: list[ScriptedJob]
+    ) -> asyncio.Task[JobResult]:
+        """Give it to ``pool`` and wait until it is queued; ``starts`` gets it when it starts.
+
+        Handing a job over takes a thread, so jobs begun at once may be queued in another order.
+        """
+        self.starts = starts
+        behind = pool.snapshot().waiting + 1
+        running = self.begin(pool)
+        await until(lambda: pool.snapshot().waiting == behind)
+        return running
 
     async def failure(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> Failure:
         """Give it to ``pool``; how it fails."""
@@ -160,6 +171,10 @@ class ScriptedJob:
         except TaskFailed as exc:
             return exc.failure
         raise AssertionError(f"the job succeeded: {result}")
+
+    def _start(self) -> None:
+        self.starts.append(self)
+        self.started.set()
 
     def _note(self, progress: JobProgress) -> None:
         self.progress.append(progress)

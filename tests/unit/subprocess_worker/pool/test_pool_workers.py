@@ -31,16 +31,19 @@ pytestmark = [
 
 
 async def test_jobs_run_in_order_in_one_worker_while_jobs_wait(tmp_path: Path) -> None:
-    jobs = [ScriptedJob.make(tmp_path, holds_models=True) for _ in range(4)]
-    ended: list[ScriptedJob] = []
+    gate, starts = Gate(tmp_path), list[ScriptedJob]()
+    held = gate.job(tmp_path, holds_models=True)
+    held.starts = starts
+    others = [ScriptedJob.make(tmp_path, holds_models=True) for _ in range(3)]
+    jobs = [held, *others]
     async with open_pool() as pool:
-        running = [job.begin(pool) for job in jobs]
-        for job, task in zip(jobs, running, strict=True):
-            job.note_end(task, ended)
+        running = [held.begin(pool)]
+        await held.started.wait()
+        running += [await job.begin_in_line(pool, starts) for job in others]
+        await gate.open()
         await asyncio.gather(*running)
-        await turns(1)
 
-        assert ended == jobs
+        assert starts == jobs
         assert len({job.pid for job in jobs}) == 1
         assert pool.metrics.workers_started == 1
 
