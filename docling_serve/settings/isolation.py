@@ -81,8 +81,10 @@ class IsolationSettings(BaseModel):
         default=0.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds a worker with loaded models may stay idle before it exits. Applies"
-        " only with free_vram_on_idle=false; otherwise an idle worker exits at once.",
+        description="Seconds a worker may stay idle with its models loaded. Applies only with"
+        " free_vram_on_idle=false. Then, and otherwise at once, it exits and is replaced; a worker"
+        " that has neither imported torch nor opened a GPU drops its models instead, after 3 s or"
+        " more, and stays ready.",
     )
     subprocess_max_tasks: int = Field(
         default=0,

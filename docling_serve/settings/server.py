@@ -35,7 +35,11 @@ class ServerSettings(BaseModel):
         default=["*"],
         description="Request headers allowed in cross-origin requests, as a JSON array.",
     )
-    enable_ui: bool = Field(default=False, description="Serve the demonstration page at /ui.")
+    enable_ui: bool = Field(
+        default=False,
+        description="Serve the web page at /ui, to convert documents and follow tasks. Its view of"
+        " workers and memory also needs enable_management_endpoints.",
+    )
     enable_external_loader_api: bool = Field(
         default=False,
         description="Answer PUT /process, as Open WebUI asks its external document loader.",

@@ -10,7 +10,8 @@ import yaml
 
 from docling_serve.settings import DoclingServeSettings, find_unknown_settings
 
-PROFILE = Path(__file__).parents[3] / "examples" / "public.yaml"
+EXAMPLES = Path(__file__).parents[3] / "examples"
+PROFILE = EXAMPLES / "public.yaml"
 VALUES: dict[str, Any] = yaml.safe_load(PROFILE.read_text())
 
 
@@ -19,6 +20,11 @@ def test_the_profile_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = DoclingServeSettings()
     assert find_unknown_settings(settings) == []
     assert settings.max_image_frames == VALUES["max_image_frames"]
+
+
+@pytest.mark.parametrize("other", ["embedded.yaml", "ocr-only.yaml"])
+def test_it_can_be_put_into_one_file_with(other: str) -> None:
+    assert VALUES.keys().isdisjoint(yaml.safe_load((EXAMPLES / other).read_text()))
 
 
 @pytest.mark.parametrize("name", VALUES)
