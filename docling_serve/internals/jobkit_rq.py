@@ -25,7 +25,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 import msgpack
-from docling.datamodel.service.callbacks import CallbackSpec
 from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.orchestrators.rq.orchestrator import (
     _TASK_METADATA_PREFIX,
@@ -140,11 +139,6 @@ def orchestrator_config(settings: DoclingServeSettings) -> RQOrchestratorConfig:
         if hasattr(settings, f"eng_rq_{name}") and name not in names:
             names[name] = getattr(settings, f"eng_rq_{name}")
     return RQOrchestratorConfig.model_validate(names)
-
-
-def callbacks_of(task_data: dict[str, Any]) -> list[CallbackSpec]:
-    """The callbacks of a job's task."""
-    return [CallbackSpec.model_validate(item) for item in task_data.get("callbacks") or []]
 
 
 def unpacked(packed: bytes) -> DoclingTaskResult:

@@ -34,6 +34,7 @@ from docling_serve.engines.base import (
     TaskView,
 )
 from docling_serve.engines.redis.jobkit_tasks import rendered, task_of
+from docling_serve.engines.redis.task_runner import callbacks_of
 from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
 from docling_serve.engines.rq.jobs import Jobs
@@ -267,7 +268,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
 
     def _call_back(self, task_id: str, data: dict[str, Any], failure: Failure) -> None:
         """Notify the callbacks of a task that no worker ends."""
-        callbacks = jobkit_rq.callbacks_of(data)
+        callbacks = callbacks_of(data)
         if callbacks:
             self._on_callback(task_id, callbacks, ended_event(failure))
 

@@ -28,15 +28,11 @@ from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
 from docling_serve.callbacks.delivery import CallbackDelivery, CallbackRules
+from docling_serve.engines.redis.task_runner import PROMPT, Liveness, TaskRunner, TaskSetup
 from docling_serve.engines.rq.job_taker import JobTaker
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.engines.rq.loop_thread import LoopThread
-from docling_serve.engines.rq.worker_tasks import (
-    PROMPT,
-    Liveness,
-    TaskRunner,
-    TaskSetup,
-)
+from docling_serve.engines.rq.task_records import RqTaskRecords
 from docling_serve.engines.task_end import log_end
 from docling_serve.errors import SHUT_DOWN, Failure, TaskFailed
 from docling_serve.internals import jobkit_rq
@@ -195,16 +191,20 @@ class RqWorkerProcess:
         limits = {"socket_timeout": _PULSE_LIMIT_S, "socket_connect_timeout": _PULSE_LIMIT_S}
         url = self._config.redis_url
         default = PROMPT if self._parts.isolated else Liveness()
-        return TaskRunner(
-            self._parts.gate,
+        records = RqTaskRecords(
             redis.asyncio.Redis.from_url(url, **options),
             redis.asyncio.Redis.from_url(url, **{**options, **limits}),
+            self._config,
+        )
+        return TaskRunner(
+            self._parts.gate,
+            records,
             callbacks,
             TaskSetup(
-                config=self._config,
                 folders=scratch.tasks,
                 converter_config=converter_config(self._settings),
                 presigned_config=presigned_config(self._settings),
+                debug_error_details=self._config.debug_error_details,
                 liveness=self._parts.liveness or default,
                 waiting=lambda: sum(queue.count for queue in self._queues),
             ),

@@ -18,13 +18,14 @@ from rq import Queue
 from rq.job import Job
 
 from docling_serve.callbacks.delivery import CallbackDelivery
-from docling_serve.engines.rq.job_taker import JobTaker
-from docling_serve.engines.rq.worker_tasks import (
+from docling_serve.engines.redis.task_runner import (
     Liveness,
     TaskRunner,
     TaskSetup,
     stage_job,
 )
+from docling_serve.engines.rq.job_taker import JobTaker
+from docling_serve.engines.rq.task_records import RqTaskRecords
 from docling_serve.errors import CANCELLED, SHUT_DOWN, Failure, TaskFailed
 from docling_serve.internals import jobkit_rq
 from docling_serve.jobs.run_request import Gate, RunRequest
@@ -62,7 +63,7 @@ async def test_a_result_is_stored_unread_and_told(redis_url: str, tmp_path: Path
         key = await at.runner.run("t", task_data())
         assert key == "docling:results:t"
         assert await at.redis.get(key) == b"packed"
-        assert 0 < await at.redis.ttl(key) <= at.setup.config.results_ttl
+        assert 0 < await at.redis.ttl(key) <= at.config.results_ttl
         counts = await at.redis.hget(jobkit_rq.detail_key("t"), jobkit_rq.RESULT)
         assert JobResult.model_validate_json(counts) == RESULT
         assert await at.statuses(2) == ["started", "success"]
@@ -165,7 +166,7 @@ async def test_a_task_that_is_stopped_while_it_is_written_leaves_no_document(
         folder_was_there.append(folder.root.exists())
         return stage_job(data, folder, setup)
 
-    monkeypatch.setattr("docling_serve.engines.rq.worker_tasks.stage_job", stage_when_let)
+    monkeypatch.setattr("docling_serve.engines.redis.task_runner.stage_job", stage_when_let)
     async with bench(redis_url, tmp_path, hangs) as at:
         running = asyncio.ensure_future(at.runner.run("t", task_data()))
         await asyncio.to_thread(begun.wait, PATIENCE_S)
@@ -196,7 +197,7 @@ async def test_the_worker_lets_go_of_a_task_that_others_have_ended(
 async def test_a_sign_of_life_is_given_again_and_again(redis_url: str, tmp_path: Path) -> None:
     quick = Liveness(beat_every_s=0.01, expires_s=7)
     async with bench(redis_url, tmp_path, hangs, quick) as at:
-        key = jobkit_rq.heartbeat_key(at.setup.config, "t")
+        key = jobkit_rq.heartbeat_key(at.config, "t")
         running = asyncio.ensure_future(at.runner.run("t", task_data()))
         assert await at.statuses(1) == ["started"]
         for _ in range(3):
@@ -243,15 +244,10 @@ async def test_a_result_survives_a_restart_of_redis(
         folders = tmp_path / "tasks"
         folders.mkdir()
         client = redis.asyncio.Redis.from_url(server.url)
-        setup = TaskSetup(
-            jobkit_rq.orchestrator_config(rq_settings(server.url)),
-            folders,
-            {},
-            None,
-            Liveness(),
-            int,
-        )
-        runner = TaskRunner(outlives_redis, client, client, CallbackDelivery(), setup)
+        setup = TaskSetup(folders, {}, None, False, Liveness(), int)
+        config = jobkit_rq.orchestrator_config(rq_settings(server.url))
+        records = RqTaskRecords(client, client, config)
+        runner = TaskRunner(outlives_redis, records, CallbackDelivery(), setup)
         key = await runner.run("t", task_data())
         assert await client.get(key) == b"packed"
         await client.aclose()
@@ -267,9 +263,8 @@ def folder(tmp_path: Path) -> TaskFolder:
 
 @pytest.fixture
 def setup(tmp_path: Path) -> TaskSetup:
-    config = jobkit_rq.orchestrator_config(rq_settings("redis://h/"))
     storage = {"url_expiration": 60}
-    return TaskSetup(config, tmp_path, {"max_num_pages": 3}, storage, Liveness(), lambda: 0)
+    return TaskSetup(tmp_path, {"max_num_pages": 3}, storage, False, Liveness(), lambda: 0)
 
 
 def test_sources_of_every_kind(folder: TaskFolder, setup: TaskSetup) -> None:

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio
+from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
 
 from docling_serve.callbacks.delivery import CallbackDelivery
-from docling_serve.engines.rq.worker_tasks import (
-    Liveness,
-    TaskRunner,
-    TaskSetup,
-)
+from docling_serve.engines.redis.task_runner import Liveness, TaskRunner, TaskSetup
+from docling_serve.engines.rq.task_records import RqTaskRecords
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.internals import jobkit_rq
 from docling_serve.jobs.run_request import Gate, RunRequest
@@ -90,11 +88,13 @@ class Messages:
 class Bench:
     """A runner on Redis, and a look at what it does there."""
 
-    def __init__(self, runner: TaskRunner, client: Any, messages: Messages, setup: TaskSetup):
+    def __init__(
+        self, runner: TaskRunner, client: Any, messages: Messages, config: RQOrchestratorConfig
+    ):
         self.runner = runner
         self.redis = client
         self.messages = messages
-        self.setup = setup
+        self.config = config
 
     async def failure(self, task_id: str = "t") -> Failure:
         text = await self.redis.hget(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE)
@@ -113,17 +113,19 @@ async def bench(
     delivery: CallbackDelivery | None = None,
 ) -> AsyncIterator[Bench]:
     client = redis.asyncio.Redis.from_url(url)
+    config = jobkit_rq.orchestrator_config(rq_settings(url))
     setup = TaskSetup(
-        config=jobkit_rq.orchestrator_config(rq_settings(url)),
         folders=folders,
         converter_config={},
         presigned_config=None,
+        debug_error_details=False,
         liveness=liveness or Liveness(beat_every_s=60.0, expires_s=7),
         waiting=lambda: 0,
     )
     async with client.pubsub() as pubsub:
-        await pubsub.subscribe(setup.config.sub_channel)
-        runner = TaskRunner(gate, client, client, delivery or CallbackDelivery(), setup)
-        yield Bench(runner, client, Messages(pubsub), setup)
+        await pubsub.subscribe(config.sub_channel)
+        records = RqTaskRecords(client, client, config)
+        runner = TaskRunner(gate, records, delivery or CallbackDelivery(), setup)
+        yield Bench(runner, client, Messages(pubsub), config)
     await client.aclose()
     assert list(folders.iterdir()) == [], "no document is left"

@@ -1,6 +1,7 @@
-"""Run the task of one job at a time, on an event loop next to the thread that RQ works in.
+"""Run tasks that are kept in Redis, on the event loop of a worker process.
 
-A task ends with a result or a failure, and it is in Redis before anything else is notified.
+A task ends with a result or a failure, and it is in Redis before anything else is notified. Where
+and how an engine keeps it there is known to its :class:`TaskRecords`.
 """
 
 from __future__ import annotations
@@ -13,18 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from docling.datamodel.service.callbacks import CallbackSpec
-from docling_jobkit.datamodel.task_meta import TaskStatus
-from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
 from redis import RedisError
-from redis.asyncio import Redis as AsyncRedis
 
 from docling_serve.callbacks.delivery import CallbackDelivery
 from docling_serve.engines.task_end import ended_event
 from docling_serve.errors import DISK_FULL, SHUT_DOWN, Failure, TaskFailed, disk_is_full
-from docling_serve.internals import jobkit_rq
 from docling_serve.jobs.flat_task import stage_task
 from docling_serve.jobs.needs import may_need_models
 from docling_serve.jobs.run_request import Gate, Listeners, RunRequest
@@ -55,35 +52,64 @@ PROMPT = Liveness(beat_every_s=4.0, expires_s=15)
 
 @dataclass(frozen=True)
 class TaskSetup:
-    """What all tasks of a worker have in common. ``waiting`` counts the jobs in its queues."""
+    """What all tasks of a worker have in common. ``waiting`` counts the tasks that wait for one."""
 
-    config: RQOrchestratorConfig
     folders: Path
     converter_config: dict[str, Any]
     presigned_config: dict[str, Any] | None
+    debug_error_details: bool
     liveness: Liveness
     waiting: Callable[[], int]
 
 
+class TaskRecords(Protocol):
+    """What a worker reads and writes of a task. Every call may raise ``redis.RedisError``."""
+
+    async def ended(self, task_id: str) -> Failure | None:
+        """The failure with which the task was ended elsewhere: it was cancelled, or this worker was
+        declared lost. None while it may run."""
+        ...
+
+    async def begin(self, task_id: str) -> None:
+        """The task has started."""
+        ...
+
+    async def beat(self, task_id: str, expires_s: int) -> Failure | None:
+        """Show that the task has a worker, for ``expires_s`` seconds; returns what :meth:`ended`
+        returns. Gives up within seconds."""
+        ...
+
+    async def note_progress(self, task_id: str, progress: JobProgress) -> None:
+        """Write and announce what the task has reached."""
+        ...
+
+    async def succeed(self, task_id: str, result: JobResult, packed: bytes) -> str:
+        """Write and announce the result; returns its key. ``packed`` is msgpack of jobkit's
+        ``DoclingTaskResult``."""
+        ...
+
+    async def fail(self, task_id: str, failure: Failure) -> None:
+        """Write and announce the failure."""
+        ...
+
+
 class TaskRunner:
-    """Runs tasks through ``gate``. ``pulse`` is a connection that gives up within seconds."""
+    """Runs tasks through ``gate``, each to its end."""
 
     def __init__(
-        self,
-        gate: Gate,
-        connection: AsyncRedis,
-        pulse: AsyncRedis,
-        callbacks: CallbackDelivery,
-        setup: TaskSetup,
+        self, gate: Gate, records: TaskRecords, callbacks: CallbackDelivery, setup: TaskSetup
     ) -> None:
         self._gate = gate
-        self._redis = connection
-        self._pulse = pulse
+        self._records = records
         self._callbacks = callbacks
         self._setup = setup
-        self._running: asyncio.Task[Any] | None = None
-        self._task_id = ""
-        self._stopped_with: Failure | None = None
+        self._running: dict[str, asyncio.Task[Any]] = {}
+        self._stopped_with: dict[str, Failure] = {}
+
+    @property
+    def running(self) -> list[str]:
+        """The tasks that run now."""
+        return list(self._running)
 
     async def run(self, task_id: str, task_data: dict[str, Any]) -> str:
         """Run the task to its end; returns the key of its result.
@@ -91,16 +117,16 @@ class TaskRunner:
         Raises:
             TaskFailed: it has none; the failure is in Redis.
         """
-        self._running = asyncio.current_task()
-        self._task_id = task_id
-        self._stopped_with = None
+        current = asyncio.current_task()
+        assert current is not None
+        self._running[task_id] = current
         beat = asyncio.create_task(self._beat(task_id))
         try:
             key = await self._run(task_id, task_data)
             self._call_back(task_id, task_data)
             return key
         except asyncio.CancelledError:
-            failure = self._stopped_with or SHUT_DOWN
+            failure = self._stopped_with.get(task_id, SHUT_DOWN)
         except TaskFailed as exc:
             failure = exc.failure
         except Exception as exc:  # noqa: BLE001
@@ -108,34 +134,32 @@ class TaskRunner:
             _log.exception("task %s: the worker failed to run it", task_id)
             failure = _fault(exc)
         finally:
-            self._running = None
+            del self._running[task_id]
+            self._stopped_with.pop(task_id, None)
             beat.cancel()
-        await _insist(lambda: self._fail(task_id, failure))
+        await _insist(lambda: self._records.fail(task_id, failure))
         self._call_back(task_id, task_data, failure)
         raise TaskFailed(failure)
 
     def stop(self, failure: Failure, task_id: str | None = None) -> None:
-        """End the running task, if there is one and it is ``task_id``, with ``failure``."""
-        if task_id not in (None, self._task_id):
-            return  # that one has just finished
-        if self._running is not None and self._stopped_with is None:
-            self._stopped_with = failure
-            self._running.cancel()
+        """End the task with ``failure`` if it runs; None stands for every task that runs."""
+        for running_id, running in list(self._running.items()):
+            if task_id in (None, running_id) and running_id not in self._stopped_with:
+                self._stopped_with[running_id] = failure
+                running.cancel()
 
     async def _run(self, task_id: str, task_data: dict[str, Any]) -> str:
         await _insist(lambda: self._refuse_if_ended(task_id))
-        begun = jobkit_rq.TaskUpdate(task_id=task_id, task_status=TaskStatus.STARTED)
-        await _insist(lambda: self._publish(begun))
+        await _insist(lambda: self._records.begin(task_id))
         folder = TaskFolder.create(self._setup.folders, task_id)
         try:
             spec = await finish_in_thread(stage_job, task_data, folder, self._setup)
             light = not await asyncio.to_thread(may_need_models, spec, folder)
             latest = _Latest()
             voice = asyncio.create_task(self._tell_progress(task_id, latest))
-            callbacks = jobkit_rq.callbacks_of(task_data)
             listeners = Listeners(
                 on_progress=latest.put,
-                on_callback=partial(self.relay, task_id, callbacks),
+                on_callback=partial(self.relay, task_id, callbacks_of(task_data)),
                 on_waiting=latest.wait,
             )
             try:
@@ -146,28 +170,23 @@ class TaskRunner:
                 voice.cancel()
             packed = await asyncio.to_thread(folder.result_file(result).read_bytes)
             await _insist(lambda: self._refuse_if_ended(task_id))
-            return await _insist(lambda: self._succeed(task_id, result, packed))
+            return await _insist(lambda: self._records.succeed(task_id, result, packed))
         finally:
             await asyncio.to_thread(folder.remove)
 
     async def _refuse_if_ended(self, task_id: str) -> None:
-        """Raise if the task was ended elsewhere: cancelled, or this worker declared lost."""
-        text = await self._redis.hget(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE)
-        if text is not None:
-            raise TaskFailed(jobkit_rq.load_failure(text))
+        ended = await self._records.ended(task_id)
+        if ended is not None:
+            raise TaskFailed(ended)
 
     async def _beat(self, task_id: str) -> None:
         """Show that the task has a worker, and check whether it still needs one."""
         liveness = self._setup.liveness
-        key = jobkit_rq.heartbeat_key(self._setup.config, task_id)
         while True:
             try:
-                async with self._pulse.pipeline(transaction=False) as pipe:
-                    pipe.set(key, "1", ex=liveness.expires_s)
-                    pipe.hget(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE)
-                    _, ended = await pipe.execute()
+                ended = await self._records.beat(task_id, liveness.expires_s)
                 if ended is not None:
-                    self.stop(jobkit_rq.load_failure(ended))
+                    self.stop(ended, task_id)
             except (RedisError, OSError) as exc:
                 _log.warning("task %s: no sign of life could be given: %s", task_id, exc)
             await asyncio.sleep(liveness.beat_every_s)
@@ -175,58 +194,24 @@ class TaskRunner:
     async def _tell_progress(self, task_id: str, latest: _Latest) -> None:
         while True:
             progress = await latest.get()
-            key = jobkit_rq.detail_key(task_id)
             with suppress(RedisError, OSError):  # it is for information only
-                await self._redis.hset(key, jobkit_rq.PROGRESS, progress.model_dump_json())
-                await self._redis.expire(key, jobkit_rq.detail_ttl_s(self._setup.config))
-                update = jobkit_rq.TaskUpdate(
-                    task_id=task_id, task_status=TaskStatus.STARTED, progress=progress
-                )
-                await self._publish(update)
+                await self._records.note_progress(task_id, progress)
             await asyncio.sleep(_PROGRESS_EVERY_S)
-
-    async def _succeed(self, task_id: str, result: JobResult, packed: bytes) -> str:
-        config = self._setup.config
-        key = jobkit_rq.result_key(config, task_id)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(key, packed, ex=config.results_ttl)
-            jobkit_rq.note_counts(pipe, config, task_id, result)
-            await pipe.execute()
-        await self._publish(
-            jobkit_rq.TaskUpdate(task_id=task_id, task_status=TaskStatus.SUCCESS, result_key=key)
-        )
-        return key
-
-    async def _fail(self, task_id: str, failure: Failure) -> None:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            jobkit_rq.note_failure(pipe, self._setup.config, task_id, failure)
-            await pipe.execute()
-        await self._publish(
-            jobkit_rq.TaskUpdate(
-                task_id=task_id,
-                task_status=TaskStatus.FAILURE,
-                error_message=failure.message,
-                failure=failure,
-            )
-        )
 
     def _call_back(
         self, task_id: str, task_data: dict[str, Any], failure: Failure | None = None
     ) -> None:
         """Notify the task's callbacks of its end."""
-        callbacks = jobkit_rq.callbacks_of(task_data)
+        callbacks = callbacks_of(task_data)
         if callbacks:
             self.relay(task_id, callbacks, ended_event(failure))
-
-    async def _publish(self, update: jobkit_rq.TaskUpdate) -> None:
-        await self._redis.publish(self._setup.config.sub_channel, update.model_dump_json())
 
     def relay(self, task_id: str, callbacks: list[CallbackSpec], payload: dict[str, Any]) -> None:
         """Deliver an event to the task's callbacks."""
         self._callbacks.send(task_id, callbacks, payload)
 
     def jobs_waiting(self) -> int:
-        """Jobs in the queues; 0 if Redis does not answer."""
+        """Tasks that wait; 0 if Redis does not answer."""
         try:
             return self._setup.waiting()
         except (RedisError, OSError):
@@ -269,9 +254,14 @@ def stage_job(task_data: dict[str, Any], folder: TaskFolder, setup: TaskSetup) -
         folder,
         converter_config=setup.converter_config,
         presigned_config=setup.presigned_config,
-        debug_error_details=setup.config.debug_error_details,
+        debug_error_details=setup.debug_error_details,
         output="task_result",
     )
+
+
+def callbacks_of(task_data: dict[str, Any]) -> list[CallbackSpec]:
+    """The callbacks of a queued task."""
+    return [CallbackSpec.model_validate(item) for item in task_data.get("callbacks") or []]
 
 
 def _fault(error: Exception) -> Failure:
