@@ -19,6 +19,8 @@ PAGES = (
     *("architecture.md", "durability.md", "troubleshooting.md"),
     *("upstream-interface.md", "worker-lifecycle.md"),
 )
+#: Every page that a reader can come to.
+LINKED = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")])
 DRAWN = [("worker-lifecycle.md", WORKER_MOVES), ("durability.md", TASK_MOVES)]
 VARIABLE = re.compile(r"\b(?:DOCLING_SERVE|UVICORN)_[A-Z0-9_]+")
 #: ``upstream B18``, ``upstream E47, E48``, ``upstream H78-H80``: the facts that a comment cites.
@@ -85,14 +87,28 @@ def test_settings_that_are_named_exist(page: str) -> None:
     assert named <= known
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", _text(page)):
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
         file, _, anchor = target.partition("#")
-        linked = _text(file or page)
-        headings = re.findall(r"^#+ (.*)$", linked, re.MULTILINE)
-        anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
-        assert not anchor or anchor in anchors | set(re.findall(r'<a id="(\w+)">', linked))
+        linked = (page.parent / file) if file else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in _anchors(linked.read_text(encoding="utf-8")), target
+
+
+def test_the_list_of_pages_has_them_all() -> None:
+    listed = set(re.findall(r"^\| \[([\w.-]+)\]", _text("README.md"), re.MULTILINE))
+    assert {page.name for page in DOCS.glob("*.md")} - {"README.md"} <= listed
+
+
+def _anchors(text: str) -> set[str]:
+    """Where links into this page can lead: its headings, and anchors that it sets."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+    return anchors | set(re.findall(r'<a id="(\w+)">', text))
 
 
 def test_each_fact_of_upstream_has_one_anchor_in_order() -> None:
