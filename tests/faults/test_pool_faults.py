@@ -20,7 +20,7 @@ from docling_serve.subprocess_worker import StartMethod, SubprocessWorkerPool
 from docling_serve.subprocess_worker.pool.losses import REFUSED
 from tests.helpers import scriptable_child
 from tests.helpers.loops import ON_BOTH_LOOPS, ON_UVLOOP, until
-from tests.helpers.pools import REACHED_S, Gate, ScriptedJob, open_pool
+from tests.helpers.pools import Gate, ScriptedJob, open_pool, stopped_at_its_limit
 from tests.helpers.process_ends import ROOT, has_ended, python
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
@@ -260,8 +260,7 @@ async def test_a_job_that_is_tried_again_goes_before_those_that_wait(tmp_path: P
         first = tried_again.begin(pool)
         await tried_again.started.wait()
         second = await waiting.begin_in_line(pool, starts)
-        for _ in range(2):  # once for each attempt
-            await gate.open()
+        gate.open()
         await asyncio.gather(first, second)
 
         assert starts == [tried_again, tried_again, waiting]
@@ -290,13 +289,22 @@ async def test_a_request_that_took_two_workers_down_is_refused(tmp_path: Path) -
 
 
 @ON_UVLOOP
-@pytest.mark.parametrize("do", ["fail", "hang"])
-async def test_what_was_no_loss_is_not_tried_again(tmp_path: Path, do: str) -> None:
-    job = ScriptedJob.make(tmp_path, do=do)
+async def test_a_failure_that_a_worker_reports_is_not_tried_again(tmp_path: Path) -> None:
+    job = ScriptedJob.make(tmp_path, do="fail")
     async with open_pool() as pool:
-        await job.failure(pool, timeout_s=REACHED_S)
+        await job.failure(pool)
 
-        assert (job.folder.root / "attempts").read_text() == "."
+        assert job.attempts == 1
+
+
+@ON_UVLOOP
+async def test_a_job_that_was_stopped_at_its_limit_is_not_tried_again(tmp_path: Path) -> None:
+    async with open_pool() as pool:
+        job, _, _ = await stopped_at_its_limit(
+            pool, lambda: ScriptedJob.make(tmp_path, do="hang"), lambda job: job.attempts
+        )
+
+        assert job.attempts == 1
 
 
 # ---- what is left behind -------------------------------------------------------------------------
@@ -304,13 +312,28 @@ async def test_what_was_no_loss_is_not_tried_again(tmp_path: Path, do: str) -> N
 
 @STARTS
 @ON_BOTH_LOOPS
-@pytest.mark.parametrize("do", ["sigkill_self", "hang"])
-async def test_what_a_document_started_does_not_outlive_its_job(
-    tmp_path: Path, start_method: StartMethod, do: str
+async def test_what_a_document_started_does_not_outlive_its_worker(
+    tmp_path: Path, start_method: StartMethod
 ) -> None:
-    job = ScriptedJob.make(tmp_path, do=do, grandchild=True)
+    job = ScriptedJob.make(tmp_path, do="sigkill_self", grandchild=True)
     async with open_pool(start_method=start_method, retries=0) as pool:
-        await job.failure(pool, timeout_s=REACHED_S)
+        await job.failure(pool)
+
+        assert has_ended(job.pid)
+        assert has_ended(job.facts["grandchild"])
+
+
+@STARTS
+@ON_BOTH_LOOPS
+async def test_what_a_document_started_does_not_outlive_the_limit_of_its_job(
+    tmp_path: Path, start_method: StartMethod
+) -> None:
+    async with open_pool(start_method=start_method, retries=0) as pool:
+        job, _, _ = await stopped_at_its_limit(
+            pool,
+            lambda: ScriptedJob.make(tmp_path, do="hang", grandchild=True),
+            lambda job: job.facts,
+        )
 
         assert has_ended(job.pid)
         assert has_ended(job.facts["grandchild"])

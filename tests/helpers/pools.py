@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import itertools
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from docling_serve.errors import Failure, TaskFailed
 from docling_serve.jobs.run_request import Listeners
@@ -135,6 +137,12 @@ class ScriptedJob:
         """The worker that has the job."""
         return self.facts["pid"]
 
+    @property
+    def attempts(self) -> int:
+        """How often a worker has begun it."""
+        tally = self.folder.root / "attempts"
+        return len(tally.read_text()) if tally.exists() else 0
+
     async def run(
         self, pool: SubprocessWorkerPool, timeout_s: float = 20.0, *, goes_on: bool = False
     ) -> JobResult:
@@ -191,24 +199,48 @@ async def climbed_in_vain(*_: object, **__: object) -> Rung:
 
 
 KEPT: dict[str, Any] = {"idle_timeout_s": 60.0}
-#: A time limit that a job reaches, and before that a worker on a busy machine has it at work.
-REACHED_S = 2.0
+_FIRST_LIMIT_S, _LAST_LIMIT_S = 0.25, 32.0
+
+
+async def stopped_at_its_limit(
+    pool: SubprocessWorkerPool,
+    make: Callable[[], ScriptedJob],
+    at_work: Callable[[ScriptedJob], object],
+) -> tuple[ScriptedJob, TaskFailed, float]:
+    """A job from ``make`` that was ``at_work`` when it was stopped at its time limit, how it
+    failed, and the limit in seconds.
+
+    The limit counts from the hand-over. A worker on a busy machine may not be at work by then;
+    another job gets twice the time.
+    """
+    limit_s = _FIRST_LIMIT_S
+    while True:
+        job = make()
+        with pytest.raises(TaskFailed) as stopped:
+            await job.run(pool, limit_s)
+        if at_work(job):
+            return job, stopped.value, limit_s
+        assert limit_s < _LAST_LIMIT_S, "no job was ever at work"
+        limit_s *= 2
 
 
 class Gate:
-    """Holds jobs up until it is opened; a named pipe, so nobody polls."""
+    """Holds jobs up until it is opened, and lets through who comes later. A locked file, so nobody
+    polls."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "gate"
-        os.mkfifo(self.path)
+        self._file = self.path.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def job(self, folder: Path, **options: Any) -> ScriptedJob:
         """A job that waits at this gate."""
         return ScriptedJob.make(folder, wait_for=str(self.path), **options)
 
-    async def open(self) -> None:
-        """Let through who waits; waits for somebody to come."""
-        await asyncio.to_thread(self.path.write_bytes, b"")
+    def open(self) -> None:
+        """Let through who waits. Call it once."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._file.close()
 
 
 async def gone(pool: SubprocessWorkerPool, job: ScriptedJob) -> None:

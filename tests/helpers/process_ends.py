@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tests.helpers.server_processes import is_zombie
+
 ROOT = Path(__file__).parents[2]
 
 P = TypeVar("P", bound="subprocess.Popen[Any]")
@@ -47,7 +49,7 @@ def descendants() -> set[int]:
     return {
         process.pid
         for process in psutil.Process().children(recursive=True)
-        if process.status() != psutil.STATUS_ZOMBIE
+        if not is_zombie(process)
     }
 
 

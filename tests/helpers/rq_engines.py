@@ -163,11 +163,11 @@ async def heard(url: str, channel: str, act: Callable[[], Any], count: int = 1) 
     client = redis.asyncio.Redis.from_url(url)
     async with client.pubsub() as pubsub:
         await pubsub.subscribe(channel)
-        await pubsub.get_message(timeout=5)
+        await pubsub.get_message(timeout=PATIENCE_S)
         await act()
         messages = []
         while len(messages) < count:
-            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
+            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=PATIENCE_S)
             assert message is not None, f"{len(messages)} of {count} messages"
             messages.append(message["data"])
     await client.aclose()

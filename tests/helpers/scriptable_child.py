@@ -13,7 +13,7 @@ fraction of a second. ``options`` of a job, all of them optional:
 ``ignore_sigterm`` go deaf to SIGTERM before ``do``
 ``grandchild``     start a process in the worker's group before ``do``
 ``say``            what to print before ``do``
-``wait_for``       a named pipe to read to its end before ``do``
+``wait_for``       a file to wait for until nobody locks it, before ``do``
 ``stale``          talk about a job of another number first
 ``progress``       how many progress messages to send
 ``onnx``           the fields of ``OnnxUse`` in the result
@@ -28,6 +28,7 @@ The job says who it is by a callback event ``{"pid": ..., "grandchild": ...}``.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -176,8 +177,9 @@ class _Job:
             self._progress("converting", page + 1)
         if self.options.get("loading"):
             self._progress("initialize")
-        if pipe := self.options.get("wait_for"):
-            Path(pipe).read_bytes()
+        if gate := self.options.get("wait_for"):
+            with Path(gate).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
         self._reached("after_ack")
         done = encode(self._result())
         if self.at == "mid_frame":

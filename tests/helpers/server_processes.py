@@ -77,7 +77,10 @@ def is_zombie(process: psutil.Process) -> bool:
 
 def alive(pid: int) -> bool:
     """Whether ``pid`` runs; a zombie does not."""
-    return psutil.pid_exists(pid) and not is_zombie(psutil.Process(pid))
+    try:
+        return not is_zombie(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
 
 
 def maps(pid: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from docling_serve.internals.fork_server import running, stop
+from tests.helpers.loops import PATIENCE_S
 from tests.helpers.process_ends import descendants
 
 
@@ -31,15 +33,18 @@ def nothing_is_left(fork_server: None) -> Iterator[None]:
     """A test leaves no process and no thread of a pool."""
     before = descendants()
     yield
-    left = [psutil.Process(pid) for pid in descendants() - before if psutil.pid_exists(pid)]
-    _, alive = psutil.wait_procs(left, timeout=5)
+    left = []
+    for pid in descendants() - before:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.append(psutil.Process(pid))
+    _, alive = psutil.wait_procs(left, timeout=PATIENCE_S)
     for process in alive:
         process.kill()
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("worker-")]
     for thread in threads:
-        thread.join(timeout=5)
+        thread.join(timeout=PATIENCE_S)
     assert not alive, f"processes left: {alive}"
     assert not [thread for thread in threads if thread.is_alive()]
     for child in multiprocessing.active_children():
-        child.join(timeout=5)  # a fork server tells a moment later that one has ended
+        child.join(timeout=PATIENCE_S)  # a fork server tells a moment later that one has ended
     assert not multiprocessing.active_children()

@@ -1,5 +1,5 @@
 """The long form of ``tests/integration/test_made_up_requests.py``: schemathesis tries the edges of
-every parameter, then makes up hundreds of requests to each route."""
+every parameter, then makes up hundreds of requests to each route. For ``--soak`` alone."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ schema = our_schema()
 
 
 @pytest.fixture(scope="module")
-def fuzzed(serve: StartServer, soak: bool) -> Iterator[RunningServer]:
-    if not soak:
-        pytest.skip("with --soak; the short form is in tests/integration")
+def fuzzed(serve: StartServer) -> Iterator[RunningServer]:
     limits = {
         "DOCLING_SERVE_MAX_SYNC_WAIT": "1",
         "DOCLING_SERVE_MAX_DOCUMENT_TIMEOUT": "5",

@@ -22,7 +22,7 @@ from docling_core.utils.settings import settings as docling_settings
 from docling_serve.callbacks.delivery import CallbackDelivery, CallbackRules, signature
 from docling_serve.callbacks.post import CallbackPost
 from docling_serve.engines.local.journal import Journal
-from tests.helpers.loops import until
+from tests.helpers.loops import PATIENCE_S, until
 
 
 @dataclass
@@ -94,7 +94,7 @@ async def test_events_arrive_in_their_order(hook: Hook) -> None:
     delivery = CallbackDelivery(HERE)
     for each in events:
         delivery.send("task-1", [hook.spec(), hook.spec("/other")], each)
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
 
     assert hook.events() == events
     assert hook.events("/other") == hook.events()
@@ -103,7 +103,7 @@ async def test_events_arrive_in_their_order(hook: Hook) -> None:
 async def test_an_event_says_whose_it_is_and_carries_the_headers(hook: Hook) -> None:
     delivery = CallbackDelivery(HERE)
     delivery.send("task-1", [hook.spec(headers={"X-Secret": "s3cret"})], event(1))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert hook.sent == [("/hook", {"task_id": "task-1", "progress": event(1)})]
     assert hook.headers[0]["x-secret"] == "s3cret"
     assert hook.headers[0]["content-type"] == "application/json"
@@ -114,7 +114,7 @@ async def test_later_events_are_delivered_too(hook: Hook) -> None:
     delivery.send("task-1", [hook.spec()], event(1))
     await until(lambda: hook.sent)
     delivery.send("task-1", [hook.spec()], event(2))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert hook.events() == [event(1), event(2)]
 
 
@@ -125,14 +125,14 @@ async def test_an_event_that_is_refused_is_sent_again_before_the_next(hook: Hook
     delivery = CallbackDelivery(HERE)
     for number in (1, 2):
         delivery.send("task-1", [hook.spec()], event(number))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert hook.events() == [event(1), event(1), event(2)]
 
 
 async def test_without_callbacks_nothing_is_sent(hook: Hook) -> None:
     delivery = CallbackDelivery(HERE)
     delivery.send("task-1", [], event(1))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert hook.sent == []
 
 
@@ -146,7 +146,7 @@ async def test_a_callback_that_cannot_be_set_up_keeps_no_other_from_its_events(
     broken = CallbackSpec(url="https://127.0.0.1:1/", ca_cert=ca_cert)
     delivery.send("task-1", [broken, hook.spec()], event(1))
     delivery.send("task-1", [hook.spec()], event(2))
-    await delivery.close(within_s=5)
+    await delivery.close(within_s=PATIENCE_S)
     assert hook.events() == [event(1), event(2)]
 
 
@@ -154,7 +154,7 @@ async def test_an_address_that_httpx_refuses_keeps_no_other_from_its_events(hook
     delivery = CallbackDelivery(HERE)
     delivery.send("task-1", [CallbackSpec(url=UNUSABLE), hook.spec()], event(1))
     delivery.send("task-1", [hook.spec()], event(2))
-    await delivery.close(within_s=5)
+    await delivery.close(within_s=PATIENCE_S)
     assert hook.events() == [event(1), event(2)]
 
 
@@ -183,7 +183,7 @@ async def test_an_answer_is_not_read_and_not_remembered(hook: Hook) -> None:
     delivery = CallbackDelivery(HERE)
     for number in (1, 2):
         delivery.send("task-1", [hook.spec()], event(number))
-    await delivery.close(within_s=20)
+    await delivery.close(within_s=PATIENCE_S)
     assert hook.events() == [event(1), event(2)]
     assert [headers.get("cookie") for headers in hook.headers] == [None, None]
     assert len(set(hook.peers)) == 2, "each has a connection of its own"
@@ -214,7 +214,7 @@ async def test_closing_waits_no_longer_than_it_is_told(hook: Hook) -> None:
 async def test_an_event_is_signed_over_time_and_body(hook: Hook) -> None:
     delivery = CallbackDelivery(CallbackRules(secret="s3cret", allow_private=True))
     delivery.send("task-1", [hook.spec()], event(1))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     headers = hook.headers[0]
     timestamp = headers["x-docling-timestamp"]
     assert abs(int(timestamp) - time.time()) < 60
@@ -226,7 +226,7 @@ async def test_an_event_is_signed_over_time_and_body(hook: Hook) -> None:
 async def test_without_a_secret_nothing_is_signed(hook: Hook) -> None:
     delivery = CallbackDelivery(HERE)
     delivery.send("task-1", [hook.spec()], event(1))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert "x-docling-signature" not in hook.headers[0]
 
 
@@ -238,7 +238,7 @@ async def test_a_second_try_is_known_by_its_delivery(hook: Hook) -> None:
     delivery.send("task-1", [hook.spec()], event(1))
     await until(lambda: len(hook.sent) == 2)
     delivery.send("task-1", [hook.spec()], event(2))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     first, again, other = [headers["x-docling-delivery"] for headers in hook.headers]
     assert first == again != other
 
@@ -257,7 +257,7 @@ async def test_the_next_address_of_a_name_is_tried(
     delivery = CallbackDelivery(HERE)
     url = hook.url.replace("127.0.0.1", "receiver")
     delivery.send("task-1", [CallbackSpec(url=f"{url}/hook")], event(1))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert [path for path, _ in hook.sent] == ["/hook"]
 
 
@@ -265,7 +265,7 @@ async def test_nothing_is_sent_to_this_machine_unless_it_is_allowed(hook: Hook) 
     delivery = CallbackDelivery(CallbackRules(allow_private=False))
     delivery.send("task-1", [hook.spec()], event(1))
     delivery.send("task-1", [CallbackSpec(url="ftp://example.com/x")], event(1))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert hook.sent == []
 
 
@@ -277,7 +277,7 @@ async def test_an_allowed_address_is_that_of_the_connection(
     delivery = CallbackDelivery()
     spec = CallbackSpec(url=hook.url.replace("127.0.0.1", "localhost") + "/hook")
     delivery.send("task-1", [spec], event(1))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert hook.events() == [event(1)]
     assert hook.headers[0]["host"].startswith("localhost:")
 
@@ -287,7 +287,7 @@ async def test_a_redirect_is_not_followed(hook: Hook) -> None:
 
     delivery = CallbackDelivery(CallbackRules(allow_private=True, retry_for_s=0))
     delivery.send("task-1", [hook.spec()], event(1))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert len(hook.sent) == 1
 
 
@@ -302,7 +302,7 @@ async def test_what_did_not_arrive_is_sent_by_the_next_server(hook: Hook) -> Non
     for number in (1, 2):
         first.send("task-1", [hook.spec()], event(number))
     await until(lambda: hook.sent)
-    await first.close(within_s=10)
+    await first.close(within_s=PATIENCE_S)
     kept = await journal.pending_deliveries()
     assert [delivery.body["progress"] for delivery in kept] == [event(1), event(2)]
     assert kept[0].attempts == 1
@@ -310,7 +310,7 @@ async def test_what_did_not_arrive_is_sent_by_the_next_server(hook: Hook) -> Non
     second = CallbackDelivery(HERE, journal)
     await second.resume()
     await until(lambda: len(hook.sent) == 3)
-    await second.close(within_s=10)
+    await second.close(within_s=PATIENCE_S)
     assert await journal.pending_deliveries() == []
     await journal.close()
     assert hook.events() == [event(1), event(1), event(2)]
@@ -323,7 +323,7 @@ async def test_an_event_gets_only_so_old(hook: Hook) -> None:
     delivery = CallbackDelivery(CallbackRules(allow_private=True, retry_for_s=0.5), journal)
     delivery.send("task-1", [hook.spec()], event(1))
     delivery.send("task-1", [hook.spec()], event(2))
-    await delivery.close(within_s=10)
+    await delivery.close(within_s=PATIENCE_S)
     assert await journal.pending_deliveries() == []
     await journal.close()
     assert hook.events() == [event(1), event(2)]

@@ -160,13 +160,17 @@ async def test_a_header_has_to_come_in_time(serving: Callable[..., Any], beginni
         assert (await said(client)).startswith("HTTP/1.1 408 ")
 
 
-async def test_drops_do_not_keep_a_connection_open(serving: Callable[..., Any]) -> None:
+async def test_drops_do_not_keep_a_connection_open(
+    serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither before a request nor after one, where the first byte ends uvicorn's own wait."""
-    async with serving(header_timeout=SOON_S) as (_, server, connect):
-        first, second = await connect(), await connect()
-        second[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        await second[0].readuntil(b"\r\n\r\n0")
-        for client in (first, second):
+    async with serving(**NEVER) as (_, server, connect):
+        after = await connect()
+        after[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await after[0].readuntil(b"\r\n\r\n0")
+        monkeypatch.setattr(GuardedConnection, "limits", ConnectionLimits(header_timeout=SOON_S))
+        before = await connect()
+        for client in (before, after):
             await flood(client, b"\r\n")
         await gone(server)
 
@@ -201,7 +205,8 @@ async def test_a_server_that_does_not_read_blames_nobody(serving: Callable[..., 
 async def test_the_rest_of_a_body_that_nobody_wants_is_not_waited_for(
     serving: Callable[..., Any],
 ) -> None:
-    async with serving(body_timeout=SOON_S, min_body_rate=10**6) as (_, _, connect):
+    # The app answers long before that.
+    async with serving(body_timeout=5 * SOON_S, min_body_rate=10**6) as (_, _, connect):
         client = await connect()
         client[1].write(b"POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nx")
         answer = await said(client)
@@ -221,13 +226,18 @@ async def test_an_answer_that_is_not_taken_is_given_up(serving: Callable[..., An
 
 
 async def test_an_answer_under_way_is_not_cut_by_the_next_header(
-    serving: Callable[..., Any],
+    serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(header_timeout=SOON_S) as (app, _, connect):
+    async with serving(**NEVER) as (app, server, connect):
         app.gate.clear()
         client = await connect()
-        client[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT")
-        asyncio.get_running_loop().call_later(3 * SOON_S, app.gate.set)
+        client[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await app.entered.wait()
+        monkeypatch.setattr(GuardedConnection, "limits", ConnectionLimits(header_timeout=SOON_S))
+        client[1].write(b"GET / HT")
+        (connection,) = server.server_state.connections
+        await until(lambda: not connection.cycle.keep_alive)  # the time of that header is up
+        app.gate.set()
         answer = await said(client)
         assert answer.startswith("HTTP/1.1 200 ")
         assert answer.endswith("\r\n\r\n0")

@@ -15,6 +15,7 @@ from docling_serve.engines.rq.reaper import ReaperTimes
 from docling_serve.errors import Failure
 from docling_serve.internals import jobkit_rq
 from docling_serve.jobs.spec import JobProgress
+from tests.helpers.loops import PATIENCE_S
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import (
     TENANT,
@@ -154,7 +155,7 @@ async def test_without_redis_requests_are_told_to_come_back(
             await engine.check_connection()
             views = await asyncio.gather(*(engine.view(task_id) for _ in range(5)))
             assert [view.position for view in views] == [1] * 5, "on connections of before"
-            await asyncio.wait_for(engine.listener.listening.wait(), 20)
+            await asyncio.wait_for(engine.listener.listening.wait(), PATIENCE_S)
 
 
 async def test_waiting_survives_a_restart_of_redis(

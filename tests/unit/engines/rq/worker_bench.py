@@ -20,6 +20,7 @@ from docling_serve.errors import Failure, TaskFailed
 from docling_serve.internals import jobkit_rq
 from docling_serve.jobs.run_request import Gate, RunRequest
 from docling_serve.jobs.spec import JobResult
+from tests.helpers.loops import PATIENCE_S
 from tests.helpers.rq_engines import rq_settings
 
 FAILURE = Failure("timeout", "too slow", details={"limit": "subprocess_timeout"})
@@ -80,7 +81,9 @@ class Messages:
 
     async def next(self) -> jobkit_rq.TaskUpdate:
         while True:
-            message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
+            message = await self._pubsub.get_message(
+                ignore_subscribe_messages=True, timeout=PATIENCE_S
+            )
             if message is not None:
                 return jobkit_rq.TaskUpdate.model_validate_json(message["data"])
 

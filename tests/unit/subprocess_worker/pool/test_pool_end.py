@@ -48,7 +48,7 @@ async def test_closing_lets_a_running_job_finish_in_its_grace(tmp_path: Path) ->
         await job.introduced.wait()
         closing = asyncio.create_task(pool.close(grace_s=20))
         assert await outcome(second) == "capacity"
-        await gate.open()
+        gate.open()
 
         assert await outcome(first) == "done"
         await closing
@@ -85,7 +85,7 @@ async def test_draining_lets_running_jobs_go_on(tmp_path: Path) -> None:
         await job.introduced.wait()
         pool.drain()
         assert await outcome(second) == "capacity"
-        await gate.open()
+        gate.open()
         assert await outcome(first) == "done"
         await gone(pool, job)
 
@@ -102,7 +102,7 @@ async def test_draining_lets_a_task_in_parts_go_on(tmp_path: Path) -> None:
             pool.drain()
             with pytest.raises(ShuttingDown):
                 await ScriptedJob.make(tmp_path).run(pool)
-            await gate.open()
+            gate.open()
             assert await outcome(running) == "done"
             assert await outcome(following) == "done", "a lost worker included"
             await ScriptedJob.make(tmp_path).run(pool, goes_on=True)
@@ -132,7 +132,7 @@ async def test_a_job_that_runs_out_of_memory_while_draining_is_answered(tmp_path
         running = job.begin(pool)
         await job.introduced.wait()
         pool.drain()
-        await gate.open()
+        gate.open()
         assert await outcome(running) == "policy"  # what the script says
 
 
@@ -166,7 +166,7 @@ async def test_a_worker_lost_while_draining_is_not_replaced(tmp_path: Path) -> N
         running = job.begin(pool)
         await job.introduced.wait()
         pool.drain()
-        await gate.open()
+        gate.open()
 
         assert await outcome(running) == "backend_failure"
         assert pool.metrics.workers_started == 1

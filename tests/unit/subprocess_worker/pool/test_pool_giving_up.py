@@ -11,11 +11,11 @@ from docling_serve.errors import TaskTimedOut
 from tests.helpers.loops import ON_BOTH_LOOPS, until
 from tests.helpers.pools import (
     KEPT,
-    REACHED_S,
     Gate,
     ScriptedJob,
     gone,
     open_pool,
+    stopped_at_its_limit,
 )
 from tests.helpers.process_ends import has_ended
 
@@ -34,7 +34,7 @@ async def test_a_job_that_waits_can_be_cancelled(tmp_path: Path) -> None:
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        await gate.open()
+        gate.open()
         await first
 
         assert not waiting.started.is_set()
@@ -71,18 +71,25 @@ async def test_cancelling_a_job_that_just_ended_harms_no_other(tmp_path: Path) -
 @pytest.mark.parametrize("ignore_sigterm", [False, True])
 async def test_a_job_is_stopped_at_its_time_limit(tmp_path: Path, ignore_sigterm: bool) -> None:
     options = {"do": "hang", "progress": 2, "ignore_sigterm": ignore_sigterm}
-    job, following = ScriptedJob.make(tmp_path, **options), ScriptedJob.make(tmp_path)
+    following = ScriptedJob.make(tmp_path)
     async with open_pool() as pool:
-        stopped, waiting = job.begin(pool, timeout_s=REACHED_S), following.begin(pool)
-        with pytest.raises(TaskTimedOut) as limit:
-            await stopped
+        stopping = asyncio.ensure_future(
+            stopped_at_its_limit(
+                pool,
+                lambda: ScriptedJob.make(tmp_path, **options),
+                lambda job: len(job.progress) == 2,
+            )
+        )
+        await until(lambda: pool.snapshot().workers)
+        waiting = following.begin(pool)
+        _, error, limit_s = await stopping
         await waiting
 
-        assert isinstance(limit.value, TimeoutError)
-        failure = limit.value.failure
-        assert failure.category == "timeout"
-        assert "2 s (subprocess_timeout), 2 of 2 pages" in failure.message
-        assert failure.details["limit"] == "subprocess_timeout"
+        assert isinstance(error, TaskTimedOut)
+        assert isinstance(error, TimeoutError)
+        assert error.failure.category == "timeout"
+        assert f"{limit_s:g} s (subprocess_timeout), 2 of 2 pages" in error.failure.message
+        assert error.failure.details["limit"] == "subprocess_timeout"
 
 
 async def test_a_job_without_progress_is_stopped(tmp_path: Path) -> None:
@@ -104,7 +111,7 @@ async def test_the_time_limit_leaves_out_the_queue(tmp_path: Path) -> None:
         second = limited.begin(pool, timeout_s=0.2)
         await asyncio.wait({second}, timeout=0.4)
         assert not second.done()
-        await gate.open()
+        gate.open()
         await first
         with pytest.raises(TaskTimedOut):
             await second
@@ -120,7 +127,7 @@ async def test_clearing_gives_up_workers_with_models(tmp_path: Path, when: str) 
         await loaded.progressed.wait()
         if when == "running":
             await pool.clear()
-        await gate.open()
+        gate.open()
         await running
         if when == "idle":
             await pool.clear()

@@ -40,7 +40,7 @@ async def test_jobs_run_in_order_in_one_worker_while_jobs_wait(tmp_path: Path) -
         running = [held.begin(pool)]
         await held.started.wait()
         running += [await job.begin_in_line(pool, starts) for job in others]
-        await gate.open()
+        gate.open()
         await asyncio.gather(*running)
 
         assert starts == jobs
@@ -88,7 +88,7 @@ async def test_no_more_jobs_run_than_there_are_slots(tmp_path: Path) -> None:
             await job.introduced.wait()
         await until(lambda: pool.snapshot().waiting == 1)
         assert not third.started.is_set()
-        await gate.open()
+        gate.open()
         await asyncio.gather(*running)
 
         assert jobs[0].pid != jobs[1].pid
@@ -112,7 +112,7 @@ async def test_without_a_lane_light_jobs_wait_like_others(tmp_path: Path) -> Non
         await heavy.introduced.wait()
         second = asyncio.ensure_future(pool.run(light.folder, "light", light=True))
         await until(lambda: pool.snapshot().waiting == 1)
-        await gate.open()
+        gate.open()
         await asyncio.gather(first, second)
 
 
@@ -195,7 +195,7 @@ async def test_a_spare_that_loads_models_is_replaced(tmp_path: Path) -> None:
         await pool.prewarm()
         running = job.begin(pool)
         await until(lambda: states(pool) == ["loading", "standby"])
-        await gate.open()
+        gate.open()
         await running
 
 

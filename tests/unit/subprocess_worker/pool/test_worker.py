@@ -90,7 +90,7 @@ async def born(
         if worker.pid is not None and not life.done():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
-            await asyncio.wait({life}, timeout=10)
+            await asyncio.wait({life}, timeout=PATIENCE_S)
         starter.close()
 
 
