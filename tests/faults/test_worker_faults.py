@@ -60,22 +60,6 @@ def test_a_worker_killed_at_its_start_is_replaced(start_server: StartServer) -> 
     assert handed.pid != starting.pid
 
 
-def test_a_conversion_that_hangs_is_stopped_at_the_limit(start_server: StartServer) -> None:
-    limit_s = 3
-    server = start_server(SUBPROCESS_MODE | {"DOCLING_SERVE_SUBPROCESS_TIMEOUT": str(limit_s)})
-    task = server.api.submit(upload("scan.pdf"))
-    worker = server.worker_of(task)
-    os.kill(worker, signal.SIGSTOP)  # it will not even answer SIGTERM
-
-    status = server.api.finish(task)
-    assert status["task_status"] == "failure"
-    assert status["failure"]["category"] == "timeout"
-    assert f"{limit_s} s (subprocess_timeout)" in status["error_message"]
-    assert not processes.alive(worker), "a task has ended only when its worker has"
-    assert server.scratch_files() == []
-    assert server.api.get("/ready").status_code == 200
-
-
 @pytest.fixture(scope="module")
 def forking(serve: StartServer) -> Iterator[RunningServer]:
     """Default retries; a fork server and a standby process, so that a worker is there at once."""
@@ -93,17 +77,6 @@ def worker_of_attempt(server: RunningServer, task: str, attempt: int) -> int:
     pid = eventually(handed, within_s=START_LIMIT_S, what=f"attempt {attempt} of {task}")
     assert pid is not None
     return pid
-
-
-def test_a_task_whose_worker_was_lost_is_tried_again(forking: RunningServer) -> None:
-    task = forking.api.submit(upload(SLIP))
-    os.kill(worker_of_attempt(forking, task, 1), signal.SIGKILL)
-
-    body = forking.api.succeed(task)
-
-    assert missing_phrases(SLIP, body["document"]["md_content"]) == []
-    first, second = (one.pid for one in forking.all_handed_over() if one.task_id == task)
-    assert first != second
 
 
 def test_a_task_that_takes_two_workers_down_is_not_tried_again(forking: RunningServer) -> None:

@@ -7,30 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import io
-import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from docling_serve.engines.rq.reaper import ReaperTimes
 from docling_serve.internals import jobkit_rq
 from tests.conftest import KEEP_WORKERS, StartServer
 from tests.helpers.api import SLIP, document, missing_phrases, upload
-from tests.helpers.documents import scanned_pdf
 from tests.helpers.eventually import eventually
-from tests.helpers.process_ends import has_ended
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import (
     TENANT,
-    JobkitWorker,
     gateway,
-    markdown,
-    rq_settings,
     uploaded,
 )
 from tests.helpers.rq_worker import RunningRqWorker
@@ -120,12 +113,6 @@ def start_worker(
             running.stop()
 
 
-@cache
-def long_pdf() -> bytes:
-    """About 40 s of work on an idle machine."""
-    return scanned_pdf(pages=40)
-
-
 def text_of(server: RunningServer, task_id: str) -> str:
     """The Markdown of a task that must succeed."""
     return str(server.api.succeed(task_id)["document"]["md_content"])
@@ -195,127 +182,23 @@ def test_a_fetched_result_is_forgotten(
         assert 0 < client.ttl(jobkit_rq.metadata_key(task)) <= 300
 
 
-# ---- things that go wrong ---------------------------------------------------------------------
+# ---- a worker ----------------------------------------------------------------------
 
 
-def test_a_lost_conversion_process_costs_one_job(
-    here: RunningServer, worker: RunningRqWorker
-) -> None:
-    long = here.api.submit(upload("long.pdf", long_pdf()))
-    after = here.api.submit(upload("notes.md"))
-    pid = worker.wait_for(long)
-    assert here.api.poll(long)["task_status"] == "started"
-    assert here.api.poll(after)["task_position"] == 1
-    next(process for process in worker.workers() if process.pid == pid).kill()
-
-    failed = here.api.finish(long)
-    assert failed["task_status"] == "failure"
-    assert "killed from outside" in failed["error_message"]
-    assert failed["failure"]["details"]["exit"] == "SIGKILL"
-    assert missing_phrases("notes.md", text_of(here, after)) == []
-
-
-def test_a_running_task_is_cancelled_from_another_gateway(
-    here: RunningServer, there: RunningServer, worker: RunningRqWorker
-) -> None:
-    task = here.api.submit(upload("long.pdf", long_pdf()))
-    pid = worker.wait_for(task)
-
-    deleted = there.api.http.delete(f"/v1/tasks/{task}")
-    assert deleted.json()["failure"]["details"]["reason"] == "cancelled"
-
-    assert has_ended(pid)
-    assert here.api.get(f"/v1/status/poll/{task}").status_code == 404
-    assert missing_phrases("notes.md", text_of(here, here.api.submit(upload("notes.md")))) == []
-
-
-def test_all_go_on_after_a_restart_of_redis(
-    redis_server: RedisServer, here: RunningServer, there: RunningServer, worker: RunningRqWorker
-) -> None:
-    running = here.api.submit(upload("scan.pdf"))
-    waiting = here.api.submit(upload("notes.md"))
-    worker.wait_for(running)
-
-    redis_server.stop()
-    refused = there.api.get(f"/v1/status/poll/{running}")
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-    assert there.api.get("/ready").status_code == 503
-    assert there.api.get("/livez").status_code == 200
-    redis_server.start()
-
-    assert missing_phrases("scan.pdf", text_of(there, running)) == []
-    assert missing_phrases("notes.md", text_of(there, waiting)) == []
-    assert there.api.get("/ready").status_code == 200
-
-
-async def test_a_killed_worker_costs_one_job(
-    redis_server: RedisServer, here: RunningServer, start_worker: StartWorker
-) -> None:
-    """One of two workers is killed in mid-job. The test makes its sign of life expire, and looks
-    for lost workers more often than a server does. The other one is interrupted at the end, in
-    the middle of a job that its grace is too short for."""
-    hasty = {"DOCLING_SERVE_SHUTDOWN_GRACE": "0.5"}
-    workers = [start_worker("two", **hasty), start_worker("two", **hasty)]
-
-    times = ReaperTimes(look_every_s=0.2, missing_for_s=0.5)
-    queue = {"eng_rq_queue_name": "two"}
-    async with gateway(redis_server.url, times, **queue) as engine:
-        long = [(await engine.submit(uploaded("long.pdf", long_pdf()))).task_id for _ in range(2)]
-        small = (await engine.submit(markdown())).task_id
-        had = {task: await asyncio.to_thread(_who_has, workers, task) for task in long}
-        assert set(had.values()) == set(workers), "both work at the same time"
-
-        lost, kept = long
-        conversion = had[lost].wait_for(lost)
-        had[lost].kill()
-        assert has_ended(conversion), "its conversion process ends with it"
-        with JobkitWorker(redis_server.url, rq_settings(redis_server.url)) as look:
-            look.redis.delete(jobkit_rq.heartbeat_key(look.config, lost))
-        view = await engine.wait_finished(lost, TENANT, 60)
-        assert view.failure is not None
-        assert view.failure.details["reason"] == "worker_lost"
-        assert view.failure.retryable
-        told = await asyncio.to_thread(here.api.poll, lost)
-        assert told["error_message"] == view.failure.message
-
-        assert (await engine.view(kept)).status == "started"
-        await engine.cancel(kept, TENANT, view.failure)
-        assert (await engine.wait_finished(small, TENANT, _FINISHES_S)).status == "success"
-
-        last = (await engine.submit(uploaded("long.pdf", long_pdf()))).task_id
-        await asyncio.to_thread(had[kept].wait_for, last)
-        had[kept].press_ctrl_c()
-        failure = (await engine.wait_finished(last, TENANT, 60)).failure
-        assert failure is not None
-        assert "shut down before the task ended" in failure.message
-        assert await asyncio.to_thread(had[kept].wait, STOP_LIMIT_S) == 0
-
-
-# ---- the end of a worker ----------------------------------------------------------------------
-
-
-async def test_a_worker_gives_memory_back_and_finishes_its_job_before_it_ends(
+async def test_a_worker_gives_memory_back(
     redis_server: RedisServer, start_worker: StartWorker
 ) -> None:
-    scan = document("scan.png")
+    scan = document(SLIP)
 
     async with gateway(redis_server.url, eng_rq_queue_name="idle") as engine:
         worker = await asyncio.to_thread(start_worker, "idle")
-        tasks = [(await engine.submit(uploaded("scan.png", scan))).task_id for _ in range(3)]
+        tasks = [(await engine.submit(uploaded(SLIP, scan))).task_id for _ in range(3)]
         for task in tasks:
             assert (await engine.wait_finished(task, TENANT, _FINISHES_S)).status == "success"
         pids = {handed.pid for handed in worker.all_handed_over()}
         assert len(pids) == 1, "one conversion process did them all"
         gone = partial(eventually, lambda: not worker.workers(), within_s=ORPHAN_LIMIT_S)
         await asyncio.to_thread(gone)
-
-        last = (await engine.submit(uploaded("scan.png", scan))).task_id
-        await asyncio.to_thread(worker.wait_for, last)
-        worker.signal(signal.SIGTERM)
-        later = (await engine.submit(markdown())).task_id
-        assert (await engine.wait_finished(last, TENANT, _FINISHES_S)).status == "success"
-        assert await asyncio.to_thread(worker.wait, STOP_LIMIT_S) == 0
-        assert (await engine.view(later)).position == 1, "it took no other job"
 
 
 async def test_without_the_mode_a_worker_converts_itself(
@@ -355,12 +238,3 @@ def test_without_redis_nothing_starts(tmp_path: Path, command: list[str]) -> Non
     assert "Redis at 127.0.0.1:1 cannot be reached" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "secret" not in ended.stderr + ended.stdout
-
-
-def _who_has(workers: list[RunningRqWorker], task: str) -> RunningRqWorker:
-    """Wait until one of the workers has the task."""
-    return eventually(
-        lambda: next((w for w in workers if w.handed_over(task)), None),
-        within_s=60,
-        what=lambda: "\n".join(w.log_tail() for w in workers),
-    )

@@ -12,11 +12,12 @@ from docling_serve.engines.local.states import TRANSITIONS as TASK_MOVES
 from docling_serve.settings import DoclingServeSettings, UvicornSettings, env_names
 from docling_serve.subprocess_worker.pool.states import TRANSITIONS as WORKER_MOVES
 from docling_serve.subprocess_worker.pool.states import StopReason
+from tests.integration.promises.differences import DIFFERENCES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = (
-    *("architecture.md", "durability.md", "troubleshooting.md"),
+    *("architecture.md", "durability.md", "scale.md", "troubleshooting.md"),
     *("upstream-interface.md", "worker-lifecycle.md"),
 )
 #: Every page that a reader can come to.
@@ -130,3 +131,11 @@ def test_comments_cite_facts_that_a_page_has() -> None:
     }
     assert len(cited) > 30
     assert cited <= on_pages
+
+
+def test_each_difference_between_engines_is_documented() -> None:
+    part = _text("scale.md").split("Where an engine differs:")[1].split("\n## ")[0]
+    rows = [tuple(row.strip("| ").split(" | ")) for row in part.splitlines() if row[:1] == "|"]
+    told = [(row.promise, row.engine, row.what, row.why) for row in DIFFERENCES]
+
+    assert rows[2:] == told
