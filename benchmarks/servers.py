@@ -67,7 +67,7 @@ class Server:
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self.port = free_port()
         self._log = Path(self._folder.name) / "server.log"
-        self._environment = _environment(product, settings, Path(self._folder.name))
+        self._environment = environment(product, settings, Path(self._folder.name))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -151,7 +151,7 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def _environment(product: Product, settings: Mapping[str, str], folder: Path) -> dict[str, str]:
+def environment(product: Product, settings: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Without the caller's own settings, so that a run is the same everywhere."""
     strange = ("DOCLING_SERVE_", "UVICORN_", "PYTHONPATH")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(strange)}

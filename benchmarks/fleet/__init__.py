@@ -1,0 +1,1 @@
+"""Load on several gateways and hosts at once, with kills of every part."""
