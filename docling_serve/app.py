@@ -62,8 +62,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_BETWEEN_JOBS_S = 1.0
-
 
 # ---- for code outside the server ----------------------------------------------------------
 
@@ -155,11 +153,11 @@ def create_app(settings: DoclingServeSettings | None = None) -> FastAPI:
         _log.warning("%s", unknown)
     require_engine(settings)
     runtime = Runtime.decide(settings, runs_tasks=settings.eng_kind is AsyncEngine.LOCAL)
-    _enter_mode(runtime)
+    enter_mode(runtime)
     return _build(runtime)
 
 
-def _enter_mode(runtime: Runtime) -> None:
+def enter_mode(runtime: Runtime) -> None:
     """Log the mode, and leave out torch where it is not needed."""
     if runtime.runs_tasks:
         mode = "on" if runtime.subprocess_mode else "off"
@@ -317,14 +315,14 @@ def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> Non
 async def _get_ready(runtime: Runtime, readiness: Readiness) -> None:
     """Runs in the background. A server that fails to get ready still starts things on demand."""
     try:
-        await _start_mode(runtime, readiness)
+        await start_mode(runtime, readiness)
     except ShuttingDown:
         _log.info("told to end before it was ready")
     except Exception:  # noqa: BLE001 - the log must have it now, not when the server ends
         _log.exception("no worker is ready before the first task")
 
 
-async def _start_mode(runtime: Runtime, readiness: Readiness) -> None:
+async def start_mode(runtime: Runtime, readiness: Readiness) -> None:
     """Get ready for tasks: standby workers, or models in this process."""
     if not runtime.runs_tasks:
         return
@@ -348,43 +346,3 @@ async def _supervise_queue(engine: Engine, readiness: Readiness) -> None:
     except Exception:  # noqa: BLE001 - whatever it was, the probes must see it
         _log.exception("the queue stopped")
         readiness.queue_failed = True
-
-
-# ---- the worker of the rq engine ----------------------------------------------------------
-
-
-def run_rq_worker(settings: DoclingServeSettings | None = None) -> int:
-    """Run the jobs that gateways put into Redis until a signal ends it; returns the exit code.
-
-    Raises:
-        ConnectionError: Redis cannot be reached.
-    """
-    from docling_serve.engines.redis.reach import require_redis  # noqa: PLC0415 - not for others
-
-    settings = settings or shared.docling_serve_settings
-    configure_logging(log_level(settings), settings.log_format.value)
-    for unknown in find_unknown_settings(settings):
-        _log.warning("%s", unknown)
-    require_redis(settings.eng_rq_redis_url)
-    runtime = Runtime.decide(settings, for_workers=_with_one_worker)
-    _enter_mode(runtime)
-    from docling_serve.api.services import Readiness  # noqa: PLC0415
-    from docling_serve.engines.rq.worker import RqWorkerProcess, WorkerParts  # noqa: PLC0415
-
-    parts = WorkerParts(
-        gate=functools.partial(run_request, runtime=runtime),
-        isolated=runtime.subprocess_mode,
-        prepare=lambda: _start_mode(runtime, Readiness()),
-        runner=runtime.runner,
-        guardian=runtime.guardian,
-    )
-    return RqWorkerProcess(settings, parts).run()
-
-
-def _with_one_worker(settings: DoclingServeSettings) -> DoclingServeSettings:
-    """An rq-worker runs one task at a time. Its pool does not see whether another waits in Redis,
-    so the worker process stays for the moment that fetching the next job takes."""
-    changes: dict[str, object] = {"subprocess_max_workers": 1}
-    if settings.frees_vram_on_idle(True):
-        changes |= {"free_vram_on_idle": False, "subprocess_idle_timeout": _BETWEEN_JOBS_S}
-    return settings.model_copy(update=changes)

@@ -97,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "subprocess_worker",
         "vram",
     },
+    "rq_worker": {"app", "observability.logging", "running", "settings"},
     "cli": {"errors", "observability.versions", "orchestrator_factory", "settings", "storage"},
     "cli.config_check": {"process.installation"},
     "doctor": {"process", "settings", "subprocess_worker.child.containment", "vram"},
@@ -112,6 +113,7 @@ WHEN_NEEDED: dict[str, set[str]] = {
     "cli": {
         "app",
         "doctor",
+        "rq_worker",
         "engines.local.journal",
         "engines.redis.reach",
         "internals.docling_devices",
@@ -121,6 +123,7 @@ WHEN_NEEDED: dict[str, set[str]] = {
     "doctor.probes.engines": {"internals.docling_devices", "internals.jobkit_manager", "policy"},
     "doctor.probes.workers": {"internals.fork_server", "running.runtime", "subprocess_worker"},
     "orchestrator_factory": {"engines"},
+    "rq_worker": {"api.services", "engines"},
     "running.threads": {"conversion"},
     "storage": {"settings"},
     "subprocess_worker.child.importing": {"conversion.imports"},

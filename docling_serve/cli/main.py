@@ -197,12 +197,22 @@ def dev(
 
 
 @app.command(name="rq-worker")
-def rq_worker() -> None:
-    """Run the tasks that servers with eng_kind=rq put into Redis. Set up by the settings alone."""
-    from docling_serve.app import run_rq_worker  # noqa: PLC0415 - not needed for --help
+def rq_worker(
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Tasks to run at the same time, on all GPUs of this host; light ones run beside"
+            " them. Default: eng_rq_workers; if that is not set, one task of any kind.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Run the tasks that servers with eng_kind=rq put into Redis. Set up by the settings."""
+    from docling_serve.rq_worker import run_rq_worker  # noqa: PLC0415 - not needed for --help
 
     try:
-        code = run_rq_worker()
+        code = run_rq_worker(workers=workers)
     except ValidationError as exc:
         _refuse(exc)
     except ConnectionError as exc:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import filetype
 
@@ -18,7 +20,10 @@ _MODEL_FREE = (
     ".epub .nxml .xml .dclg .dclx"
 )
 MODEL_FREE_SUFFIXES = frozenset(_MODEL_FREE.split())
-_HEAD_BYTES = 1024
+#: Options that load a model for a document of any format.
+ENRICHING_OPTIONS = ("do_picture_description", "do_picture_classification", "do_chart_extraction")
+#: So many bytes of a document are enough to recognise it.
+HEAD_BYTES = 1024
 #: Targets whose results go into the reply.
 _LOCAL_TARGETS = ("inbody", "zip")
 
@@ -44,14 +49,25 @@ def may_need_models(spec: JobSpec, folder: TaskFolder) -> bool:
     counts as needing models. So does a PDF or an image under any name, because docling goes by a
     file's contents (upstream E47).
     """
-    enriching = ("do_picture_description", "do_picture_classification", "do_chart_extraction")
-    if any(spec.options.get(name) for name in enriching):
-        return True
-    return not all(
+    return options_need_models(spec.options) or not all(
         isinstance(source, StagedFile)
-        and Path(source.filename).suffix.lower() in MODEL_FREE_SUFFIXES
-        and not _is_pdf_or_image(folder.source(source))
+        and is_model_free(source.filename, _head(folder.source(source)))
         for source in spec.sources
+    )
+
+
+def options_need_models(options: Mapping[str, Any]) -> bool:
+    """Whether these options load a model for any document."""
+    return any(options.get(name) for name in ENRICHING_OPTIONS)
+
+
+def is_model_free(filename: str, head: bytes) -> bool:
+    """Whether a document of this name that begins with ``head`` (see ``HEAD_BYTES``) is converted
+    without models."""
+    return (
+        Path(filename).suffix.lower() in MODEL_FREE_SUFFIXES
+        and b"%PDF-" not in head
+        and not filetype.is_image(head)
     )
 
 
@@ -70,13 +86,13 @@ def stores_results(spec: JobSpec) -> bool:
     return any(target.get("kind") not in _LOCAL_TARGETS for target in spec.targets)
 
 
-def _is_pdf_or_image(path: Path) -> bool:
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none if there is nothing to convert."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
-        return False  # nothing to convert
+        return b""
     try:
-        head = os.read(descriptor, _HEAD_BYTES)
+        return os.read(descriptor, HEAD_BYTES)
     finally:
         os.close(descriptor)
-    return b"%PDF-" in head or filetype.is_image(head)

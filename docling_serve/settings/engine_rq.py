@@ -17,6 +17,13 @@ class RqEngineSettings(BaseModel):
         description="Queue names separated by commas: the API fills the first, workers drain all"
         " in this order.",
     )
+    eng_rq_workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tasks that one `rq-worker` process runs at the same time, on all GPUs of its"
+        " host; `--workers` takes precedence. With it set, subprocess_light_workers tasks that"
+        " need no models run beside them. Unset: one task at a time, of any kind.",
+    )
     eng_rq_results_prefix: str = Field(
         default="docling:results", description="Prefix of the Redis keys of results."
     )

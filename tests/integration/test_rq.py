@@ -11,19 +11,22 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
+from docling_serve.errors import CANCELLED
 from docling_serve.internals import jobkit_rq
 from tests.conftest import KEEP_WORKERS, StartServer
 from tests.helpers.api import SLIP, document, missing_phrases, upload
+from tests.helpers.documents import scanned_pdf
 from tests.helpers.eventually import eventually
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import (
     TENANT,
     gateway,
+    markdown,
     uploaded,
 )
 from tests.helpers.rq_worker import RunningRqWorker
@@ -118,6 +121,12 @@ def text_of(server: RunningServer, task_id: str) -> str:
     return str(server.api.succeed(task_id)["document"]["md_content"])
 
 
+@cache
+def long_pdf() -> bytes:
+    """About 40 s of work on an idle machine."""
+    return scanned_pdf(pages=40)
+
+
 # ---- gateways and workers ---------------------------------------------------------------------
 
 
@@ -183,6 +192,31 @@ def test_a_fetched_result_is_forgotten(
 
 
 # ---- a worker ----------------------------------------------------------------------
+
+
+async def test_one_process_runs_several_tasks_and_light_ones_beside_them(
+    redis_server: RedisServer, start_worker: StartWorker
+) -> None:
+    async with gateway(redis_server.url, eng_rq_queue_name="many") as engine:
+        long = [(await engine.submit(uploaded("long.pdf", long_pdf()))).task_id for _ in range(2)]
+        worker = await asyncio.to_thread(start_worker, "many", DOCLING_SERVE_ENG_RQ_WORKERS="2")
+        pids = {await asyncio.to_thread(worker.wait_for, task) for task in long}
+        assert len(pids) == 2
+
+        small = (await engine.submit(markdown())).task_id
+        assert (await engine.wait_finished(small, TENANT, _FINISHES_S)).status == "success"
+        assert [(await engine.view(task)).status for task in long] == ["started", "started"]
+
+        stopped, kept = long
+        view = await engine.cancel(stopped, TENANT, CANCELLED)
+        assert view.failure == CANCELLED
+        assert (await engine.view(kept)).status == "started", "the other one goes on"
+        worker.press_ctrl_c()
+        worker.press_ctrl_c()  # which does not wait for them
+        assert await asyncio.to_thread(worker.wait, STOP_LIMIT_S) == 0
+        failure = (await engine.wait_finished(kept, TENANT, 60)).failure
+        assert failure is not None
+        assert failure.details["reason"] == "shutdown"
 
 
 async def test_a_worker_gives_memory_back(

@@ -33,7 +33,7 @@ from docling_serve.engines.base import (
     Submission,
     TaskView,
 )
-from docling_serve.engines.redis.jobkit_tasks import rendered, task_of
+from docling_serve.engines.redis.jobkit_tasks import place_of, rendered, task_of
 from docling_serve.engines.redis.task_runner import callbacks_of
 from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
@@ -86,6 +86,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         self._reaper = Reaper(
             self._async_redis_conn,
             queues,
+            self._jobs.lines,
             self.config,
             self._on_lost,
             reaper_times,
@@ -106,7 +107,7 @@ class RqEngine(TasksInRedis, RQOrchestrator):
             # Once announced, the task must be found, so it is stored before it is queued.
             await self._store.add(task)
             try:
-                await asyncio.to_thread(self._jobs.put, task)
+                await asyncio.to_thread(self._jobs.put, task, place_of(task))
             except BaseException:
                 with suppress(RedisError, OSError):
                     await self._store.forget_metadata(task.task_id)

@@ -1,20 +1,26 @@
-"""RQ's worker, which takes jobs from the queues and keeps their records; it runs none itself."""
+"""RQ's worker, which takes jobs from the queues and keeps their records; it runs none itself.
+
+A process has one for each task that it runs at a time, each in a thread of its own.
+"""
 
 from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Callable
-from contextlib import suppress
-from types import FrameType
 from typing import Any, Protocol
 
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
-from redis import Redis, RedisError
+from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.command import parse_payload
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job
+from rq.timeouts import BaseDeathPenalty
+from rq.worker import WorkerStatus
 
+from docling_serve.engines.redis.lines import DrainedQueue, Lines, Takes
 from docling_serve.errors import CANCELLED, Failure, TaskFailed
 from docling_serve.internals import jobkit_rq
 
@@ -22,6 +28,9 @@ _log = logging.getLogger(__name__)
 
 _ENDLESS_S = 30 * 24 * 3600
 _LISTED_S = 24 * 3600
+_HEARTBEAT_S = 30.0
+#: Jobs of other programs are not announced, and an announcement can be lost.
+_LOOK_EVERY_S = 1.0
 
 
 class JobHost(Protocol):
@@ -59,9 +68,30 @@ class JobHost(Protocol):
         """Called after RQ has recorded how the job ended."""
         ...
 
-    def begin_shutdown(self) -> None:
-        """The process is asked to exit. Called in a signal handler."""
+    @property
+    def stopping(self) -> bool:
+        """Whether no further job is to be taken."""
         ...
+
+    @property
+    def arrivals(self) -> int:
+        """How many jobs have arrived, as far as this process has noticed."""
+        ...
+
+    def wait_for_arrival(self, since: int, within_s: float) -> None:
+        """Wait while ``arrivals`` is ``since``."""
+        ...
+
+
+class _NoPenalty(BaseDeathPenalty):
+    """RQ ends a job that takes too long by a signal, which only a main thread can receive; the host
+    keeps to the limit instead."""
+
+    def setup_death_penalty(self) -> None:
+        pass
+
+    def cancel_death_penalty(self) -> None:
+        pass
 
 
 class _Job(Job):
@@ -77,16 +107,58 @@ class _Job(Job):
 class JobTaker(SimpleWorker):
     """RQ's worker; ``host`` runs the jobs. ``took_jobs`` says whether there were any."""
 
-    def __init__(self, host: JobHost) -> None:
+    death_penalty_class = _NoPenalty
+
+    def __init__(self, host: JobHost, takes: Takes = Takes.ANY) -> None:
         self._host = host
+        self._takes = takes
         self.took_jobs = False
         super().__init__(
             host.queue_names,
             connection=host.connection,
             default_result_ttl=host.config.results_ttl,
             job_class=_Job,
+            queue_class=DrainedQueue,
             log_job_description=False,
         )
+        self._lines = Lines(host.connection, self.queues)
+
+    def _install_signal_handlers(self) -> None:
+        """Signals are the process's."""
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """RQ's call for the next job; None if there is none and ``timeout`` is None.
+
+        Raises:
+            StopRequested: the process is to stop.
+        """
+        del max_idle_time
+        self.set_state(WorkerStatus.IDLE)
+        beat_at = 0.0
+        while not self._host.stopping:
+            if time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + _HEARTBEAT_S
+                self.heartbeat()
+                if self.should_run_maintenance_tasks:
+                    self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+            arrivals = self._host.arrivals
+            if (taken := self._take()) is not None:
+                return taken
+            if timeout is None:
+                return None
+            self._host.wait_for_arrival(arrivals, _LOOK_EVERY_S)
+        raise StopRequested
+
+    def _take(self) -> tuple[Job, Queue] | None:
+        while (taken := self._lines.take(self._takes)) is not None:
+            job_id, queue = taken
+            try:
+                return self.job_class.fetch(job_id, connection=self.connection), queue
+            except NoSuchJobError:  # it was deleted after it had been queued
+                self._lines.registered(job_id, queue)
+        return None
 
     def perform_job(self, job: Job, queue: Queue) -> bool:
         self.took_jobs = True
@@ -95,8 +167,20 @@ class JobTaker(SimpleWorker):
         return bool(super().perform_job(job, queue))
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        super().execute_job(job, queue)
+        self.prepare_execution(job)
+        if not self._lines.registered(job.id, queue):
+            _log.warning("job %s: it was given to another worker meanwhile", job.id)
+            with self.connection.pipeline() as pipe:
+                self.cleanup_execution(job, pipe)
+                pipe.execute()
+            return
+        self.perform_job(job, queue)
+        self.set_state(WorkerStatus.IDLE)
         self._host.after_job(job.id)
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        del remove_from_intermediate_queue  # it has left that already
+        super().prepare_job_execution(job, remove_from_intermediate_queue=False)
 
     def _work(self, job: Job) -> str | None:
         task_data = job.kwargs.get("task_data")
@@ -139,15 +223,6 @@ class JobTaker(SimpleWorker):
         """Keeps a lost worker from being listed for as long as its job was allowed to run."""
         seconds = min(timeout or self.worker_ttl + 60, _LISTED_S)
         super().heartbeat(seconds, pipeline=pipeline)
-
-    def set_shutdown_requested_date(self) -> None:
-        """For RQ's dashboards only; called in a signal handler, in the middle of a task."""
-        with suppress(RedisError, OSError):
-            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
-
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        self._host.begin_shutdown()
-        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def abandon(self) -> None:
         """End the thread that receives commands, after :meth:`work` has failed."""

@@ -18,6 +18,7 @@ from rq.results import Result
 from rq.utils import as_text
 from rq.worker import SimpleWorker
 
+from docling_serve.engines.redis.lines import LineQueue, Lines, Place
 from docling_serve.internals import jobkit_rq
 
 
@@ -38,10 +39,11 @@ class Jobs:
         self._filled = filled
         self._queues = queues
         self._config = config
+        self.lines = Lines(connection, [filled, *(q for q in queues if q.name != filled.name)])
 
-    def put(self, task: Task) -> None:
-        """Queue a task, with its documents and keys in the clear."""
-        self._filled.enqueue(
+    def put(self, task: Task, place: Place) -> None:
+        """Queue a task, with its documents and keys in the clear, where its turn is."""
+        LineQueue(self._filled.name, self._redis, place).enqueue(
             jobkit_rq.JOB_FUNCTION,
             kwargs={"task_data": dump_model_with_secrets(task, serialize_as_any=True)},
             job_id=task.task_id,

@@ -1,4 +1,4 @@
-"""Ends the tasks whose worker was lost."""
+"""Finds the tasks whose worker was lost, and puts back or ends them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 from rq import Queue
 
+from docling_serve.engines.redis.lines import Lines
 from docling_serve.internals.jobkit_rq import heartbeat_key
 
 _log = logging.getLogger(__name__)
@@ -32,14 +33,17 @@ class ReaperTimes:
 class Reaper:
     """Checks the tasks that workers have, and reports those whose worker is gone.
 
-    A worker renews a key with an expiry while it has a task (jobkit's: 60 s). jobkit's own
-    watchdog waits for 90 s from the start of a task instead, because it looks at the key once.
+    A job that was taken and not registered within ``missing_for_s`` is put back into its queue:
+    registering takes milliseconds, so the worker died in between. A worker renews a key with an
+    expiry while it has a task (jobkit's: 60 s). jobkit's own watchdog waits for 90 s from the start
+    of a task instead, because it looks at the key once.
     """
 
     def __init__(
         self,
         connection: AsyncRedis,
         queues: Sequence[Queue],
+        lines: Lines,
         config: RQOrchestratorConfig,
         on_lost: Callable[[str], Awaitable[None]],
         times: ReaperTimes | None = None,
@@ -47,11 +51,13 @@ class Reaper:
     ) -> None:
         self._redis = connection
         self._queues = queues
+        self._lines = lines
         self._config = config
         self._on_lost = on_lost
         self._times = times or ReaperTimes()
         self._clock = clock
         self._missing_since: dict[str, float] = {}
+        self._taken_since: dict[str, float] = {}
 
     async def run(self) -> None:
         """Check periodically, for as long as this process runs."""
@@ -62,6 +68,7 @@ class Reaper:
             except (RedisError, OSError) as exc:
                 _log.warning("cannot look for lost workers: %s", exc)
                 self._missing_since.clear()
+                self._taken_since.clear()
             except Exception:  # noqa: BLE001 - without this loop no lost worker is found
                 _log.exception("the search for lost workers failed; it goes on")
 
@@ -76,6 +83,16 @@ class Reaper:
             if now - first >= self._times.missing_for_s:
                 _log.warning("task %s: its worker was lost", task_id)
                 await self._end(task_id)
+        await asyncio.to_thread(self._restore)
+
+    def _restore(self) -> None:
+        """Put back the jobs that were taken long ago and not registered since."""
+        taken, now = self._lines.unregistered(), self._clock()
+        self._taken_since = {job: self._taken_since.get(job, now) for job, _ in taken}
+        for job, queue in taken:
+            is_late = now - self._taken_since[job] >= self._times.missing_for_s
+            if is_late and self._lines.restore(job, queue):
+                _log.warning("task %s: its worker was lost before it began; it waits again", job)
 
     async def _end(self, task_id: str) -> None:
         try:

@@ -23,6 +23,7 @@ from rq.job import Job
 from rq.utils import utcparse
 
 from docling_serve.engines.base import DEFAULT_TENANT, FINISHED, TaskView
+from docling_serve.engines.redis.jobkit_tasks import LIGHT, NAMES
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.errors import Failure
 from docling_serve.internals import jobkit_rq
@@ -39,7 +40,7 @@ _STATUS_OF_JOB = {
     "finished": TaskStatus.SUCCESS,
 }
 _UNFINISHED = frozenset(_STATUS_OF_JOB) - {"finished"}
-_JOB_FIELDS = ("status", "origin", "ended_at", "worker_name")
+_JOB_FIELDS = ("status", "origin", "started_at", "ended_at", "worker_name")
 
 JOB_GONE = Failure(
     "internal",
@@ -61,6 +62,7 @@ class StoredTask:
     position: int | None = None
     queue: str | None = None
     worker: str | None = None
+    started_at: datetime | None = None
     ended_at: datetime | None = None
     progress: JobProgress | None = None
     result: JobResult | None = None
@@ -94,17 +96,20 @@ class StoredTask:
 
     def view(self) -> TaskView:
         """The task as the API shows it."""
+        said = self.metadata.get("metadata") or {}
         return TaskView(
             task_id=self.task_id,
             task_type=TaskType(self.metadata.get("task_type", TaskType.CONVERT.value)),
             status=self.status,
             position=self.position,
+            light=bool(said.get(LIGHT)),
+            names=[str(name) for name in said.get(NAMES) or ()],
             num_docs=int((self.metadata.get("processing_meta") or {}).get("num_docs", 0)),
             progress=self.progress,
             result=self.result,
             failure=self.failure,
             created_at=_moment(self.metadata.get("created_at")),
-            started_at=_moment(self.metadata.get("started_at")),
+            started_at=self.started_at,
             finished_at=self.ended_at,
         )
 
@@ -154,7 +159,7 @@ class TaskStore:
         has_result: bool,
         job: list[str | None],
     ) -> StoredTask:
-        job_status, queue, ended_at, worker = job
+        job_status, queue, started_at, ended_at, worker = job
         failure = (
             jobkit_rq.load_failure(detail[jobkit_rq.FAILURE])
             if jobkit_rq.FAILURE in detail
@@ -173,6 +178,7 @@ class TaskStore:
             position=await self._position(task_id, str(queue)) if waits else None,
             queue=queue if job_status else None,
             worker=worker or None,
+            started_at=_started_at(metadata, status, started_at),
             ended_at=_ended_at(metadata, detail.get(jobkit_rq.ENDED_AT), ended_at),
             progress=_parsed(JobProgress, detail.get(jobkit_rq.PROGRESS)),
             result=_parsed(JobResult, detail.get(jobkit_rq.RESULT)),
@@ -200,11 +206,11 @@ class TaskStore:
         """Take a job out of its queue; False if a worker was faster."""
         if stored.queue is None:
             return False
-        key = f"{Queue.redis_queue_namespace_prefix}{stored.queue}"
-        removed = await self._redis.lrem(key, 1, stored.task_id)
+        lines = self._jobs.lines
+        removed = await asyncio.to_thread(lines.discard, stored.task_id, stored.queue)
         if removed:
             await asyncio.to_thread(self._jobs.delete, stored.task_id)
-        return bool(removed)
+        return removed
 
     async def expire(self, stored: StoredTask, within_s: int) -> None:
         """Release a task whose result a client has fetched: its job, documents included, now, and
@@ -307,12 +313,25 @@ def _status_without_outcome(
 def _closed(stored: StoredTask) -> dict[str, Any]:
     """The metadata with the task's end in it."""
     ended_at = stored.ended_at or datetime.now(timezone.utc)
+    started_at = stored.started_at
     return {
         **stored.metadata,
+        "started_at": started_at.isoformat() if started_at else None,
         "task_status": stored.status.value,
         "error_message": stored.failure.message if stored.failure else None,
         "finished_at": ended_at.isoformat(),
     }
+
+
+def _started_at(
+    metadata: dict[str, Any], status: TaskStatus, job_started_at: str | None
+) -> datetime | None:
+    if status is TaskStatus.PENDING:
+        return None  # an earlier attempt may have started
+    if job_started_at:
+        started: datetime = utcparse(job_started_at)
+        return started
+    return _moment(metadata.get("started_at"))
 
 
 def _ended_at(

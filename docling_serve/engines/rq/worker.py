@@ -1,9 +1,9 @@
 """``docling-serve rq-worker``: take jobs from Redis queues, and run them through the gate.
 
-Three threads: RQ occupies the main one, where it takes jobs and keeps their records; an event loop
-runs in the second, with the worker pool and everything about a task; RQ listens for commands in the
-third. RQ's worker gives up when Redis disappears at the wrong moment, so a new one is created until
-the process is asked to exit.
+An event loop runs in one thread, with the worker pool and everything about a task. For each task
+that may run at a time there are two more: RQ takes jobs and keeps their records in one of them, and
+listens for commands in the other. RQ's worker gives up when Redis disappears at the wrong moment,
+so a new one is created until the process is asked to exit. The main thread only receives signals.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent import futures
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -28,6 +28,8 @@ from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
 from docling_serve.callbacks.delivery import CallbackDelivery, CallbackRules
+from docling_serve.engines.redis.arrivals import Arrivals
+from docling_serve.engines.redis.lines import Takes, arrivals_channel
 from docling_serve.engines.redis.task_runner import PROMPT, Liveness, TaskRunner, TaskSetup
 from docling_serve.engines.rq.job_taker import JobTaker
 from docling_serve.engines.rq.jobs import Jobs
@@ -48,17 +50,20 @@ _PULSE_LIMIT_S = 5.0
 _STOP_WITHIN_S = 30.0
 _FIRST_BACKOFF_S = 0.5
 _MAX_BACKOFF_S = 15.0
+_PATIENT_SIGNALS = 2
 
 
 @dataclass(frozen=True)
 class WorkerParts:
-    """What the composition root passes in: the gate, the preparation, and the task runner."""
+    """What the composition root passes in: the gate, the preparation, the task runner, and which
+    kinds of jobs may run at the same time."""
 
     gate: Gate
     isolated: bool
     prepare: Callable[[], Awaitable[None]]
     runner: Runner
     guardian: Guardian
+    takes: Sequence[Takes] = (Takes.ANY,)
     liveness: Liveness | None = None
 
 
@@ -75,6 +80,11 @@ class RqWorkerProcess:
         self._queues = [Queue(n, connection=self._redis) for n in settings.eng_rq_queue_names]
         self._jobs = Jobs(self._redis, self._queues[0], self._queues, self._config)
         self._runner: TaskRunner | None = None
+        self._arrivals: Arrivals | None = None
+        self._signals = 0
+        self._at_work = 0
+        self._counting = threading.Lock()
+        self._ended = threading.Event()
 
     def run(self) -> int:
         """Work until asked to exit; returns the exit code. Blocks the main thread."""
@@ -86,9 +96,10 @@ class RqWorkerProcess:
         code = 0
         try:
             self._runner = self._make_runner(scratch, callbacks)
+            self._listen()
             self._parts.runner.work_in(scratch.workers)
             self._loop.wait(self._parts.prepare())
-            self._work()
+            self._serve()
         except (SystemExit, StopRequested):
             _log.warning("rq-worker: stopped at once")
         except Exception:  # noqa: BLE001 - the last line before the exit, so that it is logged
@@ -98,22 +109,42 @@ class RqWorkerProcess:
             self._close(callbacks, scratch)
         return code
 
-    def _work(self) -> None:
+    def _serve(self) -> None:
+        """Take jobs until a signal has come and the tasks have ended."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        self._at_work = len(self._parts.takes)
+        for takes in self._parts.takes:
+            threading.Thread(target=self._work, args=(takes,), daemon=True).start()
+        self._ended.wait()
+
+    def _work(self, takes: Takes) -> None:
+        """Take jobs, one after the other; runs in a thread of its own."""
+        try:
+            self._work_on(takes)
+        finally:
+            with self._counting:
+                self._at_work -= 1
+                if not self._at_work:
+                    self._ended.set()
+
+    def _work_on(self, takes: Takes) -> None:
         backoff_s = _FIRST_BACKOFF_S
         while not self._stopping.is_set():
             worker = None
             try:
-                worker = JobTaker(self)
+                worker = JobTaker(self, takes)
                 worker.work(logging_level=None)
             except (RedisError, OSError) as exc:
                 _log.warning("rq-worker: Redis does not answer: %s", exc)
+            except Exception:  # noqa: BLE001 - the other tasks of this process go on
+                _log.exception("rq-worker: a thread that takes jobs failed")
             if worker is not None:
                 worker.abandon()
                 backoff_s = _FIRST_BACKOFF_S if worker.took_jobs else backoff_s
             if not self._stopping.is_set():
                 _log.warning("rq-worker: starting again in %g s", backoff_s)
-                with suppress(StopRequested):
-                    self._stopping.wait(backoff_s)
+                self._stopping.wait(backoff_s)
                 backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
     # ---- called by RQ's worker --------------------------------------------------------------
@@ -139,24 +170,25 @@ class RqWorkerProcess:
         assert self._runner is not None
         started, failure = time.time(), None
         running = self._loop.begin(self._runner.run(job.id, task_data))
+        limit_s = job.timeout if job.timeout and job.timeout > 0 else None
         try:
+            if running not in futures.wait([running], limit_s).done:
+                self.stop_task(_too_long(limit_s), job.id)
+                futures.wait([running], _STOP_WITHIN_S)
+                raise JobTimeoutException
             return running.result()
         except TaskFailed as exc:
             failure = exc.failure
             raise
-        except BaseException as exc:
-            failure = _interrupted(exc, job)
-            self.stop_task(failure)
-            with suppress(Exception):
-                running.result(_STOP_WITHIN_S)
+        except JobTimeoutException:
+            failure = _too_long(limit_s)
             raise
         finally:
             accepted = job.created_at.timestamp()
             log_end(_log, job.id, failure, accepted=accepted, started=started, ended=time.time())
 
     def stop_task(self, failure: Failure, task_id: str | None = None) -> None:
-        """End the running task, if there is one and it is ``task_id``; None matches any. May be
-        called in any thread."""
+        """End a task that runs here; None for all of them. May be called in any thread."""
         if self._runner is not None:
             self._loop.call(self._runner.stop, failure, task_id)
 
@@ -173,14 +205,28 @@ class RqWorkerProcess:
         if deleted:
             self._redis.delete(detail, jobkit_rq.result_key(self._config, task_id))
 
-    def begin_shutdown(self) -> None:
-        """Take no more jobs; the running one has ``shutdown_grace`` seconds. Signal-safe."""
-        self._stopping.set()
-        if self._runner is not None:
-            grace_s = self._settings.shutdown_grace
-            self._loop.call(self._loop.later, grace_s, self._runner.stop, SHUT_DOWN)
+    @property
+    def stopping(self) -> bool:
+        """Whether no further job is to be taken."""
+        return self._stopping.is_set()
+
+    @property
+    def arrivals(self) -> int:
+        """How many jobs have arrived, as far as this process has noticed."""
+        return self._arrivals.count if self._arrivals is not None else 0
+
+    def wait_for_arrival(self, since: int, within_s: float) -> None:
+        """Wait while ``arrivals`` is ``since``."""
+        if self._arrivals is not None:
+            self._arrivals.wait(since, within_s)
 
     # ---- internals --------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        channels = [arrivals_channel(queue.name) for queue in self._queues]
+        url = self._config.redis_url
+        self._arrivals = Arrivals(redis.asyncio.Redis.from_url(url), channels)
+        self._loop.begin(self._arrivals.run())
 
     def _make_runner(self, scratch: Scratch, callbacks: CallbackDelivery) -> TaskRunner:
         options: dict[str, Any] = {
@@ -227,10 +273,27 @@ class RqWorkerProcess:
             self._parts.guardian.dismiss()
 
     def _on_early_signal(self, number: int, frame: FrameType | None) -> None:
-        """Called before RQ listens, and between two of its workers."""
+        """Before jobs are taken."""
         del number, frame
+        self._signals += 1
         self._stopping.set()
         raise StopRequested
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """At the first one take no more jobs; those that run have ``shutdown_grace`` seconds. At
+        the second end them at once, at the third do not wait even for that."""
+        del number, frame
+        self._signals += 1
+        self._stopping.set()
+        if self._arrivals is not None:
+            self._arrivals.close()
+        if self._signals > _PATIENT_SIGNALS:
+            raise SystemExit
+        if self._runner is not None:
+            grace_s = self._settings.shutdown_grace if self._signals == 1 else 0.0
+            self._loop.call(self._loop.later, grace_s, self._runner.stop, SHUT_DOWN)
+            # A thread that waits for a Redis which does not answer must not keep the process.
+            self._loop.call(self._loop.later, grace_s + _STOP_WITHIN_S, self._ended.set)
 
 
 def _tell_why_not_cleared(cleared: Future[None]) -> None:
@@ -238,9 +301,6 @@ def _tell_why_not_cleared(cleared: Future[None]) -> None:
         _log.error("converters could not be cleared", exc_info=error)
 
 
-def _interrupted(exc: BaseException, job: Job) -> Failure:
-    if isinstance(exc, JobTimeoutException):
-        limit = {"limit": "eng_rq_job_timeout"}
-        text = f"The task was stopped: still running after {job.timeout} s (eng_rq_job_timeout)."
-        return Failure("timeout", text, details=limit)
-    return SHUT_DOWN
+def _too_long(limit_s: float | None) -> Failure:
+    text = f"The task was stopped: still running after {limit_s} s (eng_rq_job_timeout)."
+    return Failure("timeout", text, details={"limit": "eng_rq_job_timeout"})

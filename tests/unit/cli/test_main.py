@@ -87,7 +87,7 @@ AT_A_SERVER = {"--url", "--api-key"}
 COMMANDS = {
     "run": SERVING | {"--workers"},
     "dev": SERVING,
-    "rq-worker": set(),
+    "rq-worker": {"--workers"},
     # New here: see "client commands" in docs/differences.md.
     "convert": AT_A_SERVER
     | {"sources", "--to", "-t", "--output", "-o", "--option", "-O", "--ocr", "--no-ocr"}

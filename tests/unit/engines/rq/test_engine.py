@@ -19,6 +19,7 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestrator
 
 from docling_serve.engines.base import Submission
+from docling_serve.engines.redis.lines import Place
 from docling_serve.engines.rq.engine import RqEngine
 from docling_serve.errors import ShuttingDown
 from docling_serve.internals import jobkit_rq
@@ -69,7 +70,7 @@ async def test_the_job_is_what_jobkits_worker_takes(redis_url: str, worker: Jobk
     assert task.task_id == job.id
     assert base64.b64decode(task.sources[0].base64_string) == b"# Title"
     assert str(task.sources[1].url) == "https://example.com/a.pdf"
-    assert task.metadata == {"tenant_id": "acme"}
+    assert task.metadata["tenant_id"] == "acme"
     assert task.target_document_version == "1.8.0"
     assert task.targets is not None
     assert task.targets[0].kind == "zip"
@@ -141,7 +142,7 @@ async def test_a_task_that_could_not_be_queued_is_not_known(
 ) -> None:
     async with gateway(redis_url) as engine:
 
-        def full(task: Task) -> None:
+        def full(task: Task, place: Place) -> None:
             raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
 
         monkeypatch.setattr(engine._jobs, "put", full)
@@ -304,7 +305,7 @@ async def test_jobkits_spelling_of_it_all(redis_url: str, worker: JobkitWorker) 
             targets=list(submission.targets),
             metadata={"tenant_id": "acme"},
         )
-        assert (task.task_status, task.metadata) == ("pending", {"tenant_id": "acme"})
+        assert (task.task_status, task.metadata["tenant_id"]) == ("pending", "acme")
         assert await engine.task_result(task.task_id) is None
         worker.succeed(worker.take())
         done = await engine.task_status(task.task_id, wait=10)

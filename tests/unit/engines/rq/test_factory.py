@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from docling_serve import orchestrator_factory as factory
-from docling_serve.app import _with_one_worker
 from docling_serve.engines.local.engine import LocalEngine
 from docling_serve.engines.redis.reach import RedisUnreachable
 from docling_serve.engines.rq.engine import RqEngine
+from docling_serve.rq_worker import _as_rq_worker
 from docling_serve.settings import AsyncEngine
 from tests.helpers.ray_engines import ray_settings, require_ray
 from tests.helpers.rest_server import settings_of
@@ -64,11 +64,11 @@ def test_outside_code_gets_the_engine_of_the_server() -> None:
 
 
 def test_an_rq_worker_has_one_process_that_stays_while_the_next_job_is_taken() -> None:
-    changed = _with_one_worker(settings_of(subprocess_max_workers=4))
+    changed = _as_rq_worker(settings_of(subprocess_max_workers=4))
     assert changed.subprocess_max_workers == 1
     assert 0 < changed.worker_idle_timeout_s() <= 2
 
 
 def test_an_rq_worker_keeps_models_for_as_long_as_it_is_told() -> None:
     settings = settings_of(free_vram_on_idle=False, subprocess_idle_timeout=600.0)
-    assert _with_one_worker(settings).worker_idle_timeout_s() == 600.0
+    assert _as_rq_worker(settings).worker_idle_timeout_s() == 600.0

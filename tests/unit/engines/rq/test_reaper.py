@@ -9,6 +9,7 @@ import pytest
 import redis.asyncio
 from rq import Queue
 
+from docling_serve.engines.redis.lines import Lines, Takes
 from docling_serve.engines.rq.reaper import Reaper, ReaperTimes
 from docling_serve.internals import jobkit_rq
 from tests.helpers.rq_engines import JobkitWorker, rq_settings
@@ -22,6 +23,7 @@ class Case:
     def __init__(self, url: str) -> None:
         self.worker = JobkitWorker(url, rq_settings(url))
         self.queue = Queue("convert", connection=self.worker.redis)
+        self.lines = Lines(self.worker.redis, [self.queue])
         self.now = 0.0
         self.lost: list[str] = []
         self.cannot_be_ended = ""
@@ -42,7 +44,13 @@ class Case:
     async def reaper(self) -> AsyncIterator[Reaper]:
         connection = redis.asyncio.Redis.from_url(self._url)
         yield Reaper(
-            connection, [self.queue], self.worker.config, self._on_lost, TIMES, lambda: self.now
+            connection,
+            [self.queue],
+            self.lines,
+            self.worker.config,
+            self._on_lost,
+            TIMES,
+            lambda: self.now,
         )
         await connection.aclose()
 
@@ -118,3 +126,33 @@ async def test_each_task_has_a_while_of_its_own(case: Case) -> None:
         case.now = 12.0
         await reaper.look()
         assert case.lost == ["a"]
+
+
+async def test_a_job_that_was_taken_and_never_registered_waits_again(case: Case) -> None:
+    async with case.reaper() as reaper:
+        for job_id in ("a", "b"):
+            case.queue.enqueue("any.name", job_id=job_id)
+        assert case.lines.take(Takes.ANY) == ("a", case.queue)
+        await reaper.look()
+        case.now = 9.9
+        await reaper.look()
+        assert case.queue.job_ids == ["b"]
+        case.now = 10.0
+        await reaper.look()
+        assert case.queue.job_ids == ["a", "b"], "ahead of those that came later"
+        assert case.lines.unregistered() == []
+        assert not case.lines.registered("a", case.queue), "its first worker has it no more"
+
+
+async def test_a_job_that_is_registered_or_gone_is_not_put_back(case: Case) -> None:
+    async with case.reaper() as reaper:
+        for job_id in ("a", "b"):
+            case.queue.enqueue("any.name", job_id=job_id)
+            case.lines.take(Takes.ANY)
+        await reaper.look()
+        case.begin("a")
+        case.worker.job("b").delete()
+        case.now = 20.0
+        await reaper.look()
+        assert case.queue.job_ids == []
+        assert case.lines.unregistered() == []
