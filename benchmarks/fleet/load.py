@@ -47,7 +47,7 @@ class Clients:
     def __init__(
         self,
         gateways: Sequence[str],
-        body: str = "",
+        body: bytes = b"",
         on_done: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._gateways: Iterator[str] = cycle(gateways)
@@ -89,7 +89,7 @@ class Clients:
             await asyncio.gather(*(work() for _ in range(CLIENTS)))
 
     async def _send(self, client: httpx.AsyncClient, sent: Sent) -> None:
-        name, text = f"{sent.number}.md", f"# Document {sent.number}\n\n{sent.text}\n{self._body}"
+        text = f"# Document {sent.number}\n\n{sent.text}\n".encode() + self._body
         data = {"callbacks": json.dumps({"url": sent.callback})} if sent.callback else {}
         key = f"{sent.number}-{len(sent.failures)}"
         while True:
@@ -98,7 +98,7 @@ class Clients:
                 "POST",
                 "/v1/convert/file/async",
                 sent.tenant,
-                files={"files": (name, text.encode())},
+                files={"files": (f"{sent.number}.md", text)},
                 data=data,
                 extra={"Idempotency-Key": key},
             )

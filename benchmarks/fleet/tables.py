@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.fleet.runs import KillRun, Throughput
-from benchmarks.fleet.simulation import Work, workers_needed
-
-RATES_PER_DAY = (10_000, 100_000, 1_000_000)
-_DAY_S = 86_400
 
 
 def kill_table(run: KillRun) -> str:
@@ -16,7 +12,7 @@ def kill_table(run: KillRun) -> str:
     verdict = run.verdict
     killed = ", ".join(f"{what} ({count}x)" for what, count in run.killed.items())
     places = ", ".join(f"{tenant} {place:.2f}" for tenant, place in run.median_places.items())
-    return _table(
+    return table(
         ("", ""),
         [
             ("tasks", f"{verdict.tasks:,}"),
@@ -50,25 +46,16 @@ def throughput_table(runs: Sequence[Throughput]) -> str:
         for run in runs
     ]
     head = ("", "engine", "workers", "tasks/s", "tasks per processor second", "ms of it per task")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def memory_table(found: Mapping[int, float]) -> str:
     """Redis' memory by size of a document."""
     rows = [(f"{size / 1000:g} kB", f"{used / 1000:.1f} kB") for size, used in found.items()]
-    return _table(("document", "memory in Redis while the task waits"), rows)
+    return table(("document", "memory in Redis while the task waits"), rows)
 
 
-def workers_table(works: Mapping[str, Work], within_s: float) -> str:
-    """Workers for some loads, from the simulation."""
-    rows = []
-    for per_day in RATES_PER_DAY:
-        per_s = per_day / _DAY_S
-        numbers = [f"{workers_needed(per_s, work, within_s):,}" for work in works.values()]
-        rows.append((f"{per_day:,}", *numbers))
-    return _table(("documents a day", *works), rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

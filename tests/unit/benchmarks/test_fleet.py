@@ -8,6 +8,7 @@ import statistics
 import pytest
 
 from benchmarks.fleet.load import Sent
+from benchmarks.fleet.plan import Load, costs_of, need
 from benchmarks.fleet.simulation import (
     Costs,
     Work,
@@ -103,3 +104,23 @@ def test_a_tenant_in_front_has_a_low_place() -> None:
     places = median_places(tasks, [IDS[3], *IDS[:3]])
 
     assert places == {"a": pytest.approx(2 / 3), "b": 0.0}
+
+
+def test_a_plan_follows_from_what_was_measured() -> None:
+    measured = {
+        "throughput": [
+            {"engine": "local", "cpu_s": {"server": 1.0}},
+            {"engine": "rq", "cpu_s": {"gateways": 0.02, "hosts": 0.03, "redis": 0.002}},
+        ],
+        "redis_bytes_of_a_waiting_task": {"1000": 7_000, "101000": 207_000},
+    }
+
+    costs = costs_of(measured)
+    found = need(Load(86_400, Work(1.0, 0), peak=100, within_s=0.5), costs, 4, redis_gb=2.005)
+
+    assert costs == Costs(0.02, 0.002, 5_000, 2.0)
+    assert 100 <= found.workers <= 130
+    assert found.hosts == -(-found.workers // 4)
+    assert found.gateways == 3
+    assert found.redis_busy == pytest.approx(0.2)
+    assert found.backlog_h == pytest.approx(1_000 / 100 / 3600)
