@@ -24,6 +24,12 @@ class RqEngineSettings(BaseModel):
         " host; `--workers` takes precedence. With it set, subprocess_light_workers tasks that"
         " need no models run beside them. Unset: one task at a time, of any kind.",
     )
+    eng_rq_max_attempts: int = Field(
+        default=3,
+        ge=1,
+        description="How often a task is started whose rq-worker was lost with it, for example with"
+        " its host. After that it fails; 1: at the first loss.",
+    )
     eng_rq_results_prefix: str = Field(
         default="docling:results", description="Prefix of the Redis keys of results."
     )

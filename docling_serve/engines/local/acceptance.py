@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from docling_serve.engines.base import Submission, Upload
+from docling_serve.engines.fingerprint import fingerprint
 from docling_serve.engines.local.disk import Disk
-from docling_serve.engines.local.fingerprint import fingerprint
 from docling_serve.engines.local.journal import Journal, TaskRow
 from docling_serve.engines.local.lines import Lines
 from docling_serve.engines.local.result_cache import CacheKey, ResultCache

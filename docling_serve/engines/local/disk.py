@@ -85,13 +85,3 @@ class Disk:
         target.flush()
         if self._sync:
             os.fsync(target.fileno())
-
-
-def sha256_of(source: BinaryIO) -> str:
-    """The digest of ``source`` from its beginning; rewinds it afterwards."""
-    digest = hashlib.sha256()
-    source.seek(0)
-    while block := source.read(_COPY_BYTES):
-        digest.update(block)
-    source.seek(0)
-    return digest.hexdigest()

@@ -27,8 +27,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from docling_serve.engines.base import CacheUse, Submission, Upload
-from docling_serve.engines.local.disk import Disk, sha256_of
-from docling_serve.engines.local.fingerprint import fingerprint
+from docling_serve.engines.fingerprint import fingerprint, sha256_of
+from docling_serve.engines.local.disk import Disk
 from docling_serve.jobs.spec import JobResult, TaskFolder
 from docling_serve.jobs.writing import finish_in_thread
 

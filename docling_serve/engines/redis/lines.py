@@ -179,6 +179,38 @@ return 1
 """
 )
 
+_TRY_AGAIN = (
+    _SHARED
+    + """
+local id, most, started, detail = ARGV[1], tonumber(ARGV[2]), KEYS[4], KEYS[5]
+local running = {}
+for _, each in ipairs(redis.call('ZRANGE', started, 0, -1)) do
+  if string.sub(each, 1, #id + 1) == id .. ':' then table.insert(running, each) end
+end
+if #running == 0 then return 'other' end
+if tonumber(redis.call('HGET', detail, 'losses') or 0) + 1 >= most then return 'spent' end
+if redis.call('HEXISTS', 'rq:job:' .. id, 'data') == 0 then return 'spent' end
+redis.call('ZREM', started, unpack(running))
+redis.call('HINCRBY', detail, 'losses', 1)
+redis.call('HDEL', detail, 'progress')
+redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
+redis.call('HDEL', 'rq:job:' .. id, 'worker_name', 'started_at')
+redis.call('LREM', taken, 1, id)
+redis.call('LPUSH', list, id)
+redis.call('PUBLISH', base .. ':arrived', id)
+return 'waits'
+"""
+)
+
+
+class Again(str, Enum):
+    """What became of a job whose worker was lost: it waits again; it was tried too often; or
+    another process was faster."""
+
+    WAITS = "waits"
+    SPENT = "spent"
+    OTHER = "other"
+
 
 class Takes(str, Enum):
     """Which jobs to take: the next one of any kind; one that may need models, or a light one if no
@@ -252,6 +284,7 @@ class Lines:
         self._take = connection.register_script(_TAKE)
         self._discard = connection.register_script(_DISCARD)
         self._restore = connection.register_script(_RESTORE)
+        self._try_again = connection.register_script(_TRY_AGAIN)
 
     def take(self, takes: Takes) -> tuple[str, Queue] | None:
         """Take the id of the next job, if there is one, and its queue. It is in the intermediate
@@ -276,6 +309,16 @@ class Lines:
         it was registered, or is gone."""
         keys = [*_keys(queue), queue.started_job_registry.key]
         return bool(self._restore(keys=keys, args=(job_id,)))
+
+    def try_again(self, job_id: str, queue_name: str, detail_key: str, most: int) -> Again:
+        """Put a job whose worker was lost at the head of its queue again, if it was not started
+        ``most`` times. The hash ``detail_key`` counts the losses in its field ``losses``, and loses
+        its field ``progress``."""
+        for queue in self._queues:
+            if queue.name == queue_name:
+                keys = [*_keys(queue), queue.started_job_registry.key, detail_key]
+                return Again(as_text(self._try_again(keys=keys, args=(job_id, most))))
+        return Again.SPENT
 
     def discard(self, job_id: str, queue_name: str) -> bool:
         """Take a job out of its queue for good; False if a worker was faster."""

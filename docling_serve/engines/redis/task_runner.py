@@ -38,6 +38,15 @@ _INSIST_S = 60.0
 _INSIST_PAUSE_S = 1.0
 
 
+GIVEN_AWAY = Failure(
+    "internal",
+    "The task was given to another worker, because this one seemed lost.",
+    retryable=True,
+    details={"reason": "given_away"},
+)
+"""Ends what a worker does for a task, and not the task: nothing is written or announced."""
+
+
 @dataclass(frozen=True)
 class Liveness:
     """How a worker shows that it lives, in seconds: jobkit's 20 and 60 suit a process whose
@@ -67,7 +76,7 @@ class TaskRecords(Protocol):
 
     async def ended(self, task_id: str) -> Failure | None:
         """The failure with which the task was ended elsewhere: it was cancelled, or this worker was
-        declared lost. None while it may run."""
+        declared lost; :data:`GIVEN_AWAY` if another worker has it now. None while it may run."""
         ...
 
     async def begin(self, task_id: str) -> None:
@@ -90,6 +99,10 @@ class TaskRecords(Protocol):
 
     async def fail(self, task_id: str, failure: Failure) -> None:
         """Write and announce the failure."""
+        ...
+
+    def forget(self, task_id: str) -> None:
+        """The task runs here no more."""
         ...
 
 
@@ -136,7 +149,10 @@ class TaskRunner:
         finally:
             del self._running[task_id]
             self._stopped_with.pop(task_id, None)
+            self._records.forget(task_id)
             beat.cancel()
+        if failure is GIVEN_AWAY:
+            raise TaskFailed(failure)
         await _insist(lambda: self._records.fail(task_id, failure))
         self._call_back(task_id, task_data, failure)
         raise TaskFailed(failure)

@@ -33,9 +33,12 @@ from docling_serve.engines.base import (
     Submission,
     TaskView,
 )
+from docling_serve.engines.fingerprint import fingerprint
 from docling_serve.engines.redis.jobkit_tasks import place_of, rendered, task_of
+from docling_serve.engines.redis.keys import IdempotencyKeys
+from docling_serve.engines.redis.lines import Again
 from docling_serve.engines.redis.task_runner import callbacks_of
-from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
+from docling_serve.engines.redis.tasks import TasksInRedis, as_backpressure, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.engines.rq.metrics import RqCollector
@@ -71,11 +74,13 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         self._async_redis_conn.set_retry(Retry(NoBackoff(), 1))
         self._single_use_results = settings.single_use_results
         self._on_callback = on_callback
+        self._max_attempts = settings.eng_rq_max_attempts
         self.share(self._look)
         queues = [Queue(n, connection=self._redis_conn) for n in settings.eng_rq_queue_names]
         self.collector = RqCollector(settings.eng_rq_redis_url, settings.eng_rq_queue_names)
         self._jobs = Jobs(self._redis_conn, self._rq_queue, queues, self.config)
         self._store = TaskStore(self._async_redis_conn, self._jobs, self.config)
+        self._keys = IdempotencyKeys(self._async_redis_conn, self._exists)
         self.listener = UpdateListener(
             self._async_redis_conn,
             self.config.sub_channel,
@@ -99,10 +104,31 @@ class RqEngine(TasksInRedis, RQOrchestrator):
 
         Raises:
             ShuttingDown: no task is accepted any more.
+            KeyReused: its key was used before, with another request.
             RedisBackpressureError: Redis is unavailable now.
         """
         self.require_accepting()
         task = await asyncio.to_thread(task_of, submission, self.config.allow_external_plugins)
+        key = submission.idempotency_key
+        if key is None:
+            await self._accept(task)
+            return await self.view_of_queued(task, submission.tenant)
+        print_ = await asyncio.to_thread(fingerprint, submission)
+        with as_backpressure():  # outside the gate: it may wait for another request
+            task_id = await self._keys.claim(submission.tenant, key, print_, task.task_id)
+        if task_id != task.task_id:
+            return await self.view(task_id, submission.tenant)
+        try:
+            await self._accept(task)
+        except BaseException:
+            with suppress(RedisError, OSError):
+                await self._keys.failed(submission.tenant, key, task_id)
+            raise
+        with suppress(RedisError, OSError):  # it counts as created a little later
+            await self._keys.created(submission.tenant, key, task_id)
+        return await self.view_of_queued(task, submission.tenant)
+
+    async def _accept(self, task: Task) -> None:
         async with self.at_redis(self.config.redis_gate_wait_timeout):
             # Once announced, the task must be found, so it is stored before it is queued.
             await self._store.add(task)
@@ -113,7 +139,6 @@ class RqEngine(TasksInRedis, RQOrchestrator):
                     await self._store.forget_metadata(task.task_id)
                 raise
         _log.info("task %s: accepted, %d document(s)", task.task_id, len(task.sources))
-        return await self.view_of_queued(task, submission.tenant)
 
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
         return (await self._find(task_id, tenant)).view()
@@ -193,8 +218,11 @@ class RqEngine(TasksInRedis, RQOrchestrator):
             await self._store.fail(update.task_id, Failure("internal", message))
 
     async def _on_lost(self, task_id: str) -> None:
-        """The worker of a task was lost: end the task, and RQ's job with it."""
+        """The worker of a task was lost: another one gets the task, or it ends, and RQ's job with
+        it."""
         stored = await self._store.read(task_id)
+        if stored is not None and not stored.finished and await self._try_again(stored):
+            return
         if stored is None or not stored.finished:
             if await self._store.fail(task_id, WORKER_LOST):  # no other gateway was faster
                 self._call_back(task_id, await self._task_data(task_id), WORKER_LOST)
@@ -205,6 +233,19 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         await asyncio.to_thread(self._jobs.close, task_id, status)
         if stored is None:  # the task was deleted: nothing of it must remain
             await asyncio.to_thread(self._jobs.delete, task_id)
+
+    async def _try_again(self, stored: StoredTask) -> bool:
+        """Put a task whose worker was lost back into its queue; False if it was tried too often."""
+        task_id, detail = stored.task_id, jobkit_rq.detail_key(stored.task_id)
+        if stored.queue is None:
+            return False
+        lines, most = self._jobs.lines, self._max_attempts
+        again = await asyncio.to_thread(lines.try_again, task_id, stored.queue, detail, most)
+        if again is Again.WAITS:
+            _log.warning("task %s: it waits again", task_id)
+            update = jobkit_rq.TaskUpdate(task_id=task_id, task_status=TaskStatus.PENDING)
+            await self._async_redis_conn.publish(self.config.sub_channel, update.model_dump_json())
+        return again is not Again.SPENT
 
     # ---- life cycle -------------------------------------------------------------------------
 
@@ -227,6 +268,9 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         if stored is None or stored.tenant != tenant:
             raise TaskNotFoundError
         return stored
+
+    async def _exists(self, task_id: str) -> bool:
+        return await self._store.read(task_id) is not None
 
     async def _look(self, task_id: str) -> TaskView | None:
         stored = await self._store.read(task_id)

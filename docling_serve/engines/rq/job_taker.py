@@ -21,6 +21,7 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from docling_serve.engines.redis.lines import DrainedQueue, Lines, Takes
+from docling_serve.engines.redis.task_runner import GIVEN_AWAY
 from docling_serve.errors import CANCELLED, Failure, TaskFailed
 from docling_serve.internals import jobkit_rq
 
@@ -112,6 +113,7 @@ class JobTaker(SimpleWorker):
     def __init__(self, host: JobHost, takes: Takes = Takes.ANY) -> None:
         self._host = host
         self._takes = takes
+        self._given_away = False
         self.took_jobs = False
         super().__init__(
             host.queue_names,
@@ -170,9 +172,7 @@ class JobTaker(SimpleWorker):
         self.prepare_execution(job)
         if not self._lines.registered(job.id, queue):
             _log.warning("job %s: it was given to another worker meanwhile", job.id)
-            with self.connection.pipeline() as pipe:
-                self.cleanup_execution(job, pipe)
-                pipe.execute()
+            self._let_go(job)
             return
         self.perform_job(job, queue)
         self.set_state(WorkerStatus.IDLE)
@@ -197,8 +197,25 @@ class JobTaker(SimpleWorker):
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Log one line; RQ's own would pass the documents of the job to every log handler. A failed
         task has already been logged."""
-        level = logging.DEBUG if isinstance(exc_info[1], TaskFailed) else logging.ERROR
-        _log.log(level, "job %s failed: %s", job.id, exc_info[1])
+        error = exc_info[1]
+        self._given_away = isinstance(error, TaskFailed) and error.failure is GIVEN_AWAY
+        level = logging.DEBUG if isinstance(error, TaskFailed) else logging.ERROR
+        _log.log(level, "job %s failed: %s", job.id, error)
+
+    def handle_job_failure(
+        self, job: Job, queue: Queue, started_job_registry: Any = None, exc_string: str = ""
+    ) -> None:
+        """Called next. A job that another worker has is left alone."""
+        if self._given_away:
+            self._given_away = False
+            self._let_go(job)
+        else:
+            super().handle_job_failure(job, queue, started_job_registry, exc_string)
+
+    def _let_go(self, job: Job) -> None:
+        with self.connection.pipeline() as pipe:
+            self.cleanup_execution(job, pipe)
+            pipe.execute()
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """RQ's call to stop a job, made in the thread that receives commands."""

@@ -6,9 +6,12 @@ from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
 from redis.asyncio import Redis as AsyncRedis
 
+from docling_serve.engines.redis.task_runner import GIVEN_AWAY
 from docling_serve.errors import Failure
 from docling_serve.internals import jobkit_rq
 from docling_serve.jobs.spec import JobProgress, JobResult
+
+_ENDS = (jobkit_rq.FAILURE, jobkit_rq.LOSSES)
 
 
 class RqTaskRecords:
@@ -21,23 +24,38 @@ class RqTaskRecords:
         self._redis = connection
         self._pulse = pulse
         self._config = config
+        #: What the losses of each task that runs here were when it began.
+        self._losses: dict[str, bytes | None] = {}
 
     async def ended(self, task_id: str) -> Failure | None:
         """The failure with which the task was ended elsewhere."""
-        text = await self._redis.hget(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE)
-        return None if text is None else jobkit_rq.load_failure(text)
+        key = jobkit_rq.detail_key(task_id)
+        return self._why_ended(task_id, *await self._redis.hmget(key, *_ENDS))
+
+    def _why_ended(
+        self, task_id: str, failure: bytes | None, losses: bytes | None
+    ) -> Failure | None:
+        if failure is not None:
+            return jobkit_rq.load_failure(failure)
+        return GIVEN_AWAY if self._losses.get(task_id, losses) != losses else None
 
     async def begin(self, task_id: str) -> None:
         """The task has started."""
+        key = jobkit_rq.detail_key(task_id)
+        self._losses[task_id] = await self._redis.hget(key, jobkit_rq.LOSSES)
         await self._publish(jobkit_rq.TaskUpdate(task_id=task_id, task_status=TaskStatus.STARTED))
 
     async def beat(self, task_id: str, expires_s: int) -> Failure | None:
         """Show that the task has a worker; returns what :meth:`ended` returns."""
         async with self._pulse.pipeline(transaction=False) as pipe:
             pipe.set(jobkit_rq.heartbeat_key(self._config, task_id), "1", ex=expires_s)
-            pipe.hget(jobkit_rq.detail_key(task_id), jobkit_rq.FAILURE)
-            _, text = await pipe.execute()
-        return None if text is None else jobkit_rq.load_failure(text)
+            pipe.hmget(jobkit_rq.detail_key(task_id), *_ENDS)
+            _, ends = await pipe.execute()
+        return self._why_ended(task_id, *ends)
+
+    def forget(self, task_id: str) -> None:
+        """The task runs here no more."""
+        self._losses.pop(task_id, None)
 
     async def note_progress(self, task_id: str, progress: JobProgress) -> None:
         """Write and announce what the task has reached."""

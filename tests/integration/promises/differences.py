@@ -21,24 +21,6 @@ class Difference:
 
 DIFFERENCES = (
     Difference(
-        "turns",
-        "rq",
-        "Tasks of all tenants run in the order in which they were accepted.",
-        "A queue of RQ is one list.",
-    ),
-    Difference(
-        "repeat",
-        "rq",
-        "A request that is sent again creates a second task; its key is ignored.",
-        "The engine keeps no keys.",
-    ),
-    Difference(
-        "host killed",
-        "rq",
-        "The task that ran there fails with `worker_lost` and is retryable; waiting tasks run on.",
-        "RQ does not queue a job again whose worker is gone.",
-    ),
-    Difference(
         "store restarted",
         "local",
         "The same event as a killed host.",

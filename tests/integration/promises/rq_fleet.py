@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from docling_jobkit.datamodel.task_meta import TaskStatus
+
 from docling_serve.engines.rq.reaper import ReaperTimes
 from docling_serve.internals import jobkit_rq
 from tests.helpers.api import Api
@@ -56,9 +58,12 @@ class RqFleet(Fleet):
             async with gateway(self.redis.url, times) as engine:
                 with self.redis.client() as client:
                     client.delete(jobkit_rq.heartbeat_key(config, task_id))
-                await engine.wait_finished(task_id, TENANT, _LOST_WITHIN_S)
+                async with engine.watch(task_id, TENANT) as watch:
+                    async for state in watch:
+                        if state.status is TaskStatus.PENDING:
+                            return
 
-        asyncio.run(look())
+        asyncio.run(asyncio.wait_for(look(), _LOST_WITHIN_S))
 
     def stop_store(self) -> None:
         self.redis.stop()

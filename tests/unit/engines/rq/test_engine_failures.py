@@ -74,7 +74,8 @@ async def test_a_task_whose_job_was_lost_says_so(redis_url: str, worker: JobkitW
 
 async def test_the_task_of_a_lost_worker_ends(redis_url: str, worker: JobkitWorker) -> None:
     times = ReaperTimes(look_every_s=0.01, missing_for_s=0.0)
-    async with gateway(redis_url) as here, gateway(redis_url, times):
+    once = {"eng_rq_max_attempts": 1}
+    async with gateway(redis_url) as here, gateway(redis_url, times, **once):
         task_id = (await here.submit(markdown())).task_id
         alive = jobkit_rq.heartbeat_key(worker.config, task_id)
         worker.redis.set(alive, "1")
@@ -88,6 +89,24 @@ async def test_the_task_of_a_lost_worker_ends(redis_url: str, worker: JobkitWork
         assert worker.redis.ttl(job.key) > 0, "it does not stay for ever"
 
 
+async def test_another_worker_gets_the_task_of_a_lost_one(
+    redis_url: str, worker: JobkitWorker
+) -> None:
+    times = ReaperTimes(look_every_s=0.01, missing_for_s=0.0)
+    async with gateway(redis_url, times) as here, gateway(redis_url, times):
+        task_id = (await here.submit(markdown())).task_id
+        later = (await here.submit(markdown())).task_id
+        key = jobkit_rq.detail_key(task_id)
+        for attempt in (1, 2):
+            assert worker.take() == task_id, "it is the first again"
+            await until(lambda n=attempt: worker.redis.hget(key, "losses") == b"%d" % n)
+            view = await here.view(task_id)
+            assert (view.status, view.position, view.started_at) == ("pending", 1, None)
+        assert worker.take() == task_id
+        assert (await here.wait_finished(task_id, TENANT, 60)).failure == WORKER_LOST
+        assert worker.take() == later
+
+
 async def test_the_callbacks_of_a_lost_task_hear_of_its_end_once(
     redis_url: str, worker: JobkitWorker
 ) -> None:
@@ -98,8 +117,8 @@ async def test_the_callbacks_of_a_lost_task_hear_of_its_end_once(
         told.append(event)
 
     async with (
-        gateway(redis_url, times, tell) as here,
-        gateway(redis_url, times, tell),
+        gateway(redis_url, times, tell, eng_rq_max_attempts=1) as here,
+        gateway(redis_url, times, tell, eng_rq_max_attempts=1),
     ):
         task_id = (await here.submit(markdown(callbacks=[CALLBACK]))).task_id
         job = worker.job(worker.take())

@@ -16,6 +16,7 @@ from rq.job import Job
 
 from docling_serve.callbacks.delivery import CallbackDelivery
 from docling_serve.engines.redis.task_runner import (
+    GIVEN_AWAY,
     Liveness,
     TaskRunner,
     TaskSetup,
@@ -188,6 +189,25 @@ async def test_the_worker_lets_go_of_a_task_that_others_have_ended(
             jobkit_rq.detail_key("t"), jobkit_rq.FAILURE, jobkit_rq.dump_failure(FAILURE)
         )
         with pytest.raises(TaskFailed, match="too slow"):
+            await running
+
+
+async def test_the_worker_lets_go_of_a_task_that_another_has(
+    redis_url: str, tmp_path: Path
+) -> None:
+    quick = Liveness(beat_every_s=0.01, expires_s=7)
+    async with bench(redis_url, tmp_path, hangs, quick) as at:
+        running = asyncio.ensure_future(at.runner.run("t", task_data()))
+        assert await at.statuses(1) == ["started"]
+        await at.redis.hincrby(jobkit_rq.detail_key("t"), jobkit_rq.LOSSES, 1)
+        with pytest.raises(TaskFailed) as caught:
+            await running
+        assert caught.value.failure is GIVEN_AWAY
+        assert not await at.redis.hexists(jobkit_rq.detail_key("t"), jobkit_rq.FAILURE)
+        running = asyncio.ensure_future(at.runner.run("t", task_data()))
+        assert await at.statuses(1) == ["started"], "and no end was told of"
+        at.runner.stop(CANCELLED)
+        with pytest.raises(TaskFailed):
             await running
 
 
@@ -394,6 +414,16 @@ def test_a_failed_job_ends_and_the_next_is_run(
     assert host.ran == ["a", "b"]
     assert [job.get_status() for job in jobs] == ["failed", "failed"]
     assert "job a failed: too slow" in caplog.text
+
+
+def test_a_job_that_another_worker_has_is_left_alone(host: ScriptedHost) -> None:
+    host.failure = GIVEN_AWAY
+    job = queue(host, "t")
+    work_off(host)
+    assert job.get_status() == "started"
+    assert job.id not in job.failed_job_registry.get_job_ids()
+    assert job.id not in job.started_job_registry.get_job_ids(), "of this worker there is no trace"
+    assert Job.fetch("t", connection=host.connection).kwargs["task_data"]["sources"]
 
 
 def test_the_job_that_asks_to_clear(host: ScriptedHost) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from pydantic import BaseModel
 
 from docling_serve.engines.base import Submission, Upload, plain
-from docling_serve.engines.local.disk import sha256_of
+
+_READ_BYTES = 1024 * 1024
 
 
 def fingerprint(submission: Submission, digests: Sequence[str] | None = None) -> str:
@@ -39,3 +41,13 @@ def fingerprint(submission: Submission, digests: Sequence[str] | None = None) ->
     }
     text = json.dumps(said, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of(source: BinaryIO) -> str:
+    """The digest of ``source`` from its beginning; rewinds it afterwards."""
+    digest = hashlib.sha256()
+    source.seek(0)
+    while block := source.read(_READ_BYTES):
+        digest.update(block)
+    source.seek(0)
+    return digest.hexdigest()
