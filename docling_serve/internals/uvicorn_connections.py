@@ -123,7 +123,9 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         """From now on, a request header has to arrive within its time."""
-        self._start_clock(self.limits.header_timeout, self._head_late)
+        self._stop_clock()
+        if self.limits.header_timeout:
+            self._start_clock(self.limits.header_timeout, self._head_late)
 
     def _head_late(self) -> None:
         if self._is_idle:
@@ -181,8 +183,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _start_clock(self, seconds: float, then: Callable[[], None]) -> None:
         self._stop_clock()
-        if seconds:
-            self._clock = self.loop.call_later(seconds, then)
+        self._clock = self.loop.call_later(seconds, then)
 
     def _stop_clock(self) -> None:
         if self._clock is not None:

@@ -14,6 +14,7 @@ import trustme
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from docling_serve.internals import uvicorn_connections
 from docling_serve.internals.uvicorn_connections import GuardedConnection
 from docling_serve.settings.limits import ConnectionLimits
 from tests.helpers.loops import ON_BOTH_LOOPS, PATIENCE_S, until
@@ -185,6 +186,19 @@ async def test_a_body_has_to_come_in_time(serving: Callable[..., Any], framing: 
         assert json.loads(answer.splitlines()[-1])["detail"].endswith("(min_body_rate).")
 
 
+async def test_a_body_whose_time_ends_as_it_is_looked_at_is_refused_too(
+    serving: Callable[..., Any],
+) -> None:
+    async with serving(body_timeout=60, min_body_rate=10**6) as (app, server, connect):
+        client = await connect()
+        client[1].write(HEAD + b"Content-Length: 9999\r\n\r\nx")
+        await app.entered.wait()
+        (connection,) = server.server_state.connections
+        connection._body_since -= 61
+        connection._watch_body()
+        assert (await said(client)).startswith("HTTP/1.1 408 ")
+
+
 async def test_what_has_come_buys_time(serving: Callable[..., Any]) -> None:
     async with serving(body_timeout=SOON_S, min_body_rate=1) as (_, _, connect):
         client = await connect()
@@ -243,8 +257,11 @@ async def test_an_answer_under_way_is_not_cut_by_the_next_header(
         assert answer.endswith("\r\n\r\n0")
 
 
-async def test_an_idle_client_of_tls_does_not_delay_the_end(serving: Callable[..., Any]) -> None:
+async def test_an_idle_client_of_tls_does_not_delay_the_end(
+    serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It never answers that the connection ends: its loop's SSL object reads no more."""
+    monkeypatch.setattr(uvicorn_connections, "_GOODBYE_S", SOON_S)
     authority = trustme.CA()
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(served)
