@@ -26,6 +26,7 @@ from docling_serve.conversion.converters import default_format_options
 from docling_serve.conversion.gpu_stages import torch_can_use_cuda
 from docling_serve.internals.docling_devices import answer_for_rapidocr, onnx_can_use_cuda
 from docling_serve.internals.onnx_sessions import watch_rapidocr, watch_sessions
+from docling_serve.internals.rapidocr_images import normalise_by_table
 from docling_serve.internals.rapidocr_sessions import plan_no_memory
 from docling_serve.process.deferred_imports import TORCH, is_loaded, load
 
@@ -69,6 +70,7 @@ def import_all(allow_external_plugins: bool) -> list[str]:
     answer_for_rapidocr()
     with contextlib.suppress(ImportError):
         plan_no_memory()
+        normalise_by_table()
     return missing
 
 
