@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmarks import inputs
 from benchmarks.forked import OcrOnly, Template
+from docling_serve.internals.onnx_arena import give_back_arena, share_arena
 from docling_serve.subprocess_worker.child.allocator import (
     give_back_freed_memory,
     keep_freed_memory,
@@ -55,6 +56,7 @@ def costs_of(scan: Path, kept: bool) -> list[dict[str, float]]:
     """What each conversion of ``scan`` cost this process."""
     if kept:
         keep_freed_memory({})
+    share_arena()
     converter = OcrOnly()
     costs = []
     for _ in _SCANS:
@@ -69,6 +71,7 @@ def costs_of(scan: Path, kept: bool) -> list[dict[str, float]]:
                 "peak_mb": after.ru_maxrss * 1024 / _MB,
             }
         )
+    give_back_arena()
     if kept:
         give_back_freed_memory()
     costs[-1]["at_rest_mb"] = tree_rss(os.getpid()) / _MB

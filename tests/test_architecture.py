@@ -54,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "process",
         "sandbox",
     },
+    "subprocess_worker.child.main": {"internals.onnx_arena"},
     "vram": {"subprocess_worker.pool.admission"},
     # ---- the server
     "storage": {"errors", "process.guardian"},

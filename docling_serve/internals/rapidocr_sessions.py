@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from docling_serve.internals.onnx_arena import use_shared_arena
+
 
 def plan_no_memory() -> None:
-    """Make RapidOCR's sessions plan no memory; results stay the same.
+    """Make RapidOCR's sessions plan no memory; results stay the same. Sessions on the CPU use the
+    arena of this process, if it has one.
 
     Raises:
         ImportError: RapidOCR or ONNX Runtime is not installed.
@@ -29,6 +32,8 @@ def plan_no_memory() -> None:
     def options(config: dict[str, Any]) -> Any:
         made = usual(config)
         made.enable_mem_pattern = False
+        if not config.get("use_cuda"):
+            use_shared_arena(made)
         return made
 
     vars_of_options: Any = options

@@ -94,8 +94,8 @@ class IsolationSettings(BaseModel):
     subprocess_max_rss: ByteSize = Field(
         default=ByteSize(0),
         description="Memory of a worker above which it is replaced after its task, for example"
-        " 4GB. Workers then return freed memory at once: scans take a tenth longer and a fifth less"
-        " memory at the peak. 0: no limit.",
+        " 4GB. Workers then return freed memory at once, which makes scans a twentieth slower. 0:"
+        " no limit.",
     )
     subprocess_max_vram: ByteSize = Field(
         default=ByteSize(0),
@@ -110,7 +110,7 @@ class IsolationSettings(BaseModel):
     subprocess_memory_limit: ByteSize = Field(
         default=ByteSize(0),
         description="Memory of a worker and its children at which it is killed and its task fails,"
-        " for example 8GB; a scanned page takes about 1.2 GB. Works with CUDA, unlike an address"
+        " for example 8GB; a scanned page takes about 0.9 GB. Works with CUDA, unlike an address"
         " space limit. Freed memory is returned at once, as with subprocess_max_rss. 0: no"
         " limit.",
     )

@@ -15,13 +15,16 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 _NEVER = -1
 _TOP_PAD_BYTES = 64 * 2**20
 
+#: What :func:`keep_freed_memory` returns if it took effect.
+KEPT = "on"
+
 _OPERATORS_OWN = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory(environ: Mapping[str, str]) -> str:
     """Make this process keep the memory it frees, from now on. Call it before threads start.
 
-    Returns ``"on"``, or why not: settings that the operator has tuned are left alone.
+    Returns ``KEPT``, or why not: settings that the operator has tuned are left alone.
     """
     for name in environ:
         if name.startswith(_OPERATORS_OWN):
@@ -38,7 +41,7 @@ def keep_freed_memory(environ: Mapping[str, str]) -> str:
         (_TOP_PAD, _TOP_PAD_BYTES),
     )
     refused = [parameter for parameter, value in tuned if not mallopt(parameter, value)]
-    return f"off: mallopt refused {refused}" if refused else "on"
+    return f"off: mallopt refused {refused}" if refused else KEPT
 
 
 def give_back_freed_memory() -> None:

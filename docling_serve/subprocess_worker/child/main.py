@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docling_serve.errors import Failure, TaskFailed
-from docling_serve.jobs.spec import JobProgress, TaskFolder
+from docling_serve.internals.onnx_arena import give_back_arena, share_arena
+from docling_serve.jobs.spec import JobProgress, JobResult, JobSpec, TaskFolder
 from docling_serve.observability.logging import configure_logging, process_fields
 from docling_serve.process.deferred_imports import is_loaded
 from docling_serve.sandbox.plan import NOT_ASKED_FOR, OUT
 from docling_serve.sandbox.seccomp import deny_network
 from docling_serve.subprocess_worker.child.allocator import (
+    KEPT,
     give_back_freed_memory,
     keep_freed_memory,
 )
@@ -117,8 +119,15 @@ def main(arguments: ChildArguments) -> None:
             ),
             preload_torch=arguments.config.preload_torch,
         )
+        share_arena()
         may_deny = arguments.config.sandbox.denies_network and contained["calls_denied"] == "on"
-        worker = _Worker(channel, arguments.config, gpu_number, may_deny_network=may_deny)
+        worker = _Worker(
+            channel,
+            arguments.config,
+            gpu_number,
+            may_deny_network=may_deny,
+            keeps_memory=kept == KEPT,
+        )
         channel.send(
             Ready(
                 pid=os.getpid(),
@@ -143,6 +152,7 @@ class _Worker:
         gpu_number: int | None,
         *,
         may_deny_network: bool,
+        keeps_memory: bool,
     ) -> None:
         from docling_serve.conversion.conversion import Conversion  # noqa: PLC0415 - heavy
         from docling_serve.conversion.imports import (  # noqa: PLC0415
@@ -159,6 +169,7 @@ class _Worker:
         self._conversion: Conversion = Conversion(config.converter_config)
         self._before = self._conversion.stats
         self._may_deny_network = may_deny_network
+        self._keeps_memory = keeps_memory
 
     def serve(self) -> None:
         """Answer messages until Stop or end-of-file."""
@@ -215,12 +226,7 @@ class _Worker:
             process_fields["task"] = spec.task_id
             self._configure(spec.converter_config)
             self._before = self._conversion.stats
-            result = self._conversion.run(
-                spec,
-                folder,
-                on_progress=lambda progress: self._report(run.job, progress),
-                on_callback=lambda payload: self._relay(run.job, payload),
-            )
+            result = self._convert(run.job, spec, folder)
         except TaskFailed as exc:
             self._fail(run.job, exc.failure)
         else:
@@ -236,9 +242,22 @@ class _Worker:
         finally:
             process_fields.clear()
 
+    def _convert(self, job: int, spec: JobSpec, folder: TaskFolder) -> JobResult:
+        try:
+            return self._conversion.run(
+                spec,
+                folder,
+                on_progress=lambda progress: self._report(job, progress),
+                on_callback=lambda payload: self._relay(job, payload),
+            )
+        finally:
+            if not self._keeps_memory:
+                give_back_arena()
+
     def _give_back_memory(self) -> None:
         """Return unused memory; some 0.1 s after a scan."""
         gc.collect()
+        give_back_arena()
         give_back_freed_memory()
 
     def _configure(self, converter_config: dict[str, Any]) -> None:
