@@ -32,6 +32,7 @@ from docling_serve.subprocess_worker.child.allocator import (
     give_back_freed_memory,
     keep_freed_memory,
 )
+from docling_serve.subprocess_worker.child.code_pages import let_go_of_code
 from docling_serve.subprocess_worker.child.containment import (
     contain,
     forget_initial_environment,
@@ -259,6 +260,7 @@ class _Worker:
         gc.collect()
         give_back_arena()
         give_back_freed_memory()
+        let_go_of_code()
 
     def _configure(self, converter_config: dict[str, Any]) -> None:
         """Convert with ``converter_config``, if the job has one. The server's jobs have the one
