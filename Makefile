@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench quick test images soak ui serve check venv lite clean
+.PHONY: help demo bench quick test images soak fuzz ui serve check venv lite clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ images: $(STAMP)  ## Build the images lite and cpu, and run each (as root; docs/
 
 soak: $(STAMP)  ## 300 tasks with faults, 1,000 small ones; prints memory and ends (15 min)
 	$(BIN)/python -m pytest --soak -s tests/soak
+
+fuzz: $(STAMP)  ## Made-up requests to the whole API with all checks of schemathesis (10 min)
+	$(BIN)/python -m pytest --fuzz 600 -s tests/soak/test_fuzz.py
 
 ui:  ## Build the page from its sources (for contributors; needs node 20 or newer)
 	cd docling_serve/ui/source && npm ci --ignore-scripts --no-audit --no-fund && node build.mjs

@@ -58,9 +58,11 @@ MODES = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--soak``: the long form of the tests in tests/soak. ``--images``: those in tests/images."""
+    """``--soak``: the long form of the tests in tests/soak. ``--images``: those in tests/images.
+    ``--fuzz``: made-up requests for so many seconds."""
     parser.addoption("--soak", action="store_true", help="run tests/soak for as long as it takes")
     parser.addoption("--images", action="store_true", help="build images and run tests/images")
+    parser.addoption("--fuzz", type=int, metavar="SECONDS", help="run tests/soak/test_fuzz.py")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -109,6 +111,15 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether the long form was asked for."""
     return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
+def fuzz(request: pytest.FixtureRequest) -> int:
+    """For how many seconds to send made-up requests."""
+    seconds: int | None = request.config.getoption("--fuzz")
+    if seconds is None:
+        pytest.skip("with --fuzz SECONDS (make fuzz); tests/integration has a short form")
+    return seconds
 
 
 @pytest.fixture(scope="session")

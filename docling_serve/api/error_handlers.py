@@ -17,6 +17,7 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from docling_serve.api.json_body import name_ignored_fields
 from docling_serve.errors import (
@@ -57,6 +58,7 @@ REASON_STATUS: dict[str, int] = {
     BY_SHUTDOWN: 503,
 }
 
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _HIDDEN = frozenset({"input", "ctx", "url"})  # upstream A1
 
 
@@ -145,11 +147,25 @@ async def _task_failed(_: Request, exc: Exception) -> JSONResponse:
 
 
 async def _http_error(request: Request, exc: Exception) -> Response:
-    """As FastAPI answers, except that a body unread for lack of disk space is not a 400."""
+    """As FastAPI answers, except that a body unread for lack of disk space is not a 400, and that
+    ``Allow`` lists the methods of all routes of the path, not only those of the first."""
     assert isinstance(exc, HTTPException)
     if isinstance(exc.__cause__, OSError) and disk_is_full(exc.__cause__):
         return await _no_room(request, exc.__cause__)
+    if exc.status_code == 405:
+        allow = ", ".join(_methods(request))
+        exc = HTTPException(405, exc.detail, {**(exc.headers or {}), "Allow": allow})
     return await http_exception_handler(request, exc)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that some route has at the request's path."""
+
+    def answered(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if answered(method)]
 
 
 async def _no_room(request: Request, exc: Exception) -> JSONResponse:

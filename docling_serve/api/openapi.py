@@ -9,7 +9,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from docling_serve.api.dependencies import DEFAULT_TENANT_HEADER
+from docling_serve.api.faces import SHAPES
 from docling_serve.api.forms import MultipartForm
+from docling_serve.api.refusals import add_refusals
 from docling_serve.policy import PolicyViolation, ServicePolicy
 from docling_serve.settings import DoclingServeSettings
 
@@ -30,7 +32,7 @@ def describe_with(
             add_forms(made, forms)
             _name_tenant_header(made, settings.eng_ray_tenant_id_header)
             _name_default_target(made, policy)
-            _tell_refusals(made)
+            add_refusals(made, SHAPES)
         return made
 
     return describe
@@ -61,22 +63,3 @@ def _name_default_target(document: dict[str, Any], policy: ServicePolicy) -> Non
         target["default"] = {"kind": policy.default_target_kind()}
     except PolicyViolation:  # every open target needs details, so there is no default
         del target["default"]
-
-
-def _tell_refusals(document: dict[str, Any]) -> None:
-    """Every answer that a route does not name is JSON whose ``detail`` gives the reason."""
-    refusal = {
-        "description": "Refused or failed; docs/errors.md lists the statuses.",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"detail": {"type": "string", "title": "Detail"}},
-                    "title": "Refusal",
-                }
-            }
-        },
-    }
-    for methods in document["paths"].values():
-        for operation in methods.values():
-            operation["responses"].setdefault("default", refusal)

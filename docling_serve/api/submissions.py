@@ -28,6 +28,7 @@ from httpx import InvalidURL
 from pydantic import BaseModel
 
 from docling_serve.api.base64_source import base64_loc, write_base64_source
+from docling_serve.api.document_names import upload_name
 from docling_serve.api.document_version import parse_document_version_header
 from docling_serve.api.services import Services
 from docling_serve.callbacks.address import AddressRefused, require_allowed
@@ -214,7 +215,7 @@ def _asked_target(services: Services, request: Any, *, chunk: bool) -> BaseModel
 
 
 def _uploads(files: Sequence[UploadFile]) -> list[Upload]:
-    return [Upload(file.filename or "document", file.file) for file in files]
+    return [Upload(upload_name(file.filename, file.content_type), file.file) for file in files]
 
 
 def _decoded(sources: Sequence[BaseModel]) -> list[Source]:

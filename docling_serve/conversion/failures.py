@@ -61,6 +61,7 @@ MODEL_HELP = (
 class ModelsNotReady(Exception):
     """A pipeline could not be built; the cause says which part of it."""
 
+    category = "internal"
     what = "A model that this conversion needs"
     way_out = MODEL_HELP
 
@@ -72,6 +73,7 @@ class ModelsNotReady(Exception):
 class ChunkerNotReady(ModelsNotReady):
     """A chunker could not be created; ``tokenizer`` is what it needs."""
 
+    category = "policy"  # a request may name any tokenizer
     way_out = "Ask for the hierarchical chunker, which needs none, or give the server its files."
 
     def __init__(self, cause: BaseException, tokenizer: str) -> None:
@@ -142,7 +144,7 @@ def _models_not_ready(exc: ModelsNotReady) -> Failure:
     names = _model_names(cause)
     named = f" ({', '.join(names[:3])})" if names else ""
     return Failure(
-        "internal",
+        exc.category,
         f"{exc.what} could not be loaded{named}: {text} {exc.way_out}",
         phase="orchestration",
     )

@@ -63,8 +63,8 @@ def _all_of_one_name() -> dict[str, Any]:
 
 
 def _no_tokenizer() -> dict[str, Any]:
-    answer = _failed(500)
-    answer["json"]["failure"] |= {"category": "internal", "phase": "orchestration"}
+    answer = _failed(422)
+    answer["json"]["failure"] |= {"phase": "orchestration"}
     return answer
 
 

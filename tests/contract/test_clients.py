@@ -117,7 +117,7 @@ def _send(server: RunningServer, step: dict[str, Any]) -> httpx.Response:
 def _document_of(client: dict[str, Any]) -> str:
     """The example that the client sends."""
     text = json.dumps(client)
-    names = ("scan.png", "scan.pdf", "page.html", "letter.docx")
+    names = ("scan.png", "scan.pdf", "page.html", "notes.md", "letter.docx")
     return next(
         name
         for name in names

@@ -145,7 +145,7 @@ def test_chunks_that_cannot_be_made_are_a_failure_that_says_why(server: RunningS
     """Better than upstream J91."""
     reply = server.api.http.post("/v1/chunk/hybrid/file", files=[upload("notes.md")])
 
-    assert reply.status_code == 500
+    assert reply.status_code == 422
     assert (
         "tokenizer sentence-transformers/all-MiniLM-L6-v2 could not be loaded"
         in reply.json()["detail"]

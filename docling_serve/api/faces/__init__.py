@@ -23,4 +23,7 @@ def add_faces(app: FastAPI, settings: DoclingServeSettings) -> None:
         app.include_router(mistral.router)
 
 
-__all__ = ["add_faces"]
+#: What the errors of each face look like in the OpenAPI document, by its tag.
+SHAPES = {"tika": tika.ERRORS, "mistral": mistral.ERRORS}
+
+__all__ = ["SHAPES", "add_faces"]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import mimetypes
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from docling.datamodel.base_models import FormatToExtensions, FormatToMimeType
 from docling.datamodel.service.options import ConvertDocumentsOptions
 from docling_core.types.doc.base import ImageRefMode
 from fastapi import HTTPException, Request, UploadFile
@@ -19,6 +16,7 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from docling_serve.api import submissions, task_flow
+from docling_serve.api.document_names import document_name
 from docling_serve.api.services import Services
 from docling_serve.engines.base import Source, Upload
 
@@ -37,32 +35,6 @@ FORM: dict[str, Any] = {
 """The same for a form with one file, which may have any name."""
 
 _SPOOL_BYTES = 1024 * 1024
-_UNNAMED = "document"
-#: The extensions of a media type that docling reads; the first of them is the usual one.
-_EXTENSIONS = {
-    media_type: extensions
-    for kind, media_types in reversed(FormatToMimeType.items())
-    for media_type in media_types
-    if (extensions := FormatToExtensions.get(kind))
-}
-
-
-def media_type_of(content_type: str | None) -> str:
-    """A media type without its parameters, in lower case; empty where there is none."""
-    return (content_type or "").partition(";")[0].strip().lower()
-
-
-def document_name(name: str | None, content_type: str | None) -> str:
-    """The name of a document sent as ``name``, if it has one, with this media type. Where the name
-    has no extension, the type gives one: docling guesses the format from both the content and the
-    extension."""
-    name = name or _UNNAMED
-    media_type = media_type_of(content_type)
-    extensions = _EXTENSIONS.get(media_type)
-    if PurePosixPath(name).suffix or extensions is None:
-        return name
-    common = (mimetypes.guess_extension(media_type) or "").removeprefix(".")
-    return f"{name}.{common if common in extensions else extensions[0]}"
 
 
 @asynccontextmanager
@@ -70,7 +42,7 @@ async def raw_body(request: Request) -> AsyncIterator[BinaryIO]:
     """The body of ``request`` as a file, in memory while it is small.
 
     Raises:
-        HTTPException: 415, the body is compressed; 400, it ended early.
+        HTTPException: 415, the body is compressed; 400, it ended early; 422, it is empty.
     """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
@@ -82,6 +54,8 @@ async def raw_body(request: Request) -> AsyncIterator[BinaryIO]:
                 await file.write(piece)
         except ClientDisconnect as exc:
             raise HTTPException(400, "The body ended early.") from exc
+        if not file.file.tell():
+            raise HTTPException(422, "The body is empty; send a document.")
         await file.seek(0)
         yield file.file
 

@@ -1,4 +1,8 @@
-"""Errors of a face: what this server would answer, in the shape that the face's clients read."""
+"""Errors of a face: what this server would answer, in the shape that the face's clients read.
+
+A missing key and an announced body that is too large are refused before a route is chosen
+(:mod:`docling_serve.api.body_limits`): a 401 or 413 to a PUT or POST keeps ``{"detail"}``.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ from docling_serve.api.faces.documents import Body, answer, dumped, options_for,
 from docling_serve.api.faces.errors import face_route
 from docling_serve.api.faces.mistral_models import (
     DocumentUrl,
+    FileObject,
     FileReference,
+    KeptFileObject,
     OcrRequest,
     page_numbers,
 )
@@ -44,6 +46,24 @@ def _error(status: int, text: str) -> Response:
     return JSONResponse(content, status)
 
 
+#: How the OpenAPI document describes an error.
+ERRORS: dict[str, Any] = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "title": "MistralError",
+            "properties": {
+                "object": {"const": "error"},
+                "message": {"type": "string"},
+                "type": {"enum": ["invalid_request_error", "server_error"]},
+                "code": {"type": "integer"},
+                "detail": {"type": "array", "items": {"type": "object"}},
+            },
+            "required": ["object", "message", "type", "code"],
+        }
+    }
+}
+
 router = APIRouter(
     prefix="/v1", tags=["mistral"], dependencies=[RequireApiKey], route_class=face_route(_error)
 )
@@ -56,27 +76,21 @@ def _find(services: Services, tenant: str, file_id: str) -> UploadedFile:
         raise HTTPException(404, f"There is no file {file_id}.") from None
 
 
-def _described(kept: UploadedFile) -> dict[str, Any]:
-    return {
-        "id": kept.file_id,
-        "object": "file",
-        "bytes": kept.size,
-        "created_at": int(kept.created),
-        "expires_at": None if kept.expires is None else int(kept.expires),
-        "filename": kept.name,
-        "mimetype": kept.media_type,
-        "purpose": "ocr",
-        "sample_type": "ocr_input",
-        "source": "upload",
-        "num_lines": None,
-        "signature": None,
-    }
+def _described(kept: UploadedFile) -> FileObject:
+    return FileObject(
+        id=kept.file_id,
+        bytes=kept.size,
+        created_at=int(kept.created),
+        expires_at=None if kept.expires is None else int(kept.expires),
+        filename=kept.name,
+        mimetype=kept.media_type,
+    )
 
 
 @router.post("/files")
 async def upload_file(
     services: ServicesDep, tenant: Tenant, file: UploadFile, purpose: Annotated[str, Form()] = "ocr"
-) -> dict[str, Any]:
+) -> FileObject:
     """Keep a file for a later request."""
     if purpose != "ocr":
         raise HTTPException(422, f"Files of the purpose {purpose!r} cannot be used here, only ocr.")
@@ -86,9 +100,10 @@ async def upload_file(
 
 
 @router.get("/files/{file_id}")
-async def retrieve_file(services: ServicesDep, tenant: Tenant, file_id: str) -> dict[str, Any]:
+async def retrieve_file(services: ServicesDep, tenant: Tenant, file_id: str) -> KeptFileObject:
     """The metadata of a file."""
-    return {**_described(_find(services, tenant, file_id)), "deleted": False}
+    described = _described(_find(services, tenant, file_id))
+    return KeptFileObject(**described.model_dump())
 
 
 @router.get("/files/{file_id}/url")
@@ -100,7 +115,11 @@ async def get_file_url(
     return {"url": str(request.url_for("download_file", file_id=kept.file_id))}
 
 
-@router.get("/files/{file_id}/content", response_class=FileResponse)
+@router.get(
+    "/files/{file_id}/content",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+)
 async def download_file(services: ServicesDep, tenant: Tenant, file_id: str) -> FileResponse:
     """The bytes of a file, which a browser never renders as a page of this server."""
     kept = _find(services, tenant, file_id)

@@ -1,4 +1,4 @@
-"""A request to Mistral's OCR, in the field names of its API."""
+"""Requests to Mistral's OCR and its description of a file, in the field names of its API."""
 
 from __future__ import annotations
 
@@ -11,6 +11,29 @@ from typing_extensions import Self
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 _MAX_PAGES = 10_000
+
+
+class FileObject(BaseModel):
+    """An uploaded file: its size in bytes, and times in seconds since 1970."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    mimetype: str
+    purpose: Literal["ocr"] = "ocr"
+    sample_type: Literal["ocr_input"] = "ocr_input"
+    source: Literal["upload"] = "upload"
+    num_lines: None = None
+    signature: None = None
+
+
+class KeptFileObject(FileObject):
+    """The same when it is asked for later."""
+
+    deleted: Literal[False] = False
 
 
 class FileReference(BaseModel):

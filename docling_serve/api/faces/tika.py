@@ -24,15 +24,14 @@ from fastapi.responses import PlainTextResponse, Response
 
 from docling_serve.api import health
 from docling_serve.api.dependencies import RequireApiKey, ServicesDep, Tenant
+from docling_serve.api.document_names import document_name, media_type_of
 from docling_serve.api.faces.documents import (
     FORM,
     RAW,
     Body,
     answer,
-    document_name,
     dumped,
     form_file,
-    media_type_of,
     options_for,
     raw_body,
 )
@@ -52,6 +51,12 @@ _NAMES = re.compile(r"filename\*=UTF-8''([^;]+)|filename=\"((?:[^\"\\]|\\.)*)\"|
 def _error(status: int, text: str) -> Response:
     return PlainTextResponse(text, status)
 
+
+#: How the OpenAPI document describes an error.
+ERRORS: dict[str, Any] = {_TEXT: {"schema": {"type": "string"}}}
+
+#: The answer depends on ``Accept``.
+_ANY_TYPE: dict[int | str, dict[str, Any]] = {200: {"content": {_TEXT: {}, _HTML: {}}}}
 
 _Kind = Literal["text", "html", "xml"]
 
@@ -173,13 +178,13 @@ async def metadata_of_body(sent: _Body) -> dict[str, Any]:
 
 
 @_documents.post("/meta/form", openapi_extra=FORM)
-@_documents.put("/meta/form", include_in_schema=False)
+@_documents.put("/meta/form", openapi_extra=FORM)
 async def metadata_of_form(sent: _Form) -> dict[str, Any]:
     """The metadata of a document, without converting it."""
     return sent.metadata
 
 
-@_documents.put("/tika", openapi_extra=RAW)
+@_documents.put("/tika", openapi_extra=RAW, responses=_ANY_TYPE)
 async def tika(services: ServicesDep, request: Request, tenant: Tenant, sent: _Body) -> Response:
     """The document as text, or as HTML where HTML or JSON is requested."""
     wanted = _wanted(request, _TEXT)
@@ -187,10 +192,10 @@ async def tika(services: ServicesDep, request: Request, tenant: Tenant, sent: _B
     return await _converted(services, request, tenant, sent, kind, wanted)
 
 
-@_documents.post("/tika/form", openapi_extra=FORM)
-@_documents.put("/tika/form", include_in_schema=False)
-@_documents.post("/tika/form/{kind}", openapi_extra=FORM)
-@_documents.put("/tika/form/{kind}", include_in_schema=False)
+@_documents.post("/tika/form", openapi_extra=FORM, responses=_ANY_TYPE)
+@_documents.put("/tika/form", openapi_extra=FORM, responses=_ANY_TYPE)
+@_documents.post("/tika/form/{kind}", openapi_extra=FORM, responses=_ANY_TYPE)
+@_documents.put("/tika/form/{kind}", openapi_extra=FORM, responses=_ANY_TYPE)
 async def tika_form(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Form, kind: _Kind = "html"
 ) -> Response:
@@ -198,7 +203,7 @@ async def tika_form(
     return await _converted(services, request, tenant, sent, kind, _wanted(request, _JSON))
 
 
-@_documents.put("/tika/{kind}", openapi_extra=RAW)
+@_documents.put("/tika/{kind}", openapi_extra=RAW, responses=_ANY_TYPE)
 async def tika_as(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Body, kind: _Kind
 ) -> Response:
@@ -207,9 +212,9 @@ async def tika_as(
 
 
 @_documents.post("/rmeta/form", openapi_extra=FORM)
-@_documents.put("/rmeta/form", include_in_schema=False)
+@_documents.put("/rmeta/form", openapi_extra=FORM)
 @_documents.post("/rmeta/form/{kind}", openapi_extra=FORM)
-@_documents.put("/rmeta/form/{kind}", include_in_schema=False)
+@_documents.put("/rmeta/form/{kind}", openapi_extra=FORM)
 async def rmeta_form(
     services: ServicesDep, request: Request, tenant: Tenant, sent: _Form, kind: _Kind = "html"
 ) -> Response:

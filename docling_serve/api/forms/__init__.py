@@ -11,7 +11,7 @@ from docling_serve.api.forms.fields import (
     TARGET_TYPE,
 )
 from docling_serve.api.forms.model_form import form_model
-from docling_serve.api.forms.multipart import MultipartForm, Part, SentForm, form_body
+from docling_serve.api.forms.multipart import REF, MultipartForm, Part, SentForm, form_body
 
 __all__ = [
     "CALLBACKS",
@@ -21,6 +21,7 @@ __all__ = [
     "HIERARCHICAL_CHUNKING",
     "HYBRID_CHUNKING",
     "INCLUDE_CONVERTED_DOC",
+    "REF",
     "TARGET_TYPE",
     "MultipartForm",
     "Part",

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
-from docling_serve.api.forms.multipart import FormField, Part
+from docling_serve.api.forms.multipart import NULLS, FormField, Part
 from docling_serve.api.forms.spelling import read_object
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -36,9 +36,10 @@ def form_model(
 
     Lists and objects are spelled as :mod:`docling_serve.api.forms.spelling` reads them. Each field
     named in ``whole`` is an object with many fields of the model, as a JSON request has them; a
-    field of the form takes precedence over it. An empty value counts as not set, and so does
-    ``null`` for an object. A value equal to the field's default is treated as not sent, so it is
-    missing from ``model_fields_set``. Fields in ``exclude`` keep their defaults.
+    field of the form takes precedence over it. An empty value counts as not set, and so do
+    ``null`` and ``None`` where the model allows none. A value equal to the field's default is
+    treated as not sent, so it is missing from ``model_fields_set``. Fields in ``exclude`` keep
+    their defaults.
 
     Making it raises ``RequestValidationError`` whose ``loc`` is ``("body", <form field>)``, with
     the path inside an object after it, or ``("body",)`` for an error across fields.
@@ -128,7 +129,7 @@ def _parse_object(value: Any, _: ValidatorFunctionWrapHandler) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    return None if text in ("", "null", "None") else read_object(text)
+    return None if text in ("", *NULLS) else read_object(text)
 
 
 def _under_form_names(

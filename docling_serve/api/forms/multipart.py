@@ -24,6 +24,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 REF = "#/components/schemas/{model}"
+#: How clients spell no value, in JSON and in Python.
+NULLS = ("null", "None")
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,19 @@ class FormField:
     def _is_list(self) -> bool:
         return _is_list(self.annotation)
 
+    @cached_property
+    def _unset(self) -> tuple[str, ...]:
+        """The texts that count as not sent."""
+        return ("", *NULLS) if _allows_none(self.annotation) else ("",)
+
     def sent(self, name: str, form: FormData) -> Any:
         """What ``form`` has under ``name``: the items of a list, else the last value; None where
-        that is empty, which counts as not sent."""
+        that is empty, or null in a field that may be null: such a value counts as not sent."""
         if self._is_list:
             values = form.getlist(name)
             return (values if self.items_are_whole else read_list(values)) or None
         value = form.get(name)
-        return None if value == "" else value
+        return None if value in self._unset else value
 
     def validate(self, value: Any) -> Any:
         """Raises ``ValidationError``."""
@@ -173,7 +180,7 @@ async def _parse(request: Request) -> FormData:
 
 def _object(sent: Any) -> dict[str, Any]:
     text = sent.strip() if isinstance(sent, str) else "[]"  # a file is not an object
-    return {} if text in ("", "null", "None") else read_object(text)
+    return {} if text in ("", *NULLS) else read_object(text)
 
 
 def _refused(exc: PydanticCustomError, name: str) -> dict[str, Any]:
@@ -182,6 +189,12 @@ def _refused(exc: PydanticCustomError, name: str) -> dict[str, Any]:
 
 def _missing(name: str) -> dict[str, Any]:
     return {"type": "missing", "loc": ("body", name), "msg": "Field required", "input": None}
+
+
+def _allows_none(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _allows_none(get_args(annotation)[0])
+    return type(None) in get_args(annotation)
 
 
 def _is_list(annotation: Any) -> bool:

@@ -35,6 +35,25 @@ async def test_file_and_source_become_the_same_job(tmp_path: Path) -> None:
     assert one["targets"] == [{"kind": "inbody"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "media_type", "kept"),
+    [
+        ("document", "text/markdown; charset=utf-8", "document.md"),
+        ("table", "text/csv", "table.csv"),
+        ("a.txt", "text/markdown", "a.txt"),
+        ("letter", "application/pdf", "letter"),  # docling finds the format in the content
+        ("thing", "text/x-unheard-of", "thing"),
+    ],
+)
+async def test_a_text_without_an_extension_is_named_by_its_type(
+    tmp_path: Path, name: str, media_type: str, kept: str
+) -> None:
+    async with rest_server(tmp_path) as server:
+        await server.client.post("/v1/convert/file", files=[("files", (name, b"x", media_type))])
+        (job,) = server.runner.jobs
+    assert [source.filename for source in job.sources] == [kept]
+
+
 async def test_headers_stay_with_their_source(tmp_path: Path) -> None:
     sources = [{**HTTP, "headers": {"X-A": str(number)}} for number in (1, 2)]
     async with rest_server(tmp_path) as server:

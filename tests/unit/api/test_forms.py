@@ -189,6 +189,8 @@ async def test_chunk_forms_take_objects_of_options_too() -> None:
         {"layout_custom_config": ""},
         {"layout_custom_config": " null "},
         {"chunking_options": "null"},
+        {"document_timeout": "null"},
+        {"vlm_pipeline_preset": "None"},
         {"do_ocr": ""},
         {"ocr_lang": ""},
         {"images_scale": "2.0"},

@@ -195,6 +195,36 @@ async def test_limits_hold_for_what_is_put(tmp_path: Path) -> None:
     assert packed.status_code == 415
 
 
+@pytest.mark.parametrize("path", ["/process", "/tika", "/meta", "/rmeta/text"])
+async def test_an_empty_body_is_no_document(tmp_path: Path, path: str) -> None:
+    async with rest_server(tmp_path, **ALL) as server:
+        reply = await server.client.put(path, content=b"")
+    assert reply.status_code == 422
+    assert "The body is empty" in reply.text
+
+
+async def test_a_wrong_method_names_all_right_ones(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, **ALL) as server:
+        for path, methods in (("/meta/form", "POST, PUT"), ("/v1/files/x", "DELETE, GET")):
+            reply = await server.client.options(path)
+            assert (reply.status_code, reply.headers["allow"]) == (405, methods)
+
+
+async def test_the_api_document_has_the_errors_in_the_shape_of_each_api(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, **ALL) as server:
+        paths = (await server.client.get("/openapi.json")).json()["paths"]
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    tika, mistral = paths["/tika"]["put"]["responses"], paths["/v1/ocr"]["post"]["responses"]
+    assert tika["422"]["content"] == tika["504"]["content"] == text
+    # The key and the size are checked before a route is chosen.
+    for status in ("401", "413"):
+        assert tika[status]["content"].keys() == {"text/plain", "application/json"}
+    assert set(tika["200"]["content"]) == {"application/json", "text/plain", "text/html"}
+    assert mistral["422"]["content"]["application/json"]["schema"]["title"] == "MistralError"
+    assert len(mistral["413"]["content"]["application/json"]["schema"]["anyOf"]) == 2
+    assert "422" in paths["/meta"]["put"]["responses"]
+
+
 async def _pieces() -> Any:
     for _ in range(20):
         yield b"x" * 10

@@ -1,0 +1,1 @@
+"""What schemathesis runs with in ``test_fuzz.py``."""
