@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from docling_jobkit.orchestrators.base_orchestrator import OrchestratorError
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
 
@@ -56,14 +55,10 @@ async def measuring(app: FastAPI, metrics: Metrics) -> AsyncIterator[None]:
 
 
 async def _load(services: Services) -> Load:
-    try:
-        waiting = await services.engine.queue_size()
-    except OrchestratorError:  # the queue is unreachable; the workers are not
-        waiting = 0
     capacity = await services.engine.capacity(DEFAULT_TENANT)
     lines = [line for line in (capacity.heavy, capacity.light) if line] if capacity else []
     return Load(
-        waiting,
+        await services.waiting(),
         _oldest_wait_s(services),
         sum(line.running for line in lines) if capacity else None,
         _isolation(services.describe_workers()) if services.describe_workers else None,

@@ -101,7 +101,7 @@ class Operations:
             "sample": self.samples[-1] if self.samples else None,
             "pool": visible_workers(services),
             "capacity": capacity_of(capacity),
-            "waiting": await services.engine.queue_size(),
+            "waiting": await services.waiting(),
             "outcomes": dict(services.outcomes),
             "gpus": [vars(gpu) for gpu in self._gpus],
             "subprocess_mode": services.describe_workers is not None,

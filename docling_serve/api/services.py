@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from docling_jobkit.orchestrators.base_orchestrator import OrchestratorError
+
 from docling_serve.api.uploaded_files import UploadedFiles
 from docling_serve.engines.base import TaskEngine
 from docling_serve.observability.load import GpuMemory
@@ -45,3 +47,11 @@ class Services:
     outcomes: Counter[str] = field(default_factory=Counter)
     #: Set when the server ends its streams: none of their tasks will finish here any more.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def waiting(self) -> int:
+        """How many tasks wait in the queue; 0 where the queue is out of reach, since those who ask
+        watch the workers too."""
+        try:
+            return await self.engine.queue_size()
+        except OrchestratorError:
+            return 0

@@ -177,7 +177,7 @@ async def result_response(services: Services, view: TaskView, tenant: str) -> Re
         raise TaskNotFoundError from None
     if isinstance(body, bytes):
         return Response(body, headers=headers, media_type=reply.media_type, background=background)
-    return _OpenFileResponse(
+    return OpenFileResponse(
         body,
         media_type=reply.media_type,
         filename=reply.download_name,
@@ -222,7 +222,7 @@ def _open(path: Path, small_bytes: int) -> IO[bytes] | bytes:
         return file.read()
 
 
-class _OpenFileResponse(FileResponse):
+class OpenFileResponse(FileResponse):
     """Sends a file that may be unlinked meanwhile: an expired result is removed even while it is
     being read."""
 

@@ -8,12 +8,13 @@ the limit.
 from __future__ import annotations
 
 import gzip
+import mmap
 import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from docling.datamodel.base_models import InputFormat
@@ -23,7 +24,7 @@ from pydantic import ConfigDict
 from docling_serve.conversion.document_limits import DocumentLimits, OverLimit
 from docling_serve.conversion.office_shapes import check_office
 from docling_serve.conversion.pdf_access import page_sizes
-from docling_serve.conversion.pdf_forms import most_paints
+from docling_serve.conversion.pdf_forms import Pdf, most_paints
 from docling_serve.conversion.text_shapes import check_csv, check_html, check_markdown
 
 #: Any file may unpack to this much, however small it was packed: text in office files packs well.
@@ -168,11 +169,25 @@ def _check_pdf(document: BinaryIO, limits: InputLimits) -> None:
     for number, (width, height) in enumerate(sizes, start=1):
         _check_page_count(number, limits)
         _check_pixels(width * height * _OCR_SCALE**2, f"Page {number}", limits)
-    document.seek(0)
-    if most_paints(document.read(), limits.max_form_paints) > limits.max_form_paints:
+    with _content(document) as content:
+        paints = most_paints(content, limits.max_form_paints)
+    if paints > limits.max_form_paints:
         raise OverLimit(
             f"A form of the PDF paints more than {limits.max_form_paints} others (max_form_paints)."
         )
+
+
+@contextmanager
+def _content(document: BinaryIO) -> Iterator[Pdf]:
+    """The whole of ``document``, without a copy in memory if it is a file."""
+    document.seek(0)
+    try:
+        mapped = mmap.mmap(document.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):  # it is in memory, or empty
+        yield document.read()
+        return
+    with mapped:
+        yield mapped
 
 
 def _check_image(document: BinaryIO, limits: InputLimits) -> None:

@@ -6,10 +6,14 @@ cannot see are not counted: those of encrypted files, and those whose resources 
 
 from __future__ import annotations
 
+import mmap
 import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+
+Pdf = bytes | mmap.mmap
+"""The content of a file, in memory or mapped."""
 
 _FORM = b"/Form"
 _NUMBER = re.compile(rb"(\d{1,9})\s+\d{1,5}\s+$")
@@ -21,7 +25,7 @@ _CONTENT_BYTES = 1024 * 1024
 _DEPTH = 50
 
 
-def most_paints(pdf: bytes, at_most: int) -> int:
+def most_paints(pdf: Pdf, at_most: int) -> int:
     """How many forms are painted when one of them is, for the form with the most; at most
     ``at_most + 1``."""
     forms = dict(_forms(pdf))
@@ -39,7 +43,7 @@ def most_paints(pdf: bytes, at_most: int) -> int:
     return max((paints(form, 0) for form in forms), default=0)
 
 
-def _forms(pdf: bytes) -> Iterator[tuple[int, Mapping[int, int]]]:
+def _forms(pdf: Pdf) -> Iterator[tuple[int, Mapping[int, int]]]:
     """The number of each form, with the numbers of those that it paints, and how often."""
     at = 0
     while (at := pdf.find(_FORM, at + 1)) >= 0:
@@ -54,7 +58,7 @@ def _forms(pdf: bytes) -> Iterator[tuple[int, Mapping[int, int]]]:
         yield int(number[1]), Counter(named[name] for name in painted if name in named)
 
 
-def _content(pdf: bytes, start: int, dictionary: bytes) -> bytes:
+def _content(pdf: Pdf, start: int, dictionary: bytes) -> bytes:
     start += 2 if pdf[start : start + 2] == b"\r\n" else 1  # the end of the line
     end = pdf.find(b"endstream", start, start + _CONTENT_BYTES)
     content = pdf[start : end if end >= 0 else start + _CONTENT_BYTES]

@@ -70,12 +70,11 @@ def _stage(facts: Facts, engines: EngineFacts, stage: StageFacts) -> Finding:
             "not have here; unset it, or see below.",
         )
     device, why = stage.device, ""
-    if device == "cpu" and not _has_card(facts):
-        pass  # there is nothing else
-    elif stage.library == "onnxruntime":
-        device, why = _onnx_device(facts, stage)
-    elif device == "cpu":
-        why = _why_torch_is_on_cpu(engines)
+    if device != "cpu" or _has_card(facts):
+        if stage.library == "onnxruntime":
+            device, why = _onnx_device(facts, stage)
+        elif device == "cpu":
+            why = _why_torch_is_on_cpu(engines)
     text = f"{name} runs on {_LABELS.get(stage.library, stage.library)}, {device}"
     if device != "cpu":
         return ok(_ENGINES, f"{text}.")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,8 @@ def test_every_answer_is_documented(serve: StartServer, fuzz: int) -> None:
                 *("--exclude-path", "/v1/workers/events"),
                 *("--generation-database", "none", "--continue-on-failure", "--no-color"),
             ],
-            cwd=_ROOT,
+            cwd=server.folder,  # it writes files of its own
+            env={**os.environ, "PYTHONPATH": str(_ROOT)},
             timeout=fuzz + _GRACE_S,
             check=False,
         )

@@ -30,6 +30,7 @@ from docling_serve.api.faces.mistral_models import (
 from docling_serve.api.faces.pages import PAGE_BREAK, Page, split_pages
 from docling_serve.api.faces.remote_documents import decoded_data_url, http_source, own_file_id
 from docling_serve.api.services import Services
+from docling_serve.api.task_flow import OpenFileResponse
 from docling_serve.api.uploaded_files import NoSuchFile, UploadedFile
 from docling_serve.engines.base import Source
 
@@ -73,7 +74,18 @@ def _find(services: Services, tenant: str, file_id: str) -> UploadedFile:
     try:
         return services.files.find(tenant, file_id)
     except NoSuchFile:
-        raise HTTPException(404, f"There is no file {file_id}.") from None
+        raise _no_file(file_id) from None
+
+
+async def _opened(kept: UploadedFile) -> BinaryIO:
+    try:
+        return cast(BinaryIO, await asyncio.to_thread(kept.path.open, "rb"))
+    except FileNotFoundError:  # it expired, or was deleted, just now
+        raise _no_file(kept.file_id) from None
+
+
+def _no_file(file_id: str) -> HTTPException:
+    return HTTPException(404, f"There is no file {file_id}.")
 
 
 def _described(kept: UploadedFile) -> FileObject:
@@ -123,7 +135,9 @@ async def get_file_url(
 async def download_file(services: ServicesDep, tenant: Tenant, file_id: str) -> FileResponse:
     """The bytes of a file, which a browser never renders as a page of this server."""
     kept = _find(services, tenant, file_id)
-    return FileResponse(kept.path, media_type="application/octet-stream", filename=kept.name)
+    return OpenFileResponse(
+        await _opened(kept), media_type="application/octet-stream", filename=kept.name
+    )
 
 
 @router.delete("/files/{file_id}")
@@ -197,8 +211,8 @@ async def _source(services: Services, tenant: str, asked: OcrRequest) -> AsyncIt
         name = document.document_name if isinstance(document, DocumentUrl) else None
     if file_id is not None:
         kept = _find(services, tenant, file_id)
-        with await asyncio.to_thread(kept.path.open, "rb") as file:
-            yield upload_of(cast(BinaryIO, file), kept.name, kept.media_type)
+        with await _opened(kept) as file:
+            yield upload_of(file, kept.name, kept.media_type)
     elif url.startswith("data:"):
         data, media_type = await asyncio.to_thread(decoded_data_url, url)
         with data:

@@ -67,17 +67,21 @@ def _as_nvml_writes_it(digits: str, reading: GpuReading) -> str:
 
 def _driver() -> tuple[str | None, int | None]:
     """Version of the driver, and the newest CUDA it supports."""
+    version: str | None = None
+    cuda: int | None = None
     nvml: Any = load_nvml()
     if nvml is not None:
-        try:
+        # A reading that fails gives its reason elsewhere.
+        with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlInit()
-            return nvml.nvmlSystemGetDriverVersion(), nvml.nvmlSystemGetCudaDriverVersion_v2()
-        except nvml.NVMLError:
-            pass  # the reading has the reason
-    if _KERNEL_MODULE.is_file():
+            with contextlib.suppress(nvml.NVMLError):
+                version = nvml.nvmlSystemGetDriverVersion()
+            with contextlib.suppress(nvml.NVMLError):
+                cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
+    if version is None and _KERNEL_MODULE.is_file():
         found = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", _KERNEL_MODULE.read_text())
-        return (found[1] if found else None), None
-    return None, None
+        version = found[1] if found else None
+    return version, cuda
 
 
 def _holders(reading: GpuReading) -> list[Holder]:

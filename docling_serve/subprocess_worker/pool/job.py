@@ -199,6 +199,8 @@ class WaitingJobs:
             **self.counts(),
             "waiting_since": self._busy_since[False],
             "waiting_light_since": self._busy_since[True],
+            "network": [job.network for job in self._lines[False]],
+            "network_light": [job.network for job in self._lines[True]],
         }
 
     def append(self, job: Job) -> None:

@@ -53,6 +53,7 @@ class RunJob(Protocol):
         kind: str,
         goes_on: bool,
         listeners: Listeners,
+        spec: JobSpec,
     ) -> Awaitable[JobResult]: ...
 
 
@@ -202,6 +203,7 @@ class PageFanOut:
                     on_progress=on_progress,
                     on_waiting=self._waiting,
                 ),
+                spec=spec,
             )
         except TaskTimedOut as exc:
             if exc.failure.details.get("limit") != "subprocess_timeout":

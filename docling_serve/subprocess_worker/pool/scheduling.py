@@ -17,7 +17,8 @@ class WorkerView:
     dropping its models frees all that they took, so it can rest and be on standby again, where
     another worker has to exit. With ``give_up`` it exits once it is idle, or drops its models if it
     can rest and is only cleared. ``spent`` is a limit that it has reached, or will have reached
-    after its job: it exits once its successor is ready, or when no job waits.
+    after its job: it exits once its successor is ready, or when no job waits. ``offline``: it has
+    given up its network for good.
     """
 
     number: int
@@ -28,6 +29,7 @@ class WorkerView:
     light: bool = False
     give_up: StopReason | None = None
     spent: StopReason | None = None
+    offline: bool = False
 
     @property
     def running(self) -> bool:
@@ -59,8 +61,9 @@ class PoolView:
     """The pool at time ``now``: waiting jobs, and all workers that are not stopped.
 
     Light jobs, which need no models, have a queue of their own. ``waiting_since`` and
-    ``waiting_light_since`` say since when each queue was never empty. ``more_coming``: a task is in
-    parts, some of which are not jobs yet.
+    ``waiting_light_since`` say since when each queue was never empty. ``network`` and
+    ``network_light`` say of the jobs in each queue whether they need the network. ``more_coming``:
+    a task is in parts, some of which are not jobs yet.
     """
 
     now: float
@@ -69,6 +72,8 @@ class PoolView:
     waiting_light: int = 0
     waiting_since: float = 0.0
     waiting_light_since: float = 0.0
+    network: Sequence[bool] = ()
+    network_light: Sequence[bool] = ()
     draining: bool = False
     more_coming: bool = False
     no_start_before: float = 0.0
@@ -175,7 +180,12 @@ class _Plan:
         successor is ready, so that the queue sees no gap."""
         fresh = [w for w in self.warm if w.spent is None]
         spent = [w for w in self.warm if w.spent is not None]
-        for worker in fresh[: self.waiting]:
+        while fresh and self.waiting:
+            worker = self._best(fresh, self.standby if self.slots > 0 else [], light=False)
+            if worker in fresh:
+                fresh.remove(worker)
+            else:
+                self.slots -= 1
             self._assign(worker, light=False)
         for worker in spent:
             if self.waiting == 0:
@@ -186,14 +196,14 @@ class _Plan:
                 self._assign(worker, light=False)
         while self.waiting and self.standby and self.slots > 0:
             self.slots -= 1
-            self._assign(self._next_standby(), light=False)
+            self._assign(self._best(self.standby, light=False), light=False)
 
     def assign_light(self) -> None:
         """Jobs without models run in addition to the others, within a limit of their own, and in
         slots that no other job waits for."""
         while self.waiting_light and self.light_slots() > 0 and (self.standby or self.warm):
             self.light_running += 1
-            worker = self._next_standby() if self.standby else self.warm[0]
+            worker = self._best(self.standby, self.warm, light=True)
             self._assign(worker, light=True)
 
     def balance_spares(self) -> None:
@@ -262,8 +272,19 @@ class _Plan:
             and not self.view.draining
         )
 
-    def _next_standby(self) -> WorkerView:
-        return min(self.standby, key=lambda w: w.spent is not None)
+    def _best(self, *idle: Sequence[WorkerView], light: bool) -> WorkerView:
+        """Which worker takes the next job: one of the first group that has any, unless the job
+        needs the network and they have given up theirs, and so would have to be replaced."""
+        needs, left = self.view.network, self.waiting
+        if light:
+            needs, left = self.view.network_light, self.waiting_light
+        network = bool(needs) and needs[len(needs) - left]
+        ranked = [
+            (network and worker.offline, group, worker.spent is not None, place, worker)
+            for group, workers in enumerate(idle)
+            for place, worker in enumerate(workers)
+        ]
+        return min(ranked)[-1]
 
     def _assign(self, worker: WorkerView, *, light: bool) -> None:
         if worker in self.standby:

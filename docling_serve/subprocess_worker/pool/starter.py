@@ -146,8 +146,8 @@ class Starter:
             signal_group(pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let the thread finish; workers started from it must have exited before."""
-        self.folders.close()
+        """Let the thread finish; workers started from it must have exited before, and the folders
+        be closed."""
         self._thread.shutdown(wait=False)
         if self._own_guardian:
             self.guardian.dismiss()

@@ -217,6 +217,7 @@ class Worker:
             light=self.light,
             give_up=self.give_up,
             spent=self.spent(has_job, vram_bytes),
+            offline=self.offline,
         )
 
     def spent(

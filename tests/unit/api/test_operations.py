@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from docling_jobkit.orchestrators.base_orchestrator import RedisBackpressureError
 
 from docling_serve.errors import Failure
 from docling_serve.observability.load import GpuMemory
@@ -48,6 +49,21 @@ async def test_watchers_get_what_was_and_then_what_is(tmp_path: Path) -> None:
     assert now["outcomes"] == {"timeout": 1}
     assert now["capacity"]["workers"] == 1
     assert now["pool"]["ended"] == [{"number": 0, "last_output": []}]
+
+
+async def test_watchers_see_workers_while_the_queue_is_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_redis() -> int:
+        raise RedisBackpressureError("Redis does not answer")
+
+    async with rest_server(tmp_path, enable_management_endpoints=True) as server:
+        monkeypatch.setattr(server.services.engine, "queue_size", no_redis)
+        async with AsgiStream(server.app, _PATH, {}) as events:
+            await events.next()
+            seen = json.loads((await events.next()).data)
+    assert seen["waiting"] == 0
+    assert seen["sample"]["server"] > 0
 
 
 async def test_the_stream_needs_what_management_needs(tmp_path: Path) -> None:

@@ -112,6 +112,16 @@ def test_forms_are_counted_through_each_other() -> None:
     assert most_paints(b"%PDF-1.7 /Form", 1000) == 0
 
 
+def test_forms_of_a_file_are_counted_where_it_lies(tmp_path: Path) -> None:
+    path = tmp_path / "forms.pdf"
+    path.write_bytes(hostile.nested_forms(3, 4))
+    with path.open("rb") as file, pytest.raises(OverLimit, match="max_form_paints"):
+        check_document(file, InputLimits(max_form_paints=20), InputFormat.PDF)
+    with path.open("rb") as file:
+        check_document(file, InputLimits(max_form_paints=21), InputFormat.PDF)
+        assert file.tell() == 0
+
+
 @pytest.mark.parametrize("path", sorted(DOCUMENTS.glob("*.*")), ids=lambda path: path.name)
 def test_the_examples_pass(path: Path) -> None:
     formats = {".md": MD, ".html": HTML, ".csv": CSV}

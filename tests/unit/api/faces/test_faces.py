@@ -195,6 +195,20 @@ async def test_limits_hold_for_what_is_put(tmp_path: Path) -> None:
     assert packed.status_code == 415
 
 
+async def test_a_file_that_goes_during_a_request_is_not_there(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, **ALL) as server:
+        uploaded = await server.client.post("/v1/files", files={"file": ("a.md", b"# T")})
+        file_id = uploaded.json()["id"]
+        server.services.files.find("default", file_id).path.unlink()
+        reference = {"document": {"type": "file", "file_id": file_id}}
+        replies = [
+            await server.client.post("/v1/ocr", json=reference),
+            await server.client.get(f"/v1/files/{file_id}/content"),
+        ]
+    assert [reply.status_code for reply in replies] == [404, 404]
+    assert [reply.json()["object"] for reply in replies] == ["error", "error"]
+
+
 @pytest.mark.parametrize("path", ["/process", "/tika", "/meta", "/rmeta/text"])
 async def test_an_empty_body_is_no_document(tmp_path: Path, path: str) -> None:
     async with rest_server(tmp_path, **ALL) as server:

@@ -102,8 +102,9 @@ class Notebook:
         kind: str,
         goes_on: bool,
         listeners: Listeners,
+        spec: JobSpec,
     ) -> JobResult:
-        spec = folder.read_job()
+        assert spec == folder.read_job()
         self.goes_on.append(goes_on)
         assert spec.task_id == task_id
         self.jobs.append(spec)

@@ -117,6 +117,50 @@ ASSIGNING = [
     ),
 ]
 
+NETWORK = {"network": [True, False], "network_light": [True, False]}
+OFFLINE = [
+    Case(
+        "a job that needs the network goes to a worker that has it, the next one to the other",
+        [Assign(2), Assign(1)],
+        [warm(1, offline=True), warm(2)],
+        waiting=2,
+        limits=TWO,
+        view=NETWORK,
+    ),
+    Case(
+        "rather to one on standby than to a loaded one without",
+        [Assign(2), Assign(1)],
+        [warm(1, offline=True), standby(2)],
+        waiting=2,
+        limits=TWO,
+        view=NETWORK,
+    ),
+    Case(
+        "where all slots are taken, to the loaded one, which is replaced",
+        [Assign(1)],
+        [warm(1, offline=True), standby(2)],
+        waiting=2,
+        limits={"prewarm": 1},
+        view=NETWORK,
+    ),
+    Case(
+        "light jobs likewise",
+        [Assign(2, light=True), Assign(1, light=True)],
+        [standby(1, offline=True), standby(2)],
+        light=2,
+        limits={"light_workers": 2},
+        view=NETWORK,
+    ),
+    Case(
+        "a job that needs none goes to the first",
+        [Assign(1), WakeAt(NOW + 10)],
+        [warm(1, offline=True), warm(2)],
+        waiting=1,
+        limits=TWO,
+        view={"network": [False]},
+    ),
+]
+
 SLOTS = [
     Case("a job under way takes a slot", [], [busy(1)], waiting=1),
     Case("so does a job that loads models", [], [loading(1)], waiting=1),
@@ -519,7 +563,20 @@ IN_PARTS = [
     ),
     Case("and none is started for it", [], view=MORE, limits=TWO),
 ]
-CASES = [*(*ASSIGNING, *SLOTS, *LIGHT, *SPARES, *ENDINGS, *RESTING, *PATIENCE, *LIMITS, *IN_PARTS)]
+CASES = [
+    *(
+        *ASSIGNING,
+        *OFFLINE,
+        *SLOTS,
+        *LIGHT,
+        *SPARES,
+        *ENDINGS,
+        *RESTING,
+        *PATIENCE,
+        *LIMITS,
+        *IN_PARTS,
+    )
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -90,6 +90,7 @@ async def test_a_process_that_starts_while_all_are_killed_is_killed_too(
     assert has_ended(guardian.pid)
     with pytest.raises(ShuttingDown):
         await starter.start(2)
+    starter.folders.close()
     starter.close()
     guardian.dismiss()
 
@@ -106,6 +107,7 @@ async def test_every_process_is_started_from_one_thread_that_stays() -> None:
         started.channel.close()
         started.output.close()
     assert len(set(threading.enumerate()) - before) == 1
+    starter.folders.close()
     starter.close()
 
 
