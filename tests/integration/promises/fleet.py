@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -37,18 +38,21 @@ COMMON = (
     }
 )
 
+_HANDED_OVER = re.compile(
+    r"^(\d\S+ \S+) .*task (\S+): given to worker \d+ \(pid (\d+)\)", re.MULTILINE
+)
+
+
+def time_limit(seconds: int) -> dict[str, str]:
+    """The setting that limits a task."""
+    return {"DOCLING_SERVE_SUBPROCESS_TIMEOUT": str(seconds)}
+
 
 class Fleet(ABC):
-    """``engine`` is its name. A *host* is what a machine that converts runs: the process whose loss
-    is the loss of its workers. There is one at a time; ``use_host`` starts it."""
+    """``engine`` is its name. A *host* is what a machine that converts runs: what is lost with it
+    are its workers. There is one at a time; ``use_host`` starts it."""
 
     engine: str
-
-    def __init__(self, new_folder: Callable[[], Path], known_servers: list[RunningServer]) -> None:
-        self._new_folder = new_folder
-        self._known_servers = known_servers
-        self._hosts: list[RunningServer] = []
-        self._time_limit_s = 0
 
     # ---- gateways ---------------------------------------------------------------------------
 
@@ -65,42 +69,24 @@ class Fleet(ABC):
     # ---- hosts ------------------------------------------------------------------------------
 
     @abstractmethod
-    def new_host(self, settings: Mapping[str, str]) -> RunningServer:
-        """A host that is not started yet."""
-
     def use_host(self, time_limit_s: int = TIME_LIMIT_S) -> None:
         """See to it that a host with this limit for a task runs."""
-        if self._hosts and self.host.running:
-            if self._time_limit_s == time_limit_s:
-                return
-            self.stop_host()
-        limit = {"DOCLING_SERVE_SUBPROCESS_TIMEOUT": str(time_limit_s)}
-        host = self.new_host(COMMON | limit)
-        self._known_servers.append(host)
-        self._hosts.append(host)
-        self._time_limit_s = time_limit_s
-        host.start()
 
-    @property
-    def host(self) -> RunningServer:
-        """The host that was started last."""
-        return self._hosts[-1]
+    @abstractmethod
+    def stop_host(self) -> None:
+        """Ask the host to end, as an operator does, and wait until nothing of it is left."""
 
-    def stop_host(self) -> int:
-        """SIGTERM, as service managers send it; returns the exit code."""
-        self.host.signal(signal.SIGTERM)
-        code = self.host.wait(STOP_LIMIT_S)
-        self.host.assert_nothing_left()
-        return code
-
+    @abstractmethod
     def kill_host(self) -> None:
         """SIGKILL, and wait until nothing of the host is left."""
-        self.host.kill()
-        self.host.assert_nothing_left()
 
     def hasten_loss(self, task_id: str) -> None:
         """Let the engine find at once that the host of a task is gone, where it waits for that."""
         del task_id
+
+    @abstractmethod
+    def host_logs(self) -> list[str]:
+        """What each host has logged, those that are gone included."""
 
     # ---- the store --------------------------------------------------------------------------
 
@@ -127,16 +113,17 @@ class Fleet(ABC):
         eventually(
             lambda: self.here.poll(task_id)["task_status"] == "started" and self.runs(task_id),
             within_s=START_LIMIT_S,
-            what=lambda: f"task {task_id} runs\n{self.host.log_tail()}",
+            what=lambda: f"task {task_id} runs\n{self.log_tail()}",
         )
         return self.runs(task_id)[-1]
 
+    def log_tail(self) -> str:
+        """The end of the logs of all hosts, for messages."""
+        return "\n".join(log[-5000:] for log in self.host_logs())
+
     def _handed_over(self) -> list[tuple[str, int]]:
-        return [
-            (handed.task_id, handed.pid)
-            for host in self._hosts
-            for handed in host.all_handed_over()
-        ]
+        found = [found for log in self.host_logs() for found in _HANDED_OVER.findall(log)]
+        return [(task, int(pid)) for _, task, pid in sorted(found)]
 
     # ---- life -------------------------------------------------------------------------------
 
@@ -144,12 +131,60 @@ class Fleet(ABC):
     def start(self) -> None:
         """Start everything."""
 
+    @abstractmethod
     def close(self) -> None:
         """Stop everything; nothing may be left of it."""
+
+    @abstractmethod
+    def sweep(self) -> None:
+        """Kill whatever is left."""
+
+
+class ProcessFleet(Fleet):
+    """A fleet whose host is one process."""
+
+    def __init__(self, new_folder: Callable[[], Path], known_servers: list[RunningServer]) -> None:
+        self._new_folder = new_folder
+        self._known_servers = known_servers
+        self._hosts: list[RunningServer] = []
+        self._time_limit_s = 0
+
+    @abstractmethod
+    def new_host(self, settings: Mapping[str, str]) -> RunningServer:
+        """A host that is not started yet."""
+
+    @property
+    def host(self) -> RunningServer:
+        """The host that was started last."""
+        return self._hosts[-1]
+
+    def use_host(self, time_limit_s: int = TIME_LIMIT_S) -> None:
+        if self._hosts and self.host.running:
+            if self._time_limit_s == time_limit_s:
+                return
+            self.stop_host()
+        host = self.new_host(COMMON | time_limit(time_limit_s))
+        self._known_servers.append(host)
+        self._hosts.append(host)
+        self._time_limit_s = time_limit_s
+        host.start()
+
+    def stop_host(self) -> None:
+        self.host.signal(signal.SIGTERM)
+        assert self.host.wait(STOP_LIMIT_S) in (0, -signal.SIGTERM)
+        self.host.assert_nothing_left()
+
+    def kill_host(self) -> None:
+        self.host.kill()
+        self.host.assert_nothing_left()
+
+    def host_logs(self) -> list[str]:
+        return [host.log() for host in self._hosts]
+
+    def close(self) -> None:
         if self._hosts and self.host.running:
             self.stop_host()
 
     def sweep(self) -> None:
-        """Kill whatever is left."""
         for host in self._hosts:
             host.sweep()

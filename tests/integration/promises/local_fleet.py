@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tests.helpers.api import Api
 from tests.helpers.server import RunningServer
-from tests.integration.promises.fleet import Fleet
+from tests.integration.promises.fleet import ProcessFleet
 
 
-class LocalFleet(Fleet):
+class LocalFleet(ProcessFleet):
     """A server that keeps its tasks in a folder, which the next one takes over."""
 
     engine = "local"

@@ -16,12 +16,12 @@ from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import TENANT, gateway, rq_settings
 from tests.helpers.rq_worker import RunningRqWorker
 from tests.helpers.server import RunningServer
-from tests.integration.promises.fleet import COMMON, Fleet
+from tests.integration.promises.fleet import COMMON, ProcessFleet
 
 _LOST_WITHIN_S = 60.0
 
 
-class RqFleet(Fleet):
+class RqFleet(ProcessFleet):
     """All of it on this machine, each part a process of its own."""
 
     engine = "rq"

@@ -38,9 +38,11 @@ def page(api: Api, do: str = "nothing", marker: Path | None = None, **headers: s
 def busy(fleet: Fleet) -> Iterator[str]:
     """The host is in the middle of a task, whose id is yielded, until the end of the block."""
     task = page(fleet.here, "hang")
-    fleet.worker_of(task)
-    yield task
-    fleet.there.http.delete(f"/v1/tasks/{task}")
+    try:
+        fleet.worker_of(task)
+        yield task
+    finally:
+        fleet.there.http.delete(f"/v1/tasks/{task}")
 
 
 def wait_for_marker(marker: Path) -> None:
@@ -259,7 +261,7 @@ def test_shutdown(fleet: Fleet) -> None:
     running, waiting = (fleet.here.submit(upload(name)) for name in (SLIP, "notes.md"))
     fleet.worker_of(running)
 
-    assert fleet.stop_host() in (0, -signal.SIGTERM)
+    fleet.stop_host()
     fleet.use_host(HASTY_LIMIT_S)
 
     assert missing_phrases(SLIP, _text(fleet.there, running)) == []
