@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,10 +13,13 @@ from itertools import cycle
 
 import httpx
 
+from benchmarks.client import RequestFailed
+
 CLIENTS = 16
 _PAUSE_S = 0.2
 _WAIT_S = 20
 _REQUEST_S = 60.0
+_REFUSED = (400, 401, 403, 404, 413, 422)
 #: A task that is not at its end after this long without any progress counts as lost.
 STUCK_S = 240.0
 
@@ -53,6 +57,8 @@ class Clients:
         self._gateways: Iterator[str] = cycle(gateways)
         self._body = body
         self._on_done = on_done
+        # Without it, a second round of clients would be answered with the tasks of the first.
+        self._round = uuid.uuid4().hex[:8]
         self._done = 0
         self._progress_at = time.monotonic()
 
@@ -91,7 +97,7 @@ class Clients:
     async def _send(self, client: httpx.AsyncClient, sent: Sent) -> None:
         text = f"# Document {sent.number}\n\n{sent.text}\n".encode() + self._body
         data = {"callbacks": json.dumps({"url": sent.callback})} if sent.callback else {}
-        key = f"{sent.number}-{len(sent.failures)}"
+        key = f"{self._round}-{sent.number}-{len(sent.failures)}"
         while True:
             reply = await self._ask(
                 client,
@@ -106,6 +112,8 @@ class Clients:
                 sent.task_id = str(reply.json()["task_id"])
                 sent.ids.append(sent.task_id)
                 return
+            if reply is not None and reply.status_code in _REFUSED:
+                raise RequestFailed(f"a task is refused: {reply.status_code} {reply.text[:300]}")
             await asyncio.sleep(_PAUSE_S)
 
     async def _finish(self, client: httpx.AsyncClient, sent: Sent) -> None:
