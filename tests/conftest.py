@@ -37,7 +37,7 @@ _offsets = pytest.StashKey[dict[str, int]]()
 
 #: Limits of the shared servers, far below their defaults so that tests can reach them.
 MAX_FILE_SIZE = 1_000_000
-RESULT_REMOVAL_DELAY_S = 2
+RESULT_REMOVAL_DELAY_S = 4
 
 _SHARED = {
     "DOCLING_SERVE_MAX_FILE_SIZE": str(MAX_FILE_SIZE),

@@ -10,13 +10,14 @@ from tests.conftest import MODES, StartServer
 from tests.helpers.receiver import Receiver, receiver
 from tests.helpers.server import RunningServer
 
-#: As the recordings were made; the limits are those of recording 14, the delay of recording 04.
+#: As the recordings were made; the limits are those of recording 14. The delay is longer than that
+#: of recording 04, in which a result is fetched twice.
 RECORDED_WITH = {
     "DOCLING_SERVE_ALLOW_EXTERNAL_PLUGINS": "true",
     "DOCLING_SERVE_ALLOW_CUSTOM_LAYOUT_CONFIG": "true",
     "DOCLING_SERVE_ALLOW_CUSTOM_OCR_CONFIG": "true",
     "DOCLING_SERVE_LOAD_MODELS_AT_BOOT": "false",
-    "DOCLING_SERVE_RESULT_REMOVAL_DELAY": "2",
+    "DOCLING_SERVE_RESULT_REMOVAL_DELAY": "4",
     "DOCLING_SERVE_MAX_FILE_SIZE": "200000",
     "DOCLING_SERVE_MAX_NUM_PAGES": "2",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -34,3 +34,18 @@ def eventually(
             text = what() if callable(what) else what
             raise AssertionError(f"not within {within_s:g} s: {text}; last: {value!r}")
         pause.wait(every_s)
+
+
+def longer_and_longer(first_s: float = 0.25) -> Iterator[float]:
+    """Limits to try, in seconds, for something that has to be at work when its limit ends.
+
+    On a busy machine it may not be by then; it gets twice the time, up to a minute.
+
+    Raises:
+        AssertionError: it was at work at none of them.
+    """
+    limit_s = first_s
+    while limit_s <= 60:
+        yield limit_s
+        limit_s *= 2
+    raise AssertionError("it was not at work at any limit")

@@ -27,6 +27,7 @@ from docling_serve.subprocess_worker.pool.admission import (
 from docling_serve.subprocess_worker.pool.starter import ChildMain, Starter
 from docling_serve.subprocess_worker.pool.stopping import Rung
 from tests.helpers import scriptable_child
+from tests.helpers.eventually import longer_and_longer
 from tests.helpers.loops import PATIENCE_S, until
 from tests.helpers.process_ends import has_ended
 
@@ -199,7 +200,6 @@ async def climbed_in_vain(*_: object, **__: object) -> Rung:
 
 
 KEPT: dict[str, Any] = {"idle_timeout_s": 60.0}
-_FIRST_LIMIT_S, _LAST_LIMIT_S = 0.25, 32.0
 
 
 async def stopped_at_its_limit(
@@ -208,20 +208,14 @@ async def stopped_at_its_limit(
     at_work: Callable[[ScriptedJob], object],
 ) -> tuple[ScriptedJob, TaskFailed, float]:
     """A job from ``make`` that was ``at_work`` when it was stopped at its time limit, how it
-    failed, and the limit in seconds.
-
-    The limit counts from the hand-over. A worker on a busy machine may not be at work by then;
-    another job gets twice the time.
-    """
-    limit_s = _FIRST_LIMIT_S
+    failed, and the limit in seconds."""
+    limits = longer_and_longer()
     while True:
-        job = make()
+        job, limit_s = make(), next(limits)
         with pytest.raises(TaskFailed) as stopped:
             await job.run(pool, limit_s)
         if at_work(job):
             return job, stopped.value, limit_s
-        assert limit_s < _LAST_LIMIT_S, "no job was ever at work"
-        limit_s *= 2
 
 
 class Gate:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from xdist.scheduler import LoadFileScheduling
 
 #: Files whose tests use one server in each mode. Each worker that runs one of them starts both
-#: servers, which load torch and the OCR models: 20 s of processor time.
-_ONE_SERVER = frozenset(
-    f"tests/integration/test_{name}.py"
-    for name in (
-        "bad_input",
-        "conversions",
-        "known_clients",
-        "official_client",
-        "page_fanout",
-        "put_target",
-    )
-)
+#: servers, and many of them load torch and the OCR models: 20 s of processor time.
+_ONE_SERVER = {
+    f"tests/{file}.py": server
+    for server, files in {
+        "the shared server": (
+            "integration/test_bad_input",
+            "integration/test_conversions",
+            "integration/test_known_clients",
+            "integration/test_official_client",
+            "integration/test_page_fanout",
+            "integration/test_put_target",
+        ),
+        "the recorded server": ("contract/test_recordings", "contract/test_websocket_recording"),
+    }.items()
+    for file in files
+}
 
 
 class FilesTogether(LoadFileScheduling):  # type: ignore[misc]  # xdist has no annotations
@@ -25,4 +29,4 @@ class FilesTogether(LoadFileScheduling):  # type: ignore[misc]  # xdist has no a
 
     def _split_scope(self, nodeid: str) -> str:
         file = str(super()._split_scope(nodeid))
-        return "the shared server" if file in _ONE_SERVER else file
+        return _ONE_SERVER.get(file, file)

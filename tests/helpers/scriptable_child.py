@@ -73,6 +73,11 @@ def _signal_self(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
+def _wait_at(gate: str) -> None:
+    with Path(gate).open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+
 def _hang() -> None:
     threading.Event().wait()
 
@@ -123,8 +128,9 @@ def main(arguments: ChildArguments) -> None:
 
 
 def exits_at_start(arguments: ChildArguments) -> None:
-    """A worker whose imports fail."""
-    del arguments
+    """A worker whose imports fail; first it waits at ``gate`` of the converter config, if any."""
+    if gate := arguments.config.converter_config.get("gate"):
+        _wait_at(gate)
     os._exit(EXIT_AT_START)
 
 
@@ -178,8 +184,7 @@ class _Job:
         if self.options.get("loading"):
             self._progress("initialize")
         if gate := self.options.get("wait_for"):
-            with Path(gate).open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH)
+            _wait_at(gate)
         self._reached("after_ack")
         done = encode(self._result())
         if self.at == "mid_frame":

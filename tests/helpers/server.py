@@ -235,9 +235,9 @@ class RunningServer:
         return [HandedOver(task, int(worker), int(pid)) for task, worker, pid in found]
 
     def worker_of(self, task_id: str) -> int:
-        """Wait until a task is being worked on; returns the pid of its worker."""
+        """Wait until a task has begun; returns the pid of its worker. It may have ended since."""
         eventually(
-            lambda: self.api.poll(task_id)["task_status"] == "started",
+            lambda: self.api.poll(task_id)["task_status"] != "pending",
             within_s=START_LIMIT_S,
             what=f"task {task_id} starts",
         )

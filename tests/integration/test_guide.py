@@ -85,7 +85,7 @@ def markdown(result: dict[str, Any]) -> str:
 @pytest.mark.usefixtures("closed_pool")
 async def test_a_flat_dictionary_is_converted_in_a_worker() -> None:
     task_dict = flat(DocumentStream(name=SLIP, stream=io.BytesIO(document(SLIP))))
-    result = await process_in_subprocess(task_dict, timeout=120)
+    result = await process_in_subprocess(task_dict, timeout=500)
     assert result["status"] == "success", result
     assert missing_phrases(SLIP, markdown(result["results"])) == []
 
@@ -101,12 +101,12 @@ async def test_a_flat_dictionary_is_converted_in_a_worker() -> None:
 async def test_the_settings_in_the_dictionary_count() -> None:
     options = {"to_formats": ["md"]}
     small = flat(base64_source("scan.pdf"), convert_options=options, max_file_size=1000)
-    result = await process_in_subprocess(small, timeout=120)
+    result = await process_in_subprocess(small, timeout=500)
     assert result["status"] == "success", "a document that is refused is part of an answer"
     assert result["results"]["num_failed"] == 1
 
     result = await process_in_subprocess(
-        flat(base64_source("notes.md"), convert_options=options), timeout=120
+        flat(base64_source("notes.md"), convert_options=options), timeout=500
     )
     assert missing_phrases("notes.md", markdown(result["results"])) == []
 
@@ -210,7 +210,7 @@ def test_a_task_is_run_where_the_mode_says(tmp_path: Path, mode: bool) -> None:
         env=env,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
@@ -238,7 +238,7 @@ def test_one_command_compares_the_modes(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -19,7 +19,7 @@ DRIVER_NOT_LOADED = 9
 GPU_IS_LOST = 15
 UNKNOWN = 999
 
-_LIMIT_S = 110
+_LIMIT_S = 500
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,10 @@ class Fleet(ABC):
         return [task for task, _ in self._handed_over()]
 
     def worker_of(self, task_id: str) -> int:
-        """Wait until the task runs, as a client sees it; returns the pid of its worker."""
+        """Wait until the task has begun, as a client sees it; returns the pid of its worker. It may
+        have ended since."""
         eventually(
-            lambda: self.here.poll(task_id)["task_status"] == "started" and self.runs(task_id),
+            lambda: self.here.poll(task_id)["task_status"] != "pending" and self.runs(task_id),
             within_s=START_LIMIT_S,
             what=lambda: f"task {task_id} runs\n{self.log_tail()}",
         )

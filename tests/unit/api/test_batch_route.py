@@ -24,7 +24,7 @@ async def submit(server: RestServer, **body: Any) -> httpx.Response:
 
 async def finished_job(server: RestServer, reply: httpx.Response) -> dict[str, Any]:
     assert reply.status_code == 200, reply.text
-    await server.client.get(f"/v1/status/poll/{reply.json()['task_id']}?wait=10")
+    await server.client.get(f"/v1/status/poll/{reply.json()['task_id']}?wait=100")
     (job,) = server.runner.jobs
     return job.model_dump(mode="json")
 

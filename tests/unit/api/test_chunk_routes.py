@@ -42,7 +42,7 @@ async def test_async_request_is_a_task_whose_result_can_be_fetched(
         submitted = await server.client.post(f"/v1/chunk/{chunker}/{origin}/async", **body)
         task = submitted.json()
         assert (task["task_type"], task["task_status"]) == ("chunk", "pending")
-        done = await server.client.get(f"/v1/status/poll/{task['task_id']}?wait=10")
+        done = await server.client.get(f"/v1/status/poll/{task['task_id']}?wait=100")
         assert done.json()["task_status"] == "success"
         result = await server.client.get(f"/v1/result/{task['task_id']}")
         assert result.json()["job"]["chunking_options"]["chunker"] == chunker

@@ -141,6 +141,15 @@ async def test_callbacks_hear_of_a_failed_task(tmp_path: Path) -> None:
     assert event["failure"]["message"] == "too slow"
 
 
+async def test_a_result_that_is_not_there_yet_is_asked_for_again(tmp_path: Path) -> None:
+    async with rest_server(tmp_path, closed=True) as server:
+        accepted = await server.client.post("/v1/convert/file/async", files=UPLOAD)
+        early = await server.client.get(f"/v1/result/{accepted.json()['task_id']}")
+        server.runner.gate.set()
+    assert early.status_code == 404
+    assert early.json() == {"detail": "Task result not found. Please wait for a completion status."}
+
+
 async def test_callbacks_hear_of_every_end(tmp_path: Path) -> None:
     data = {"callbacks": "https://example.com/cb"}
     async with rest_server(tmp_path, closed=True) as server:
@@ -151,7 +160,7 @@ async def test_callbacks_hear_of_every_end(tmp_path: Path) -> None:
         await server.runner.begun.get()
         await server.client.delete(f"/v1/tasks/{ids[1]}")  # it waits
         server.runner.gate.set()
-        await server.client.get(f"/v1/status/poll/{ids[0]}?wait=10")
+        await server.client.get(f"/v1/status/poll/{ids[0]}?wait=100")
         ends = [(task_id, event["task_status"]) for task_id, event in server.events]
     assert ends == [(ids[1], "failure"), (ids[0], "success")]
 

@@ -30,7 +30,7 @@ async def test_old_lists_are_sources(
     async with rest_server(tmp_path) as server:
         reply = await server.client.post(PATH, json={"options": {"do_ocr": False}, **body})
         assert reply.status_code == 200, reply.text
-        await server.client.get(f"/v1/status/poll/{reply.json()['task_id']}?wait=10")
+        await server.client.get(f"/v1/status/poll/{reply.json()['task_id']}?wait=100")
         (job,) = server.runner.jobs
     assert [source.kind for source in job.sources] == kinds
     assert job.options["do_ocr"] is False

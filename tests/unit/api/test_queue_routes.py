@@ -133,7 +133,7 @@ async def test_a_client_that_sends_thrice_has_one_task(
             for answer in answers
         }
         assert len(tasks) == 1
-        await server.client.get(f"/v1/status/poll/{tasks.pop()}", params={"wait": 10})
+        await server.client.get(f"/v1/status/poll/{tasks.pop()}", params={"wait": 100})
         assert len(server.runner.jobs) == 1
 
 
@@ -195,7 +195,7 @@ async def test_running_out_of_time_leaves_the_task_of_a_key(tmp_path: Path) -> N
         assert (late.status_code, late.json()["task"]) == (504, "running")
         server.runner.gate.set()
         task = late.json()["task_id"]
-        ended = await server.client.get(f"/v1/status/poll/{task}", params={"wait": 10})
+        ended = await server.client.get(f"/v1/status/poll/{task}", params={"wait": 100})
 
         assert ended.json()["task_status"] == "success"
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -246,7 +247,9 @@ _DEVICES = [
     for free, held, idle, promised, best_free, starting, in_vain in itertools.product(
         (0, 2, 8), (0, 6, 16), (False, True), (0, 4), (2, 24), (False, True), (False, True)
     )
+    if held or not idle
 ]
+_OTHERS = [replace(device, uuid="b") for device in _DEVICES[::6]]
 
 
 @pytest.mark.parametrize(
@@ -258,10 +261,9 @@ _DEVICES = [
 def test_in_no_state_does_a_job_wait_without_a_bound(
     neighbours: NeighbourView, learned: bool
 ) -> None:
-    for device, other, figure in itertools.product(_DEVICES, [None, *_DEVICES[::7]], (1, 5, 30)):
-        devices = [device]
-        if other is not None:
-            devices.append(DeviceView(**{**vars(other), "uuid": "b"}))
+    alone_and_beside: list[list[DeviceView]] = [[], *([other] for other in _OTHERS)]
+    for device, others, figure in itertools.product(_DEVICES, alone_and_beside, (1, 5, 30)):
+        devices = [device, *others]
         late, last = (
             decide(
                 [wants(figure, 1, learned=learned, waited_s=s), wants(5, 2)], devices, neighbours

@@ -10,8 +10,9 @@ import pytest
 from docling_serve.jobs.stages import Stage
 from docling_serve.subprocess_worker import WorkerConfig
 from tests.helpers import scriptable_child
-from tests.helpers.loops import ON_BOTH_LOOPS
+from tests.helpers.loops import ON_BOTH_LOOPS, until
 from tests.helpers.pools import (
+    Gate,
     ScriptedJob,
     open_pool,
 )
@@ -67,11 +68,16 @@ async def test_only_a_job_that_a_start_is_for_waits_for_a_worker(tmp_path: Path)
 
 
 async def test_jobs_fail_after_several_failed_starts(tmp_path: Path) -> None:
-    jobs = [ScriptedJob.make(tmp_path) for _ in range(2)]
-    async with open_pool(main=scriptable_child.exits_at_start) as pool:
-        failures = await asyncio.gather(*(job.failure(pool) for job in jobs))
+    gate = Gate(tmp_path)
+    worker = WorkerConfig(converter_config={"gate": str(gate.path)})
+    async with open_pool(main=scriptable_child.exits_at_start, worker=worker) as pool:
+        failing = [
+            asyncio.ensure_future(ScriptedJob.make(tmp_path).failure(pool)) for _ in range(2)
+        ]
+        await until(lambda: pool.snapshot().waiting == 2)
+        gate.open()
 
-        for failure in failures:
+        for failure in await asyncio.gather(*failing):
             assert "could be started" in failure.message
             assert (failure.category, failure.phase) == ("internal", "orchestration")
             assert failure.retryable
