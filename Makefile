@@ -35,7 +35,7 @@ bench: $(STAMP)  ## Measure this build beside upstream's, installed into .venv-p
 	$(BIN)/python -m benchmarks $(ARGS)
 
 quick: $(STAMP)  ## The unit tests (two minutes on 2 cores)
-	$(PYTEST) -n auto --maxprocesses 4 -p no:schemathesis --dist worksteal --timeout 60 tests/unit tests/test_architecture.py
+	$(PYTEST) -n $(WORKERS) -p no:schemathesis --dist worksteal --timeout 300 tests/unit tests/test_architecture.py
 
 test: $(STAMP)  ## All tests
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -12,7 +12,6 @@ import yaml
 from docling.datamodel.base_models import DocumentStream, InputFormat
 from docling.datamodel.pipeline_options import OcrMode
 from docling.datamodel.service.options import ConvertDocumentsOptions
-from docling.pipeline.standard_pdf_pipeline import StandardPdfPipeline
 from docling_jobkit.convert.manager import DoclingConverterManager, DoclingConverterManagerConfig
 
 from docling_serve.conversion.converters import Converters
@@ -78,6 +77,8 @@ def test_the_same_document_as_a_fresh_converter_gives(
 
 
 def test_a_pipeline_with_ocr_is_as_docling_makes_it(shared: Converters) -> None:
+    from docling.pipeline.standard_pdf_pipeline import StandardPdfPipeline  # takes a second
+
     for mix in SAME_MODELS[-2:]:
         options: Any = ConvertDocumentsOptions(**mix)
         options = ConverterManager(config()).get_pdf_pipeline_opts(options).pipeline_options

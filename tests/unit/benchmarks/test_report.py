@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import plots, report
+from benchmarks import report
 from benchmarks.goals import verdicts
 from benchmarks.measures import default
 from benchmarks.measures import isolation as ways
@@ -255,6 +255,8 @@ def test_numbers_have_three_figures_that_count(value: float, text: str) -> None:
 
 
 def test_plots_are_drawn_of_what_is_there(results: Results, tmp_path: Path) -> None:
+    from benchmarks import plots  # takes a second, which each process of pytest would pay
+
     assert plots.draw_all(results, tmp_path, "run") == []
     results.draw(OVER_TASKS, OURS, ("tasks", "MB"), [(1.0, 2.0)])
     results.add("small.ms", OURS, 1, [3.0, 4.0])
