@@ -264,10 +264,15 @@ def _services(
     runtime: Runtime, policy: ServicePolicy, engine: Engine, files: UploadedFiles
 ) -> Services:
     from docling_serve.api.services import Services  # noqa: PLC0415
+    from docling_serve.engines.base import KnowsWorkers  # noqa: PLC0415
 
     pool = runtime.pool
     if pool is None:
-        return Services(runtime.settings, policy, engine, files)
+        services = Services(runtime.settings, policy, engine, files, workers_here=False)
+        if isinstance(engine, KnowsWorkers):
+            services.describe_workers = engine.describe_workers
+            services.stop_worker = engine.stop_worker
+        return services
     return Services(
         runtime.settings,
         policy,

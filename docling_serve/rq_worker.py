@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from typing import Any
 
 import docling_serve.settings as shared
 from docling_serve.app import enter_mode, start_mode
@@ -46,6 +47,7 @@ def run_rq_worker(settings: DoclingServeSettings | None = None, workers: int | N
     takes = [Takes.ANY]
     if workers is not None:
         takes = [Takes.HEAVY if light else Takes.ANY] * workers + [Takes.LIGHT] * light
+    pool = runtime.pool
     parts = WorkerParts(
         gate=functools.partial(run_request, runtime=runtime),
         isolated=runtime.subprocess_mode,
@@ -53,8 +55,19 @@ def run_rq_worker(settings: DoclingServeSettings | None = None, workers: int | N
         runner=runtime.runner,
         guardian=runtime.guardian,
         takes=takes,
+        describe_pool=functools.partial(_described, runtime) if pool is not None else None,
+        stop_worker=pool.stop_worker if pool is not None else None,
     )
     return RqWorkerProcess(settings, parts).run()
+
+
+def _described(runtime: Runtime) -> dict[str, Any]:
+    """The pool as gateways may know it: the last output of a worker may name documents."""
+    assert runtime.pool is not None
+    described = runtime.pool.describe()
+    if not runtime.settings.debug_error_details:
+        described["ended"] = [{**worker, "last_output": []} for worker in described["ended"]]
+    return described
 
 
 def _as_rq_worker(settings: DoclingServeSettings) -> DoclingServeSettings:

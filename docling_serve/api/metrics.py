@@ -55,13 +55,14 @@ async def measuring(app: FastAPI, metrics: Metrics) -> AsyncIterator[None]:
 
 
 async def _load(services: Services) -> Load:
-    capacity = await services.engine.capacity(DEFAULT_TENANT)
+    capacity = await services.capacity(DEFAULT_TENANT)
+    describe = services.describe_workers if services.workers_here else None
     lines = [line for line in (capacity.heavy, capacity.light) if line] if capacity else []
     return Load(
         await services.waiting(),
         _oldest_wait_s(services),
         sum(line.running for line in lines) if capacity else None,
-        _isolation(services.describe_workers()) if services.describe_workers else None,
+        _isolation(describe()) if describe else None,
         await services.read_gpus() if services.read_gpus else (),
         *_cache(services),
     )

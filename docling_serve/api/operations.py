@@ -96,7 +96,7 @@ class Operations:
     async def snapshot(self, tenant: str) -> dict[str, Any]:
         """The current sample, for an operator's page."""
         services = self._services
-        capacity = await services.engine.capacity(tenant)
+        capacity = await services.capacity(tenant)
         return {
             "sample": self.samples[-1] if self.samples else None,
             "pool": visible_workers(services),

@@ -11,7 +11,7 @@ from typing import Any
 from docling_jobkit.orchestrators.base_orchestrator import OrchestratorError
 
 from docling_serve.api.uploaded_files import UploadedFiles
-from docling_serve.engines.base import TaskEngine
+from docling_serve.engines.base import Capacity, TaskEngine
 from docling_serve.observability.load import GpuMemory
 from docling_serve.policy import ServicePolicy
 from docling_serve.settings import DoclingServeSettings
@@ -38,6 +38,8 @@ class Services:
     readiness: Readiness = field(default_factory=Readiness)
     #: The worker pool as plain data; None where tasks do not run in worker processes.
     describe_workers: Callable[[], dict[str, Any]] | None = None
+    #: Whether these are processes of this server, and not of other hosts.
+    workers_here: bool = True
     #: The memory of the GPUs that workers may use; None where there are no workers.
     read_gpus: Callable[[], Awaitable[Sequence[GpuMemory]]] | None = None
     #: Ends a worker by its number; False if there is none.
@@ -55,3 +57,11 @@ class Services:
             return await self.engine.queue_size()
         except OrchestratorError:
             return 0
+
+    async def capacity(self, tenant: str) -> Capacity | None:
+        """The load, as a next task of ``tenant`` would find it; None where that is unknown, or out
+        of reach."""
+        try:
+            return await self.engine.capacity(tenant)
+        except OrchestratorError:
+            return None

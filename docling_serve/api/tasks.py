@@ -58,7 +58,7 @@ async def capacity(services: ServicesDep, tenant: Tenant) -> CapacityResponse:
     """The server's load, and how long a task sent now would wait."""
     found = await services.engine.capacity(tenant)
     if found is None:
-        raise HTTPException(404, "Tasks run elsewhere; this server does not know their workers.")
+        raise HTTPException(404, "Tasks run elsewhere, and no host reports its workers.")
     return task_flow.capacity_response(found)
 
 

@@ -286,6 +286,19 @@ class HasResultCache(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsWorkers(Protocol):
+    """An engine whose tasks run on other hosts, which report their workers."""
+
+    def describe_workers(self) -> dict[str, Any]:
+        """The worker processes of all hosts, as plain data."""
+        ...
+
+    def stop_worker(self, number: int) -> bool:
+        """Ask for the end of a worker process; False if there is none of this number."""
+        ...
+
+
 OnCallback = Callable[[str, Sequence[CallbackSpec], dict[str, Any]], None]
 """Takes an event for the callbacks of a task, and delivers it in its own time."""
 

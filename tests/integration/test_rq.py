@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from docling_serve.engines.rq.engine import RqEngine
 from docling_serve.errors import CANCELLED
 from docling_serve.internals import jobkit_rq
 from tests.conftest import KEEP_WORKERS, StartServer
@@ -27,6 +28,7 @@ from tests.helpers.rq_engines import (
     TENANT,
     gateway,
     markdown,
+    until,
     uploaded,
 )
 from tests.helpers.rq_worker import RunningRqWorker
@@ -207,6 +209,12 @@ async def test_one_process_runs_several_tasks_and_light_ones_beside_them(
         assert (await engine.wait_finished(small, TENANT, _FINISHES_S)).status == "success"
         assert [(await engine.view(task)).status for task in long] == ["started", "started"]
 
+        await until(lambda: _listed(engine, set(long)))
+        capacity = await engine.capacity(TENANT)
+        assert capacity is not None
+        assert (capacity.heavy.workers, capacity.heavy.running, capacity.room) == (2, 2, None)
+        assert {worker["pid"] for worker in engine.describe_workers()["workers"]} >= pids
+
         stopped, kept = long
         view = await engine.cancel(stopped, TENANT, CANCELLED)
         assert view.failure == CANCELLED
@@ -217,6 +225,11 @@ async def test_one_process_runs_several_tasks_and_light_ones_beside_them(
         failure = (await engine.wait_finished(kept, TENANT, 60)).failure
         assert failure is not None
         assert failure.details["reason"] == "shutdown"
+
+
+async def _listed(engine: RqEngine, tasks: set[str]) -> bool:
+    """Whether the gateway knows of workers that have these tasks."""
+    return tasks <= {worker["task_id"] for worker in engine.describe_workers()["workers"]}
 
 
 async def test_a_worker_gives_memory_back(

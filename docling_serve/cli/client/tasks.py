@@ -139,7 +139,10 @@ def workers(as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = "
     if as_json:
         print(json.dumps(described))
         return
+    listed = described["workers"]
+    on_hosts = any("host" in each for each in listed)
     table = Table(
+        *(["Host"] if on_hosts else []),
         "Worker",
         "PID",
         "State",
@@ -150,8 +153,9 @@ def workers(as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = "
         box=None,
         pad_edge=False,
     )
-    for each in described["workers"]:
+    for each in listed:
         table.add_row(
+            *([escape(each["host"])] if on_hosts else []),
             str(each["number"]),
             str(each["pid"] or ""),
             each["state"],
@@ -160,7 +164,7 @@ def workers(as_json: AsJson = False, url: Url = DEFAULT_URL, api_key: ApiKey = "
             _mib(each["peak_rss_bytes"]),
             _mib(each["vram_bytes"]),
         )
-    _out.print(table if described["workers"] else "No worker process is running.")
+    _out.print(table if listed else "No worker process is running.")
 
 
 def _mib(size_bytes: int | None) -> str:

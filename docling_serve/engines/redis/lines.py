@@ -15,6 +15,7 @@ worker has registered it, so a worker that dies in between loses nothing: see :m
 ``docling:line:<queue>:counts``         hash: how many of them each tenant has
 ``docling:line:<queue>:ends``           hash: where the turns of each tenant end
 ``docling:line:<queue>:clock``          hash: ``now``, the last turn taken; ``number`` of arrivals
+``docling:line:<queue>:times``          hash: the average seconds of tasks of either kind
 ``docling:line:<queue>:arrived``        channel: a job has arrived
 =====================================  ==========================================================
 
@@ -203,6 +204,15 @@ return 'waits'
 )
 
 
+_LEARN = """
+local before = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or ARGV[2])
+local after = before + tonumber(ARGV[3]) * (tonumber(ARGV[2]) - before)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.17g', after))
+"""
+#: The average follows the newest tasks: the last ten make up nine tenths of it.
+_WEIGHT = 0.2
+
+
 class Again(str, Enum):
     """What became of a job whose worker was lost: it waits again; it was tried too often; or
     another process was faster."""
@@ -234,6 +244,11 @@ class Place:
 def line_key(queue: str) -> str:
     """The common beginning of the keys of a queue's order."""
     return f"docling:line:{queue}"
+
+
+def times_key(queue: str) -> str:
+    """A hash: the average seconds of ``heavy`` and ``light`` tasks."""
+    return f"{line_key(queue)}:times"
 
 
 def arrivals_channel(queue: str) -> str:
@@ -285,6 +300,7 @@ class Lines:
         self._discard = connection.register_script(_DISCARD)
         self._restore = connection.register_script(_RESTORE)
         self._try_again = connection.register_script(_TRY_AGAIN)
+        self._learn = connection.register_script(_LEARN)
 
     def take(self, takes: Takes) -> tuple[str, Queue] | None:
         """Take the id of the next job, if there is one, and its queue. It is in the intermediate
@@ -319,6 +335,11 @@ class Lines:
                 keys = [*_keys(queue), queue.started_job_registry.key, detail_key]
                 return Again(as_text(self._try_again(keys=keys, args=(job_id, most))))
         return Again.SPENT
+
+    def learn(self, queue_name: str, light: bool, seconds: float) -> None:
+        """Record how long a worker had a task."""
+        kind = "light" if light else "heavy"
+        self._learn(keys=[times_key(queue_name)], args=(kind, seconds, _WEIGHT))
 
     def discard(self, job_id: str, queue_name: str) -> bool:
         """Take a job out of its queue for good; False if a worker was faster."""

@@ -28,15 +28,18 @@ from rq.job import JobStatus
 
 from docling_serve.engines.base import (
     DEFAULT_TENANT,
+    Capacity,
     OnCallback,
     Reply,
     Submission,
     TaskView,
 )
 from docling_serve.engines.fingerprint import fingerprint
+from docling_serve.engines.redis.fleet import Fleet
 from docling_serve.engines.redis.jobkit_tasks import place_of, rendered, task_of
 from docling_serve.engines.redis.keys import IdempotencyKeys
-from docling_serve.engines.redis.lines import Again
+from docling_serve.engines.redis.line_view import LineView
+from docling_serve.engines.redis.lines import Again, times_key
 from docling_serve.engines.redis.task_runner import callbacks_of
 from docling_serve.engines.redis.tasks import TasksInRedis, as_backpressure, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
@@ -79,7 +82,10 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         queues = [Queue(n, connection=self._redis_conn) for n in settings.eng_rq_queue_names]
         self.collector = RqCollector(settings.eng_rq_redis_url, settings.eng_rq_queue_names)
         self._jobs = Jobs(self._redis_conn, self._rq_queue, queues, self.config)
-        self._store = TaskStore(self._async_redis_conn, self._jobs, self.config)
+        queue = self._rq_queue.name
+        self._fleet = Fleet(self._async_redis_conn, queue, times_key(queue))
+        self._line = LineView(self._async_redis_conn, self._fleet)
+        self._store = TaskStore(self._async_redis_conn, self._jobs, self._line, self.config)
         self._keys = IdempotencyKeys(self._async_redis_conn, self._exists)
         self.listener = UpdateListener(
             self._async_redis_conn,
@@ -197,6 +203,18 @@ class RqEngine(TasksInRedis, RQOrchestrator):
                 if stored.ended_at is None or stored.ended_at < before:
                     await self._store.delete(stored)
 
+    async def capacity(self, tenant: str) -> Capacity | None:
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            return await self._line.capacity(tenant, self._rq_queue.name)
+
+    def describe_workers(self) -> dict[str, Any]:
+        """The worker processes of all hosts that report themselves."""
+        return self._fleet.describe()
+
+    def stop_worker(self, number: int) -> bool:
+        """Ask for the end of a worker process; False if there is none of this number."""
+        return self._fleet.stop_worker(number)
+
     async def clear_converters(self) -> None:
         """Ask all workers to free what loaded converters hold."""
         async with self.at_redis(self.config.redis_gate_wait_timeout):
@@ -251,7 +269,9 @@ class RqEngine(TasksInRedis, RQOrchestrator):
 
     async def process_queue(self) -> None:
         """Follow what workers do, for as long as the server runs."""
-        await asyncio.gather(self.listener.run(), self._watches.keep_told(), self._reaper.run())
+        await asyncio.gather(
+            self.listener.run(), self._watches.keep_told(), self._reaper.run(), self._fleet.run()
+        )
 
     async def close(self) -> None:
         """Close the connections."""

@@ -16,14 +16,13 @@ from docling.datamodel.service.tasks import TaskProcessingMeta, TaskType
 from docling_jobkit.datamodel.task import Task, validate_task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.rq.orchestrator import RQOrchestratorConfig
-from redis import ResponseError
 from redis.asyncio import Redis as AsyncRedis
-from rq import Queue
 from rq.job import Job
 from rq.utils import utcparse
 
 from docling_serve.engines.base import DEFAULT_TENANT, FINISHED, TaskView
 from docling_serve.engines.redis.jobkit_tasks import LIGHT, NAMES
+from docling_serve.engines.redis.line_view import LineView, WaitingPlace
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.errors import Failure
 from docling_serve.internals import jobkit_rq
@@ -59,7 +58,7 @@ class StoredTask:
     task_id: str
     metadata: dict[str, Any]
     status: TaskStatus
-    position: int | None = None
+    place: WaitingPlace | None = None
     queue: str | None = None
     worker: str | None = None
     started_at: datetime | None = None
@@ -72,6 +71,11 @@ class StoredTask:
     def tenant(self) -> str:
         """The tenant of the task."""
         return str((self.metadata.get("metadata") or {}).get("tenant_id") or DEFAULT_TENANT)
+
+    @property
+    def position(self) -> int | None:
+        """The position from 1 while it waits."""
+        return self.place.position if self.place else None
 
     @property
     def document_version(self) -> str | None:
@@ -102,6 +106,8 @@ class StoredTask:
             task_type=TaskType(self.metadata.get("task_type", TaskType.CONVERT.value)),
             status=self.status,
             position=self.position,
+            ahead=self.place.ahead if self.place else None,
+            expected_wait_s=self.place.expected_wait_s if self.place else None,
             light=bool(said.get(LIGHT)),
             names=[str(name) for name in said.get(NAMES) or ()],
             num_docs=int((self.metadata.get("processing_meta") or {}).get("num_docs", 0)),
@@ -125,9 +131,12 @@ class TaskStore:
     Every method raises ``redis.RedisError`` when Redis does not answer as it should.
     """
 
-    def __init__(self, connection: AsyncRedis, jobs: Jobs, config: RQOrchestratorConfig) -> None:
+    def __init__(
+        self, connection: AsyncRedis, jobs: Jobs, line: LineView, config: RQOrchestratorConfig
+    ) -> None:
         self._redis = connection
         self._jobs = jobs
+        self._line = line
         self._config = config
 
     async def read(self, task_id: str) -> StoredTask | None:
@@ -175,7 +184,7 @@ class TaskStore:
             task_id=task_id,
             metadata=metadata,
             status=status,
-            position=await self._position(task_id, str(queue)) if waits else None,
+            place=await self._line.place(task_id, str(queue)) if waits else None,
             queue=queue if job_status else None,
             worker=worker or None,
             started_at=_started_at(metadata, status, started_at),
@@ -286,13 +295,6 @@ class TaskStore:
         if keep:
             await self._put_metadata(task_id, data)
         return data
-
-    async def _position(self, task_id: str, queue: str) -> int | None:
-        try:
-            index = await self._redis.lpos(f"{Queue.redis_queue_namespace_prefix}{queue}", task_id)
-        except ResponseError:  # Redis before 6.0.6 does not support this
-            return None
-        return index + 1 if isinstance(index, int) else None
 
 
 def _status_without_outcome(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -29,6 +30,8 @@ from rq.timeouts import JobTimeoutException
 
 from docling_serve.callbacks.delivery import CallbackDelivery, CallbackRules
 from docling_serve.engines.redis.arrivals import Arrivals
+from docling_serve.engines.redis.hosts import HostReporter, Slots
+from docling_serve.engines.redis.jobkit_tasks import LIGHT
 from docling_serve.engines.redis.lines import Takes, arrivals_channel
 from docling_serve.engines.redis.task_runner import PROMPT, Liveness, TaskRunner, TaskSetup
 from docling_serve.engines.rq.job_taker import JobTaker
@@ -55,8 +58,8 @@ _PATIENT_SIGNALS = 2
 
 @dataclass(frozen=True)
 class WorkerParts:
-    """What the composition root passes in: the gate, the preparation, the task runner, and which
-    kinds of jobs may run at the same time."""
+    """What the composition root passes in: the gate, the preparation, the task runner, which kinds
+    of jobs may run at the same time, and what there is to know of the pool, if there is one."""
 
     gate: Gate
     isolated: bool
@@ -65,6 +68,8 @@ class WorkerParts:
     guardian: Guardian
     takes: Sequence[Takes] = (Takes.ANY,)
     liveness: Liveness | None = None
+    describe_pool: Callable[[], dict[str, Any]] | None = None
+    stop_worker: Callable[[int], bool] | None = None
 
 
 class RqWorkerProcess:
@@ -81,6 +86,9 @@ class RqWorkerProcess:
         self._jobs = Jobs(self._redis, self._queues[0], self._queues, self._config)
         self._runner: TaskRunner | None = None
         self._arrivals: Arrivals | None = None
+        self._reporter: HostReporter | None = None
+        #: The tasks that run, and whether each is light.
+        self._running: dict[str, bool] = {}
         self._signals = 0
         self._at_work = 0
         self._counting = threading.Lock()
@@ -169,6 +177,8 @@ class RqWorkerProcess:
         """
         assert self._runner is not None
         started, failure = time.time(), None
+        light = bool((task_data.get("metadata") or {}).get(LIGHT))
+        self._running[job.id] = light
         running = self._loop.begin(self._runner.run(job.id, task_data))
         limit_s = job.timeout if job.timeout and job.timeout > 0 else None
         try:
@@ -176,7 +186,10 @@ class RqWorkerProcess:
                 self.stop_task(_too_long(limit_s), job.id)
                 futures.wait([running], _STOP_WITHIN_S)
                 raise JobTimeoutException
-            return running.result()
+            key = running.result()
+            with suppress(RedisError, OSError):
+                self._jobs.lines.learn(job.origin, light, time.time() - started)
+            return key
         except TaskFailed as exc:
             failure = exc.failure
             raise
@@ -184,6 +197,7 @@ class RqWorkerProcess:
             failure = _too_long(limit_s)
             raise
         finally:
+            del self._running[job.id]
             accepted = job.created_at.timestamp()
             log_end(_log, job.id, failure, accepted=accepted, started=started, ended=time.time())
 
@@ -227,6 +241,25 @@ class RqWorkerProcess:
         url = self._config.redis_url
         self._arrivals = Arrivals(redis.asyncio.Redis.from_url(url), channels)
         self._loop.begin(self._arrivals.run())
+        self._reporter = HostReporter(
+            redis.asyncio.Redis.from_url(url),
+            self.queue_names,
+            self._slots,
+            lambda: list(self._running),
+            self._parts.describe_pool,
+            self._parts.stop_worker,
+        )
+        self._loop.begin(self._reporter.run())
+
+    def _slots(self) -> Slots:
+        light_workers = sum(takes is Takes.LIGHT for takes in self._parts.takes)
+        light = sum(self._running.values())
+        return Slots(
+            workers=len(self._parts.takes) - light_workers,
+            light_workers=light_workers,
+            running=len(self._running) - light,
+            running_light=light,
+        )
 
     def _make_runner(self, scratch: Scratch, callbacks: CallbackDelivery) -> TaskRunner:
         options: dict[str, Any] = {
@@ -258,6 +291,8 @@ class RqWorkerProcess:
 
     def _close(self, callbacks: CallbackDelivery, scratch: Scratch) -> None:
         async def close() -> None:
+            if self._reporter is not None:
+                await self._reporter.leave()
             await self._parts.runner.close()
             await callbacks.close(within_s=self._settings.shutdown_grace)
 
