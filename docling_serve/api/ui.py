@@ -1,4 +1,5 @@
 """The page: its files are in ``docling_serve/ui``, built by ``make ui`` from ``ui/source`` there.
+``ui/samples`` are the documents that the page offers for trying it out.
 
 Assets have a hash of their content in their name, so they may be cached forever, while the page
 itself is revalidated each time (upstream B17).
@@ -9,10 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from docling_serve.api.docs_pages import PAGE
 
@@ -38,6 +39,7 @@ def make_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     assets = _assets()
     page = _page(assets)
+    samples = _samples()
 
     @router.api_route("/", methods=PAGE)
     async def root() -> RedirectResponse:
@@ -59,7 +61,23 @@ def make_router() -> APIRouter:
         headers = {**_FOR_EVER, "X-Content-Type-Options": "nosniff"}
         return Response(assets[name][1], media_type=media_type, headers=headers)
 
+    @router.api_route("/ui/samples/{name}", methods=PAGE)
+    async def sample(name: str) -> FileResponse:
+        if name not in samples:
+            raise HTTPException(404, "Not Found")
+        # A download: a browser that is sent here must not show the HTML sample as a page of ours.
+        headers = {"X-Content-Type-Options": "nosniff"}
+        return FileResponse(
+            samples[name], media_type="application/octet-stream", filename=name, headers=headers
+        )
+
     return router
+
+
+def _samples() -> dict[str, Path]:
+    """The documents for trying the page out, by name."""
+    folder = Path(str(files("docling_serve").joinpath("ui", "samples")))
+    return {path.name: path for path in folder.iterdir()}
 
 
 def _assets() -> dict[str, tuple[str, bytes]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
 from collections.abc import Sequence
 from itertools import cycle
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -120,3 +122,45 @@ def _rc4(key: bytes, data: bytes) -> bytes:
         state[i], state[j] = state[j], state[i]
         out.append(byte ^ state[(state[i] + state[j]) % 256])
     return bytes(out)
+
+
+def doclang_archive() -> bytes:
+    """A ``.dclx`` as docling writes it: a page with its image, a heading, a table and a picture."""
+    from docling_core.types.doc import (  # the library is large, and few tests need it
+        BoundingBox,
+        CoordOrigin,
+        DoclingDocument,
+        ImageRef,
+        ProvenanceItem,
+        Size,
+        TableCell,
+        TableData,
+    )
+
+    def at(top: float, bottom: float) -> ProvenanceItem:
+        box = BoundingBox(l=20, t=top, r=180, b=bottom, coord_origin=CoordOrigin.TOPLEFT)
+        return ProvenanceItem(page_no=1, bbox=box, charspan=(0, 0))
+
+    document = DoclingDocument(name="tides")
+    paper = ImageRef.from_pil(Image.new("RGB", (200, 300), "white"), dpi=72)
+    document.add_page(1, Size(width=200, height=300), image=paper)
+    document.add_heading("Tides & Currents", prov=at(20, 40))
+    cells = [
+        TableCell(
+            text=text,
+            start_row_offset_idx=row,
+            end_row_offset_idx=row + 1,
+            start_col_offset_idx=column,
+            end_col_offset_idx=column + width,
+            col_span=width,
+            column_header=row == 0,
+        )
+        for row, column, width, text in ((0, 0, 2, "High water"), (1, 0, 1, "Oban"), (1, 1, 1, "7"))
+    ]
+    document.add_table(TableData(table_cells=cells, num_rows=2, num_cols=2), prov=at(60, 120))
+    drawing = ImageRef.from_pil(Image.new("RGB", (60, 40), "navy"), dpi=72)
+    document.add_picture(image=drawing, prov=at(140, 200))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tides.dclx"
+        document.save_as_doclang_archive(path)
+        return path.read_bytes()

@@ -11,9 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.conftest import KEEP_WORKERS, StartServer
-from tests.helpers.api import DOCUMENTS, missing_phrases
+from tests.helpers.api import DOCUMENTS, missing_phrases, upload
 from tests.helpers.browser import browser as a_browser
-from tests.helpers.documents import scanned_pdf
+from tests.helpers.documents import doclang_archive, scanned_pdf
+from tests.helpers.receiver import receiver
 from tests.helpers.server import SUBPROCESS_MODE, RunningServer
 
 KEY = "sesame"
@@ -185,6 +186,73 @@ def test_a_document_is_cut_into_chunks_by_options_that_are_kept(page: Page) -> N
     convert(page, "notes.md")
     expect(page.locator(".chunks li").first).to_contain_text("Keeper's notes")
     expect(page.get_by_role("link", name="Download notes.chunks.jsonl")).to_be_visible()
+
+
+def test_an_example_is_converted_by_one_click(page: Page) -> None:
+    page.get_by_role("button", name="Convert page.html").click()
+    expect(row(page, "page.html")).to_contain_text("Done")
+    expect(page.get_by_role("heading", name="Tower opening hours")).to_be_visible()
+
+
+def test_the_result_is_delivered_as_the_form_says(page: Page) -> None:
+    delivery = page.get_by_label("Deliver results")
+    kinds = [option.get_attribute("value") for option in delivery.get_by_role("option").all()]
+    assert kinds == ["", "inbody", "put", "zip"], "no storage, so no links to it"
+
+    delivery.select_option("zip")
+    convert(page, "notes.md")
+    expect(row(page, "notes.md")).to_contain_text("Done")
+    expect(page.get_by_role("heading", name="Keeper's notes")).to_be_visible()
+    expect(page.get_by_role("link", name="Download converted_docs.zip")).to_be_visible()
+
+    delivery.select_option("put")
+    page.get_by_role("button", name="Convert", exact=True).click()
+    expect(page.locator(".error")).to_contain_text("Choose files")
+    convert(page, "notes.md")
+    expect(page.locator(".error")).to_contain_text("Give the address for the results.")
+    with receiver() as receiving:
+        page.get_by_label("Address for the results").fill(f"{receiving.url}/results")
+        page.get_by_text("Copy as code").click()
+        page.get_by_role("button", name="curl", exact=True).click()
+        expect(page.locator("#snippet")).to_contain_text(f'"url":"{receiving.url}/results"')
+        page.get_by_role("button", name="Convert", exact=True).click()
+        expect(page.locator(".result")).to_contain_text("1 delivered.")
+        [arrived] = receiving.got
+    assert (arrived.method, arrived.path) == ("PUT", "/results")
+
+
+def test_archives_of_results_are_opened(page: Page, server_with_page: RunningServer) -> None:
+    form = {"to_formats": ["md", "json", "dclx"], "target_type": "zip"}
+    reply = server_with_page.api.convert(upload("notes.md"), upload("page.html"), form=form)
+    files = page.get_by_label("Files", exact=True)
+    files.set_input_files([_archive("results.zip", reply.content), _archive("other.zip", b"none")])
+
+    expect(page.locator(".drop li", has_text="other.zip")).to_be_visible()
+    expect(row(page, "results.zip")).to_contain_text("Opened from this computer.")
+    expect(page.get_by_role("heading", name="Keeper's notes")).to_be_visible()
+    page.get_by_label("Document", exact=True).select_option("page")
+    expect(page.get_by_role("heading", name="Tower opening hours")).to_be_visible()
+    expect(page.get_by_role("tab", name="Tables (1)")).to_be_visible()
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Download page.md").click()
+    assert missing_phrases("page.html", downloading.value.path().read_text()) == []
+
+    files.set_input_files([_archive("tides.dclx", doclang_archive())])
+    page.get_by_role("button", name="Section header: Tides & Currents").press("Enter")
+    expect(page.locator(".picked")).to_contain_text("Tides & Currents")
+    assert page.locator(".sheet img").evaluate("image => image.naturalWidth") == 200
+    page.get_by_role("tab", name="HTML", exact=True).click()
+    frame = page.frame_locator("iframe")
+    expect(frame.get_by_role("heading", name="Tides & Currents")).to_be_visible()
+    expect(frame.get_by_role("columnheader", name="High water")).to_have_attribute("colspan", "2")
+    drawn = frame.locator("figure img").evaluate("image => [image.complete, image.naturalWidth]")
+    assert drawn == [True, 60]
+    page.get_by_role("button", name="Convert tides.dclx").click()
+    expect(page.locator(".drop li", has_text="tides.dclx")).to_be_visible()
+
+
+def _archive(name: str, content: bytes) -> dict[str, object]:
+    return {"name": name, "mimeType": "application/zip", "buffer": content}
 
 
 def test_a_reload_goes_on_and_cancelling_stops(page: Page, server_with_page: RunningServer) -> None:

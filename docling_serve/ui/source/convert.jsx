@@ -3,9 +3,11 @@ import { useEffect, useState } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { apiKey } from "./api.js";
 import { bytes, capital } from "./format.js";
-import { cancel, convert, drop, finished, resume, rows, selected, send } from "./jobs.js";
-import { Formats, Options, chosen, chunker, further, requestOptions } from "./options.jsx";
-import { Result } from "./result.jsx";
+import { isArchive, openArchive } from "./archive.js";
+import { cancel, convert, drop, finished, resume, rows, selected, send, show } from "./jobs.js";
+import { Formats, Options, chosen, further, requested, target } from "./options.jsx";
+import { Archive, Result } from "./result.jsx";
+import { SAMPLES, sample } from "./samples.js";
 import { snippets } from "./snippets.js";
 import { offered, ready, route } from "./store.js";
 
@@ -14,8 +16,13 @@ const picked = signal([]);
 const url = signal("");
 const error = signal("");
 
-export function addFiles(files) {
-  picked.value = [...picked.value, ...files];
+// Files to convert are collected; archives of results are shown at once.
+export async function addFiles(files) {
+  for (const file of [...files]) {
+    const documents = isArchive(file.name) && await openArchive(file, file.name).catch(() => null);
+    if (documents) show(file, documents);
+    else picked.value = [...picked.value, file];
+  }
 }
 
 // Documents may be dropped, or pasted, anywhere on the page.
@@ -47,10 +54,19 @@ async function submit(event) {
   try {
     const sources = [...picked.value, ...(url.value.trim() ? [url.value.trim()] : [])];
     if (!sources.length) throw new Error("Choose files, or give an address.");
-    const options = requestOptions();
+    const asked = requested();
     picked.value = [];
     url.value = "";
-    await convert(sources, options, chunker.value);
+    await convert(sources, asked);
+  } catch (problem) {
+    error.value = problem.message;
+  }
+}
+
+async function tryOut(name) {
+  error.value = "";
+  try {
+    await convert([await sample(name)], requested());
   } catch (problem) {
     error.value = problem.message;
   }
@@ -79,6 +95,7 @@ export function Convert() {
         </div>
         <button type="submit" disabled={!ready.value}>Convert</button>
         {error.value && <p class="error" role="alert">{error.value}</p>}
+        <Samples />
         <Formats />
         <Options />
         <CopyAs />
@@ -87,7 +104,13 @@ export function Convert() {
         <h2 id="outcome-title">Documents</h2>
         {!rows.value.length && <p class="quiet">Nothing converted yet. Results appear here; the address of this page leads back to them.</p>}
         <ol class="rows">{rows.value.map((one) => <Row key={one.key} row={one} />)}</ol>
-        {row && finished(row) && !row.error && !row.cancelled && (
+        {row?.archive && (
+          <section aria-label={`Contents of ${row.name}`}>
+            <h3>{row.name}</h3>
+            <Archive key={row.key} blob={row.archive} name={row.name} documents={row.documents} />
+          </section>
+        )}
+        {row && !row.archive && finished(row) && !row.error && !row.cancelled && (
           <section aria-label={`Result of ${row.name}`}>
             <h3>{row.name || row.taskId}</h3>
             <Result key={row.taskId} taskId={row.taskId} name={row.name} />
@@ -99,7 +122,19 @@ export function Convert() {
   );
 }
 
+function Samples() {
+  return (
+    <details class="samples" open={!rows.value.length}>
+      <summary>Try an example</summary>
+      <ul class="picked-files">{SAMPLES.map(([name, about]) => (
+        <li><button type="button" class="plain" disabled={!ready.value} onClick={() => tryOut(name)}>Convert {name}</button> <span class="quiet">{about}</span></li>
+      ))}</ul>
+    </details>
+  );
+}
+
 export function statusText(row) {
+  if (row.archive) return "Opened from this computer.";
   if (row.error) return row.error;
   if (row.cancelled) return "Cancelled.";
   if (row.sending) return "Sending.";
@@ -134,6 +169,7 @@ function Row({ row }) {
       <span class="acts">
         {row.taskId && !done && <button type="button" class="plain" aria-label={`Cancel ${name}`} onClick={() => cancel(row.key)}>Cancel</button>}
         {row.source && done && state !== "done" && <button type="button" class="plain" aria-label={`Retry ${name}`} onClick={() => send(row.key)}>Retry</button>}
+        {row.archive && /\.dclx$/i.test(row.name) && <button type="button" class="plain" aria-label={`Convert ${name}`} onClick={() => { picked.value = [...picked.value, row.archive]; drop(row.key); }}>Convert it</button>}
         {done && <button type="button" class="plain" aria-label={`Remove ${name}`} onClick={() => drop(row.key)}>Remove</button>}
       </span>
     </li>
@@ -146,12 +182,13 @@ function CopyAs() {
   let code = {};
   try {
     const sources = [...picked.value, ...(url.value.trim() ? [url.value.trim()] : [])];
-    code = snippets(sources, requestOptions(), Boolean(apiKey.value), chunker.value);
+    code = snippets(sources, requested(), Boolean(apiKey.value));
   } catch {
     // the options are not whole yet
   }
   chosen.value;
   further.value;
+  target.value;
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(code[open]);

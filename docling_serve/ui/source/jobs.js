@@ -15,31 +15,42 @@ const streaming = new Set();
 export const sent = new Map();
 
 export const finished = (row) => Boolean(row.error) || row.cancelled
-  || ["success", "failure"].includes(row.status?.task_status);
+  || Boolean(row.archive) || ["success", "failure"].includes(row.status?.task_status);
 
 export function change(key, changes) {
   rows.value = rows.value.map((row) => (row.key === key ? { ...row, ...changes } : row));
 }
 const find = (key) => rows.value.find((row) => row.key === key);
 
-// Sends each source, a File or an address, with these options.
-export async function convert(sources, options, chunker = "") {
+// What a request asks for: its options, how to chunk ("" for whole documents), and where the result
+// goes ({kind, url}; the empty kind leaves that to the server).
+export const request = (options, chunker = "", target = { kind: "" }) => ({ options, chunker, target });
+
+// Sends each source, a File or an address, as a request of its own.
+export async function convert(sources, asked) {
   const added = sources.map((source) => ({
     key: ++keys, name: typeof source === "string" ? source : source.name,
-    size: source.size, source, options, chunker, taskId: null, status: null, error: "", cancelled: false,
+    size: source.size, source, asked, taskId: null, status: null, error: "", cancelled: false,
   }));
   rows.value = [...added, ...rows.value];
   selected.value = added[0].key;
   for (const row of added) await send(row.key);
 }
 
+// Shows an archive of results from this computer; the server has no part in it.
+export function show(file, documents) {
+  const row = { key: ++keys, name: file.name, archive: file, documents, source: null, taskId: null, status: null, error: "", cancelled: false };
+  rows.value = [row, ...rows.value];
+  selected.value = row.key;
+}
+
 export async function send(key) {
-  const { source, options, chunker } = find(key);
+  const { source, asked } = find(key);
   change(key, { error: "", cancelled: false, status: null, taskId: null, sending: true });
   try {
-    const reply = await (typeof source === "string" ? sendUrl(source, options, chunker) : sendFile(source, options, chunker));
+    const reply = await (typeof source === "string" ? sendJson({ kind: "http", url: source }, asked) : sendFile(source, asked));
     const status = await reply.json();
-    sent.set(status.task_id, { source, options, chunker });
+    sent.set(status.task_id, { source, asked });
     change(key, { taskId: status.task_id, status, sending: false });
     remember();
     follow();
@@ -56,27 +67,40 @@ export function formOf(options) {
 
 // The route of a request, the fields of its form, and its body: chunks have their own names.
 export const routeOf = (chunker, what) => `v1/${chunker ? `chunk/${chunker}` : "convert"}/${what}`;
-export const fieldsOf = (options, chunker) =>
-  formOf(options).filter(([name]) => !chunker || name !== "to_formats").map(([name, value]) => [chunker ? `convert_${name}` : name, value]);
-export function bodyOf(url, { to_formats, ...options }, chunker) {
-  const sources = [{ kind: "http", url }];
-  return chunker ? { sources, convert_options: options } : { sources, options: { to_formats, ...options } };
+export const fieldsOf = ({ options, chunker, target }) => [
+  ...formOf(options).filter(([name]) => !chunker || name !== "to_formats").map(([name, value]) => [chunker ? `convert_${name}` : name, value]),
+  ...(target.kind ? [["target_type", target.kind]] : []),
+];
+export function bodyOf(source, { options: { to_formats, ...options }, chunker, target }) {
+  const body = chunker ? { sources: [source], convert_options: options } : { sources: [source], options: { to_formats, ...options } };
+  return target.kind ? { ...body, target } : body;
 }
 
-function sendFile(file, options, chunker) {
+// A form cannot name the address to put a result to.
+export const needsJson = ({ target }) => target.kind === "put";
+
+async function sendFile(file, asked) {
+  if (needsJson(asked)) return sendJson({ kind: "file", filename: file.name, base64_string: await base64(file) }, asked);
   const form = new FormData();
   form.append("files", file);
-  for (const [name, value] of fieldsOf(options, chunker)) form.append(name, value);
-  return ask(routeOf(chunker, "file/async"), { method: "POST", body: form });
+  for (const [name, value] of fieldsOf(asked)) form.append(name, value);
+  return ask(routeOf(asked.chunker, "file/async"), { method: "POST", body: form });
 }
 
-function sendUrl(url, options, chunker) {
-  return ask(routeOf(chunker, "source/async"), {
+function sendJson(source, asked) {
+  return ask(routeOf(asked.chunker, "source/async"), {
     method: "POST",
-    body: JSON.stringify(bodyOf(url, options, chunker)),
+    body: JSON.stringify(bodyOf(source, asked)),
     headers: { "Content-Type": "application/json" },
   });
 }
+
+const base64 = (file) => new Promise((done, failed) => {
+  const reader = new FileReader();
+  reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));
+  reader.onerror = () => failed(new Error(`${file.name} cannot be read.`));
+  reader.readAsDataURL(file);
+});
 
 // The tasks of the view are in its address, so that a reload goes on with them.
 function remember() {
@@ -171,7 +195,7 @@ async function poll() {
         const task = byId.get(row.taskId);
         if (task) {
           if (!streaming.has(row.key) && task.task_status === "success" && task.task_meta?.num_failed) explain(row.key);
-          change(row.key, { status: streaming.has(row.key) ? row.status ?? task : task, name: row.name || task.names[0] || row.taskId, numPages: task.num_pages });
+          change(row.key, { status: streaming.has(row.key) ? row.status ?? task : task, name: row.name || task.names?.[0] || row.taskId, numPages: task.num_pages });
         } else if (!streaming.has(row.key)) {
           change(row.key, { error: "The server does not know this task any more." });
         }

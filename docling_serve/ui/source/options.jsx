@@ -2,11 +2,14 @@
 import { signal } from "@preact/signals";
 import { offered, schema, schemaRead } from "./store.js";
 import { words } from "./format.js";
+import { request } from "./jobs.js";
 
 const KEPT = "docling-serve-options";
 export const chosen = signal(JSON.parse(sessionStorage.getItem(KEPT) || "{}")); // what differs from the defaults
 export const further = signal(""); // more options as JSON text
 export const chunker = signal(""); // hybrid, hierarchical; empty: documents, not chunks
+const SERVERS_CHOICE = { kind: "" };
+export const target = signal(SERVERS_CHOICE); // where the result goes: a kind, and the url of a put
 
 export function choose(name, value) {
   const next = { ...chosen.value };
@@ -18,6 +21,7 @@ export function choose(name, value) {
 
 export function reset() {
   chunker.value = "";
+  target.value = SERVERS_CHOICE;
   chosen.value = {};
   further.value = "";
   sessionStorage.removeItem(KEPT);
@@ -36,13 +40,14 @@ function Saved() {
   const names = Object.keys(saved.value);
   const save = () => {
     const name = document.getElementById("save-as").value.trim();
-    if (name) keep({ ...saved.value, [name]: { chosen: chosen.value, further: further.value, chunker: chunker.value } });
+    if (name) keep({ ...saved.value, [name]: { chosen: chosen.value, further: further.value, chunker: chunker.value, target: target.value } });
   };
   const use = (name) => {
     const set = saved.value[name];
     chosen.value = set.chosen;
     further.value = set.further;
     chunker.value = set.chunker;
+    target.value = set.target || SERVERS_CHOICE;
     sessionStorage.setItem(KEPT, JSON.stringify(set.chosen));
   };
   return (
@@ -75,7 +80,44 @@ const HINTS = { page_range: "Pages", do_ocr: "Read bitmaps (OCR)", force_ocr: "R
 
 export const FORMATS = { md: "Markdown", json: "JSON", html: "HTML", text: "Text", doctags: "DocTags", yaml: "YAML", vtt: "WebVTT", html_split_page: "HTML, page by page", latex: "LaTeX", chunks: "Chunks", doclang: "DocLang", dclx: "DocLang archive" };
 
-export function requestOptions() {
+const TARGETS = { inbody: "In the answer, shown here", zip: "As a zip archive", presigned_url: "In the server's storage, as links", put: "Put to an address" };
+
+// The kinds of delivery that this server allows and that need no credentials.
+function targetsHere() {
+  const { targets, features } = offered.value || {};
+  return (targets?.allowed || ["inbody", "zip"]).filter((kind) => Object.hasOwn(TARGETS, kind)
+    && (kind !== "presigned_url" || (features?.artifact_storage && !chunker.value)));
+}
+
+function Delivery() {
+  const { kind, url } = target.value;
+  const usual = TARGETS[offered.value?.targets?.default];
+  const choose = (next) => { target.value = next === "put" ? { kind: next, url: url || "" } : { kind: next }; };
+  return (
+    <>
+      <div class={`field${kind ? " changed" : ""}`}>
+        <label for="target">Deliver results</label>
+        <select id="target" value={kind} onChange={(e) => choose(e.currentTarget.value)}>
+          <option value="">Default{usual ? ` (${usual.toLowerCase()})` : ""}</option>
+          {targetsHere().map((one) => <option value={one}>{TARGETS[one]}</option>)}
+        </select>
+      </div>
+      {kind === "put" && (
+        <div class="field"><label for="target-url">Address for the results</label>
+          <input id="target-url" type="url" inputMode="url" placeholder="https://example.com/result.zip" value={url} onInput={(e) => { target.value = { kind, url: e.currentTarget.value.trim() }; }} />
+        </div>
+      )}
+    </>
+  );
+}
+
+// What the form asks for now; throws an Error whose text is for the user.
+export function requested() {
+  if (target.value.kind === "put" && !target.value.url) throw new Error("Give the address for the results.");
+  return request(requestOptions(), chunker.value, target.value);
+}
+
+function requestOptions() {
   const options = { ...chosen.value };
   options.to_formats ??= ["md"];
   if (!options.to_formats.length) throw new Error("Choose at least one output format.");
@@ -203,6 +245,7 @@ export function Formats() {
           <option value="hierarchical">By structure (hierarchical)</option>
         </select>
       </div>
+      <Delivery />
       <label class="check"><input type="checkbox" checked={Boolean(shown)} onChange={(e) => showPages(e.currentTarget.checked)} /> Show pages with what was recognised</label>
     </fieldset>
   );
@@ -212,7 +255,7 @@ export function Options() {
   if (!schemaRead.value) return <p class="quiet">Reading the options of this server.</p>;
   const there = properties();
   const grouped = new Set(Object.values(GROUPS).flat());
-  const changed = Object.keys(chosen.value).length;
+  const changed = Object.keys(chosen.value).length + (target.value.kind ? 1 : 0);
   const plain = Object.keys(there).filter((name) =>
     !grouped.has(name) && name !== "to_formats" && !there[name].deprecated
     && ["boolean", "string", "number", "integer"].includes(resolved(there[name]).type));

@@ -3,7 +3,8 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import DOMPurify from "dompurify";
 import { marked } from "marked";
 import { ask } from "./api.js";
-import { bytes, capital, stem } from "./format.js";
+import { openArchive } from "./archive.js";
+import { bytes, capital, stem, words } from "./format.js";
 import { FORMATS } from "./options.jsx";
 import { Pages } from "./pages.jsx";
 
@@ -20,7 +21,8 @@ export function Result({ taskId, name }) {
   }, [taskId]);
   if (state.loading) return <p class="quiet">Fetching the result.</p>;
   if (state.error) return <p class="error" role="alert">{state.error}</p>;
-  if (state.archive) return <Archive blob={state.archive} />;
+  if (state.archive) return <Archive blob={state.archive} name="converted_docs.zip" />;
+  if (state.body.num_converted !== undefined) return <Delivered body={state.body} />;
   if (state.body.chunks) return <Chunks body={state.body} name={name} />;
   return <Document body={state.body} name={name} />;
 }
@@ -46,8 +48,49 @@ function Chunks({ body, name }) {
   );
 }
 
-function Archive({ blob }) {
-  return <p>The task has several documents, or a format that comes as a file. <Download blob={blob} name="converted_docs.zip" /></p>;
+// An archive of results: a document of it is shown, and all of it can be downloaded.
+export function Archive({ blob, name, documents }) {
+  const [state, setState] = useState(documents ? { documents } : { loading: true });
+  const [open, setOpen] = useState(0);
+  useEffect(() => {
+    if (documents) return undefined;
+    let gone = false;
+    openArchive(blob, name).then((found) => !gone && setState({ documents: found }), (error) => !gone && setState({ error: error.message }));
+    return () => { gone = true; };
+  }, [blob]);
+  const now = state.documents?.[open];
+  return (
+    <div class="archive">
+      <p><Download blob={blob} name={name} /></p>
+      {state.loading && <p class="quiet">Opening the archive.</p>}
+      {state.error && <p class="error" role="alert">{state.error}</p>}
+      {state.documents?.length > 1 && (
+        <div class="field"><label for="in-archive">Document</label>
+          <select id="in-archive" value={open} onChange={(e) => setOpen(Number(e.currentTarget.value))}>
+            {state.documents.map((one, index) => <option value={index}>{one.name}</option>)}
+          </select>
+        </div>
+      )}
+      {now && <Document key={open} body={{ document: now.document }} name={now.name} files={now.files} />}
+    </div>
+  );
+}
+
+// What went to a storage or an address instead of the answer.
+function Delivered({ body }) {
+  const counts = [[body.num_succeeded, "delivered"], [body.num_partially_succeeded, "delivered in part"], [body.num_failed, "failed"]];
+  return (
+    <div class="result">
+      <p>{counts.filter(([count], index) => count || !index).map(([count, what]) => `${count} ${what}`).join(", ")}.</p>
+      {(body.documents || []).map((one) => (
+        <section>
+          <h4>{one.filename}</h4>
+          {one.errors?.length > 0 && <p class="error">{one.errors.map((error) => error.error_message).join("\n")}</p>}
+          <p class="downloads">{one.artifacts.map((artifact) => <a class="button" href={artifact.uri} rel="noreferrer" target="_blank">{words(artifact.artifact_type)}</a>)}</p>
+        </section>
+      ))}
+    </div>
+  );
 }
 
 export function Download({ blob, name }) {
@@ -56,7 +99,8 @@ export function Download({ blob, name }) {
   return <a class="button" href={address} download={name}>Download {name} ({bytes(blob.size)})</a>;
 }
 
-function Document({ body, name }) {
+// `files` are offered for download where they exist already, in an archive.
+function Document({ body, name, files }) {
   const doc = body.document || {};
   const shown = useMemo(() => tabsOf(doc), [body]);
   const [open, setOpen] = useState(0);
@@ -83,16 +127,18 @@ function Document({ body, name }) {
             ))}
           </div>
           <div id="panel" role="tabpanel" tabIndex={0} aria-labelledby={`tab-${now.id}`}><now.View {...now} /></div>
-          <p class="downloads">{Object.entries(contents(doc)).map(([format, text]) => (
-            <Download key={format} blob={new Blob([text], { type: TYPES[format] || "text/plain" })}
-              name={`${stem(doc.filename || name)}.${EXTENSIONS[format] || format}`} />
-          ))}</p>
+          <p class="downloads">{(files || filesOf(doc, name)).map((file) => <Download key={file.name} {...file} />)}</p>
         </>
       )}
       {!shown.length && !complaints.length && <p class="quiet">The result has no content.</p>}
     </div>
   );
 }
+
+const filesOf = (doc, name) => Object.entries(contents(doc)).map(([format, text]) => ({
+  blob: new Blob([text], { type: TYPES[format] || "text/plain" }),
+  name: `${stem(doc.filename || name)}.${EXTENSIONS[format] || format}`,
+}));
 
 function contents(doc) {
   const found = {};
@@ -116,8 +162,11 @@ function tabsOf(doc) {
     else if (format === "json") tabs.push({ id: format, title: "JSON tree", View: Tree, value: json });
     else tabs.push({ id: format, title, View: Source, text });
   }
-  if (json?.tables?.length) tabs.splice(1, 0, { id: "tables", title: `Tables (${json.tables.length})`, View: Tables, tables: json.tables });
-  if (json && Object.values(json.pages || {}).some((page) => page.image?.uri)) tabs.unshift({ id: "pages", title: "Pages", View: Pages, document: json });
+  const hasPages = (one) => Object.values(one?.pages || {}).some((page) => page.image?.uri);
+  const drawn = [json, doc.laid_out].find(hasPages);
+  const tables = json?.tables || doc.laid_out?.tables || [];
+  if (tables.length) tabs.splice(1, 0, { id: "tables", title: `Tables (${tables.length})`, View: Tables, tables });
+  if (drawn) tabs.unshift({ id: "pages", title: "Pages", View: Pages, document: drawn });
   return tabs;
 }
 

@@ -47,7 +47,7 @@ function TaskList() {
     setTurn(turn + 1);
   };
   const matching = (tasks || []).filter((task) => !text
-    || [task.task_id, ...task.names].some((one) => one.toLowerCase().includes(text.toLowerCase())));
+    || [task.task_id, ...(task.names || [])].some((one) => one.toLowerCase().includes(text.toLowerCase())));
   return (
     <main id="main">
       <h2>Tasks</h2>
@@ -67,7 +67,7 @@ function TaskList() {
   );
 }
 
-const named = (task) => task.names[0] ? `${task.names[0]}${task.num_docs > 1 ? ` and ${task.num_docs - 1} more` : ""}` : task.task_id;
+const named = (task) => task.names?.[0] ? `${task.names[0]}${task.num_docs > 1 ? ` and ${task.num_docs - 1} more` : ""}` : task.task_id;
 
 function TaskRow({ task, act }) {
   const open = ["pending", "started"].includes(task.task_status);
@@ -86,7 +86,7 @@ function TaskRow({ task, act }) {
       <td data-title="Actions" class="acts">
         {open && <button type="button" class="plain" aria-label={`Cancel ${name}`} onClick={forget}>Cancel</button>}
         {task.task_status === "success" && <a href={`#/tasks/${task.task_id}`}>Result</a>}
-        {!open && again && <button type="button" class="plain" aria-label={`Retry ${name}`} onClick={() => { location.hash = "#/convert"; convert([again.source], again.options, again.chunker); }}>Retry</button>}
+        {!open && again && <button type="button" class="plain" aria-label={`Retry ${name}`} onClick={() => { location.hash = "#/convert"; convert([again.source], again.asked); }}>Retry</button>}
         {!open && <button type="button" class="plain" aria-label={`Delete ${name}`} onClick={forget}>Delete</button>}
       </td>
     </tr>

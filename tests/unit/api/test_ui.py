@@ -12,7 +12,9 @@ import pytest
 
 from tests.helpers.rest_server import rest_server
 
-SOURCES = Path(__file__).parents[3] / "docling_serve" / "ui" / "source"
+ROOT = Path(__file__).parents[3]
+SOURCES = ROOT / "docling_serve" / "ui" / "source"
+SAMPLES = SOURCES.parent / "samples"
 
 
 async def ask(
@@ -55,7 +57,26 @@ async def test_the_page_is_asked_for_each_time_and_its_assets_once(tmp_path: Pat
         assert re.fullmatch(r"assets/\w+\.[0-9a-f]{16}\.(js|css)", name)
 
 
-@pytest.mark.parametrize("path", ["/ui/assets/app.js", "/ui/app.js", "/ui/index.html"])
+async def test_the_samples_are_the_bundled_documents(tmp_path: Path) -> None:
+    offered = re.findall(r'^  \["([^"]+)", ', (SOURCES / "samples.js").read_text(), re.MULTILINE)
+    assert sorted(offered) == sorted(path.name for path in SAMPLES.iterdir())
+    for name in offered:
+        reply = await ask(tmp_path, f"/ui/samples/{name}", enable_ui=True)
+        assert reply.content == (ROOT / "examples" / "documents" / name).read_bytes()
+        assert reply.headers["content-disposition"].startswith("attachment")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ui/assets/app.js",
+        "/ui/app.js",
+        "/ui/index.html",
+        "/ui/samples/",
+        "/ui/samples/..%2Fapp.js",
+        "/ui/samples/notes.md",
+    ],
+)
 async def test_nothing_else_is_there(tmp_path: Path, path: str) -> None:
     assert (await ask(tmp_path, path, enable_ui=True)).status_code == 404
 
