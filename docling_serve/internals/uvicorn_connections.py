@@ -2,8 +2,8 @@
 
 uvicorn reads a header of any length (its limit is for its other parser, h11), waits for a request
 as long as the client likes, and has no time-out for the TLS shutdown. This subclass of its
-httptools protocol adds all three. Read from uvicorn 0.54;
-``tests/unit/internals/test_uvicorn_connections.py`` guards it.
+httptools protocol adds all three, and lets a client read an answer that came before the end of its
+body. Read from uvicorn 0.54; ``tests/unit/internals/test_uvicorn_connections.py`` guards it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,21 @@ _log = logging.getLogger(__name__)
 
 #: How long a client may take to answer the server's TLS shutdown when the server exits.
 _GOODBYE_S = 2.0
+#: What may still arrive of a body after the answer. A socket that is closed with unread bytes resets
+#: the connection, and the client, or a proxy in front of it, loses the answer (RFC 9112, 9.6).
+_LINGER_S = 5.0
+_LINGER_BYTES = 64 * 1024 * 1024
+
+
+class _LateClosing:
+    """A transport as a response sees it: closing it is left to the connection."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class GuardedConnection(HttpToolsProtocol):
@@ -38,6 +53,8 @@ class GuardedConnection(HttpToolsProtocol):
         self._clock: asyncio.TimerHandle | None = None
         self._write_clock: asyncio.TimerHandle | None = None
         self._ending = False
+        self._body_whole = True
+        self._lingers = False
 
     @cached_property
     def limits(self) -> ConnectionLimits:
@@ -77,7 +94,11 @@ class GuardedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._stop_clock()
         self._held = 0
+        self._body_whole = False
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:  # else it becomes a websocket
+            self.cycle.transport = _LateClosing(self.transport, self._close)
         self._body_bytes = 0
         self._body_since = self.loop.time()
         self._watch_body()
@@ -86,11 +107,16 @@ class GuardedConnection(HttpToolsProtocol):
         self._held = 0
         self._body_bytes += len(body)
         super().on_body(body)
+        if self._lingers and self._body_bytes > _LINGER_BYTES:
+            self.transport.close()
 
     def on_message_complete(self) -> None:
         self._stop_clock()
         self._held = 0
+        self._body_whole = True
         super().on_message_complete()
+        if self._lingers:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -151,6 +177,17 @@ class GuardedConnection(HttpToolsProtocol):
             self.transport.close()
         else:
             self._refuse(408, "The body of the request came too slowly (min_body_rate).")
+
+    def _close(self) -> None:
+        """Close the connection after its last answer, once the body has arrived, or enough of it
+        to let the client finish sending and read the answer."""
+        if self._body_whole:
+            self.transport.close()
+            return
+        self._lingers, self._body_bytes = True, 0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._start_clock(_LINGER_S, self.transport.close)
 
     def _not_taken(self) -> None:
         _log.info("%s: it does not take its answer (body_timeout)", self.client)

@@ -228,6 +228,32 @@ async def test_the_rest_of_a_body_that_nobody_wants_is_not_waited_for(
         assert "408" not in answer
 
 
+async def test_who_still_sends_can_read_an_answer_that_closes(serving: Callable[..., Any]) -> None:
+    """A proxy that is cut off while it sends makes a 502 of the answer."""
+    async with serving() as (_, server, connect):
+        client = await connect(limit=2**16)
+        pieces = 512  # more than the buffers of both sockets hold
+        head = f"POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: {pieces * len(PIECE)}\r\n"
+        client[1].write(f"{head}Connection: close\r\n\r\n".encode())
+        for _ in range(pieces):
+            client[1].write(PIECE)
+            await client[1].drain()
+        assert (await said(client)).endswith("\r\n\r\n0")
+        await gone(server)
+
+
+async def test_what_is_sent_after_the_answer_is_bounded(
+    serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uvicorn_connections, "_LINGER_BYTES", 10 * len(PIECE))
+    async with serving() as (_, server, connect):
+        client = await connect()
+        head = b"POST /unread HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        client[1].write(head + b"Content-Length: 999999999\r\n\r\n")
+        assert await flood(client, PIECE) < 10_000
+        await gone(server)
+
+
 async def test_an_answer_that_is_not_taken_is_given_up(serving: Callable[..., Any]) -> None:
     async with serving(body_timeout=SOON_S) as (app, server, connect):
         app.answer = bytes(64 * 1024 * 1024)
