@@ -23,8 +23,9 @@ _log = logging.getLogger(__name__)
 
 #: How long a client may take to answer the server's TLS shutdown when the server exits.
 _GOODBYE_S = 2.0
-#: What may still arrive of a body after the answer. A socket that is closed with unread bytes resets
-#: the connection, and the client, or a proxy in front of it, loses the answer (RFC 9112, 9.6).
+#: What may still arrive of a body after the answer. A socket that is closed with unread bytes
+#: resets the connection, and the client, or a proxy in front of it, loses the answer
+#: (RFC 9112, 9.6).
 _LINGER_S = 5.0
 _LINGER_BYTES = 64 * 1024 * 1024
 
