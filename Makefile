@@ -23,10 +23,10 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench quick test images soak fuzz ui serve check venv lite clean
+.PHONY: help demo bench quick test images dashboard soak fuzz ui serve check venv lite clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(LITE_STAMP)  ## Convert the bundled documents in both modes, and draw the memory (2 to 5 min)
 	$(LITE_BIN)/python -m examples.demo
@@ -42,6 +42,9 @@ test: $(STAMP)  ## All tests
 
 images: $(STAMP)  ## Build the images lite and cpu, and run each (as root; docs/deployment.md)
 	$(BIN)/python -m pytest --images -s tests/images
+
+dashboard: $(STAMP)  ## Ask the dashboard's queries of a real Prometheus (Debian: prometheus)
+	$(PYTEST) tests/integration/test_dashboard.py
 
 soak: $(STAMP)  ## 300 tasks with faults, 1,000 small ones; prints memory and ends (15 min)
 	$(BIN)/python -m pytest --soak -s tests/soak

@@ -76,7 +76,7 @@ def make_router() -> APIRouter:
 
 def _samples() -> dict[str, Path]:
     """The documents for trying the page out, by name."""
-    folder = Path(str(files("docling_serve").joinpath("ui", "samples")))
+    folder = Path(str(files("docling_serve").joinpath("ui").joinpath("samples")))
     return {path.name: path for path in folder.iterdir()}
 
 

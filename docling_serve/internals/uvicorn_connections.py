@@ -99,7 +99,9 @@ class GuardedConnection(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:  # else it becomes a websocket
-            self.cycle.transport = _LateClosing(self.transport, self._close)
+            self.cycle.transport = _LateClosing(  # type: ignore[assignment]
+                self.transport, self._close
+            )
         self._body_bytes = 0
         self._body_since = self.loop.time()
         self._watch_body()
