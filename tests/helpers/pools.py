@@ -79,11 +79,11 @@ def pool_config(**limits: Any) -> WorkerPoolConfig:
     return WorkerPoolConfig(
         **{
             "start_method": "forkserver",
-            "start_timeout_s": 20.0,
+            "start_timeout_s": 120.0,
             "start_backoff_s": 0.01,
-            "stop_grace_s": 5.0,
+            "stop_grace_s": 30.0,
             "term_grace_s": 0.2,
-            "kill_wait_s": 5.0,
+            "kill_wait_s": 30.0,
             **limits,
         }
     )
@@ -145,7 +145,7 @@ class ScriptedJob:
         return len(tally.read_text()) if tally.exists() else 0
 
     async def run(
-        self, pool: SubprocessWorkerPool, timeout_s: float = 20.0, *, goes_on: bool = False
+        self, pool: SubprocessWorkerPool, timeout_s: float = 120.0, *, goes_on: bool = False
     ) -> JobResult:
         """Give it to ``pool`` and wait for its end."""
         return await pool.run(
@@ -156,7 +156,9 @@ class ScriptedJob:
             listeners=Listeners(self._start, self._note, self._introduce, self.stages.append),
         )
 
-    def begin(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> asyncio.Task[JobResult]:
+    def begin(
+        self, pool: SubprocessWorkerPool, timeout_s: float = 120.0
+    ) -> asyncio.Task[JobResult]:
         """Give it to ``pool`` and do not wait."""
         return asyncio.ensure_future(self.run(pool, timeout_s))
 
@@ -173,7 +175,7 @@ class ScriptedJob:
         await until(lambda: pool.snapshot().waiting == behind)
         return running
 
-    async def failure(self, pool: SubprocessWorkerPool, timeout_s: float = 20.0) -> Failure:
+    async def failure(self, pool: SubprocessWorkerPool, timeout_s: float = 120.0) -> Failure:
         """Give it to ``pool``; how it fails."""
         try:
             result = await self.run(pool, timeout_s)

@@ -30,7 +30,7 @@ def killed_at_end(process: P) -> Iterator[P]:
             process.kill()
 
 
-def has_ended(pid: int, within_s: float = 30.0) -> bool:
+def has_ended(pid: int, within_s: float = 60.0) -> bool:
     """Whether process ``pid`` ends in time; one that is already gone has."""
     try:
         descriptor = os.pidfd_open(pid)

@@ -160,7 +160,7 @@ def test_a_server_that_is_killed_leaves_no_document(tmp_path: Path, number: int)
         assert (folder / "task" / "document").exists()
         (guardian,) = psutil.Process(server.pid).children()
         server.send_signal(number)
-        server.wait(30)
+        server.wait(300)
 
         assert has_ended(guardian.pid)
         assert list(tmp_path.iterdir()) == []
@@ -204,7 +204,7 @@ def test_code_outside_the_server_gets_a_folder_too(
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=300,
     )
     first, second, is_there = ran.stdout.splitlines()
 
@@ -272,7 +272,7 @@ def test_a_second_server_is_refused_and_told_of_the_first(tmp_path: Path) -> Non
 def test_a_folder_is_free_once_its_server_was_killed(tmp_path: Path) -> None:
     with keeper(tmp_path) as server:
         server.kill()
-        server.wait(30)
+        server.wait(300)
     require_free(tmp_path)
     scratch = KeptScratch(tmp_path, Guardian())
 

@@ -17,7 +17,7 @@ def _library(folder: Path, name: str, *arguments: str) -> Path:
         pytest.skip("no C compiler (gcc or cc) to build a library with")
     file = folder / name
     command = [used, "-shared", "-fPIC", "-x", "c", "/dev/null", "-x", "none", "-o", str(file)]
-    subprocess.run([*command, f"-Wl,-soname,{name}", *arguments], check=True, timeout=60)
+    subprocess.run([*command, f"-Wl,-soname,{name}", *arguments], check=True, timeout=300)
     return file
 
 

@@ -48,7 +48,7 @@ def test_a_package_in_the_working_directory_is_not_taken_for_ours(tmp_path: Path
         env={"PYTHONPATH": str(home), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
 

@@ -69,7 +69,7 @@ def run(libraries: Path, script: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
         env={"PYTHONPATH": f"{libraries}:{REPOSITORY}"},
     )
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ def imported(code: str, tmp_path: Path) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     return {name.partition(".")[0] for name in json.loads(ran.stdout.splitlines()[-1])}
 

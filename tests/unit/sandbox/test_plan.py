@@ -72,7 +72,7 @@ def _confined(tmp_path: Path, **plan: object) -> dict[str, object]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
     seen: dict[str, object] = json.loads(ran.stdout)

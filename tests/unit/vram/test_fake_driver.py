@@ -119,7 +119,7 @@ def test_a_held_call_returns_when_it_is_released(fake_gpu: FakeGpu) -> None:
         )
         assert reader.poll() is None
         fake_gpu.play(FakeDriver((FAST,)))
-        out, _ = reader.communicate(timeout=60)
+        out, _ = reader.communicate(timeout=300)
     assert json.loads(out)["cards"][0]["uuid"] == FAST.uuid
 
 

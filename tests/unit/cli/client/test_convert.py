@@ -198,7 +198,7 @@ def test_ctrl_c_asks_the_server_to_stop_the_task(url: str, script: Script, docum
         try:
             eventually(lambda: "GET /v1/tasks/t1/events" in script.calls, within_s=60)
             running.send_signal(signal.SIGINT)
-            _, said = running.communicate(timeout=60)
+            _, said = running.communicate(timeout=300)
         finally:
             running.kill()
             script.holds.set()

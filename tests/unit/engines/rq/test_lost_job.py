@@ -50,5 +50,5 @@ async def _waits(engine: RqEngine, task_id: str) -> bool:
 def _take_and_die(url: str, queues: str) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, url, queues]
     return subprocess.run(
-        command, cwd=_ROOT, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=_ROOT, capture_output=True, text=True, timeout=300, check=False
     )

@@ -110,7 +110,7 @@ def test_a_worker_contains_itself_before_it_works() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=300,
     )
     seen = json.loads(ran.stdout)
 
@@ -144,7 +144,7 @@ def test_a_worker_that_is_not_our_child_is_not_tied_to_its_parents_thread() -> N
         assert process.stdout is not None
         assert process.stdout.readline() == b"on\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == -signal.SIGTERM
+        assert process.wait(300) == -signal.SIGTERM
 
 
 def test_temporary_files_go_where_the_task_is(

@@ -107,7 +107,7 @@ async def test_a_process_is_ended_by_the_first_rung_that_works(
         ask = process.stdin.close if script == "reads" and process.stdin else _nothing
 
         assert await _stop(process, ladder, ask) is rung
-        assert process.wait(30) == code
+        assert process.wait(300) == code
 
 
 @pytest.mark.parametrize("ladder", [Ladder(0, 10, 10), Ladder(0, 0.001, 10)])
@@ -115,7 +115,7 @@ async def test_what_a_process_started_ends_with_it(ladder: Ladder) -> None:
     with _process("has a child") as (process, child):
         await _stop(process, ladder, _nothing)
 
-        assert process.wait(30) < 0
+        assert process.wait(300) < 0
         assert has_ended(int(child))
 
 
@@ -127,7 +127,7 @@ async def test_a_process_without_a_group_of_its_own_yet_is_ended_alone() -> None
 def test_a_group_is_killed_after_its_leader_has_gone() -> None:
     with _process("has a child") as (process, child):
         process.kill()
-        process.wait(30)
+        process.wait(300)
         assert not has_ended(int(child), within_s=0)
 
         kill_group(process.pid)

@@ -83,7 +83,7 @@ async def test_all_that_a_worker_and_its_children_print_is_redirected() -> None:
             cwd=ROOT,
             pass_fds=[end.fileno()],
             check=True,
-            timeout=30,
+            timeout=300,
         )
 
     assert (await followed(speak)).tail() == "printed\nby native code\nby a child"
