@@ -168,7 +168,9 @@ def enter_mode(runtime: Runtime) -> None:
     if runtime.keeps_light:
         defer(TABLES)
         if not leave_out_torch():
-            _log.warning("torch was imported before the app was made, so this process stays large")
+            _log.warning(
+                "torch was imported before the app was created; this process keeps its memory"
+            )
 
 
 @gc_paused()
@@ -304,7 +306,8 @@ def _begin_shutdown(runtime: Runtime, engine: Engine, services: Services) -> Non
         return
     services.readiness.shutting_down = True
     _log.info(
-        "shutting down: no new tasks; %g s for those that run", runtime.settings.shutdown_grace
+        "shutting down: no new tasks are accepted; running ones have %g s to finish",
+        runtime.settings.shutdown_grace,
     )
     engine.drain()
     runtime.runner.drain()
@@ -322,9 +325,9 @@ async def _get_ready(runtime: Runtime, readiness: Readiness) -> None:
     try:
         await start_mode(runtime, readiness)
     except ShuttingDown:
-        _log.info("told to end before it was ready")
+        _log.info("shutdown was requested before the server was ready")
     except Exception:  # noqa: BLE001 - the log must have it now, not when the server ends
-        _log.exception("no worker is ready before the first task")
+        _log.exception("workers or models could not be prepared before the first task")
 
 
 async def start_mode(runtime: Runtime, readiness: Readiness) -> None:
@@ -349,5 +352,5 @@ async def _supervise_queue(engine: Engine, readiness: Readiness) -> None:
     try:
         await engine.process_queue()
     except Exception:  # noqa: BLE001 - whatever it was, the probes must see it
-        _log.exception("the queue stopped")
+        _log.exception("the queue processor stopped")
         readiness.queue_failed = True

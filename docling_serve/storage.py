@@ -200,6 +200,6 @@ def _sweep(base: Path) -> None:
             descriptor = _hold(folder)
         except OSError:
             continue
-        _log.info("removing the scratch folder %s of a server that is gone", folder.name)
+        _log.info("removing the scratch folder %s of a server that has exited", folder.name)
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)

@@ -130,5 +130,5 @@ def _static_folder(settings: DoclingServeSettings) -> Path | None:
     path = settings.static_path
     if path is None or path.is_dir():
         return path
-    _log.warning("static_path %s is no folder; nothing is served at /static", path)
+    _log.warning("static_path %s is not a folder; nothing is served at /static", path)
     return None

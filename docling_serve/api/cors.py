@@ -58,8 +58,8 @@ class PagesElsewhere(CORSMiddleware):
         if not self._told and urlsplit(origin).netloc != headers.get("host"):
             self._told = True
             _log.warning(
-                "a page of %.100r sends cookies or a password of its visitor; its browser will not"
-                " show it the answers unless cors_origins (DOCLING_SERVE_CORS_ORIGINS) lists it",
+                "a page of %.100r sends cookies or a password; the browser withholds the answers"
+                " from it unless cors_origins (DOCLING_SERVE_CORS_ORIGINS) lists it",
                 origin,
             )
 

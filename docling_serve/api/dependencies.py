@@ -76,8 +76,8 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        description="A text of the client's choice, new for each request. Sent again with the same"
-        " request, it finds the task of the first time instead of making another.",
+        description="A text that the client chooses, unique to each request. If the same request is"
+        " sent again with the same text, the original task is returned and no other is created.",
     ),
 ]
 DocumentVersionHeader = Annotated[str | None, Header(alias="Accept-Docling-Document-Version")]

@@ -23,7 +23,10 @@ router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[RequireApiKey])
 
 LastEventId = Annotated[
     str | None,
-    Header(alias="Last-Event-ID", description="The last event that was received: go on after it."),
+    Header(
+        alias="Last-Event-ID",
+        description="Id of the last event received; the stream resumes after it.",
+    ),
 ]
 
 
@@ -46,7 +49,7 @@ async def _watched(
 @router.get(
     "/tasks/{task_id}/events",
     response_class=EventSourceResponse,
-    responses={204: {"description": "The task has ended, and the client knows how."}},
+    responses={204: {"description": "The task has finished, and the client has its last event."}},
 )
 async def task_events(
     services: ServicesDep,

@@ -62,7 +62,9 @@ async def workers(services: ServicesDep) -> dict[str, Any]:
     empty unless ``debug_error_details`` is on."""
     if services.describe_workers is None:
         raise HTTPException(
-            404, "There are no worker processes: subprocess mode is off, or tasks run elsewhere."
+            404,
+            "There are no worker processes: subprocess mode is off, or tasks run in other"
+            " processes.",
         )
     described = visible_workers(services)
     assert described is not None

@@ -30,7 +30,7 @@ def with_sources(body: Any) -> Any:
         listed = body.pop(name)
         if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
             raise PolicyViolation(
-                f"{name} must be a list of objects. Better send sources, a list of objects with "
+                f"{name} must be a list of objects. Use sources, a list of objects with "
                 f'"kind": "{_LISTS[name]}".'
             )
         sources += [{**item, "kind": _LISTS[name]} for item in listed]

@@ -1,4 +1,4 @@
-"""The answers of each operation besides its result, for the OpenAPI document.
+"""The answers of each operation in addition to its result, for the OpenAPI document.
 
 FastAPI lists the statuses 200 and 422 only. What else an operation may answer follows from what it
 is: whether it needs a key, reads a body, names a task, or waits for a conversion. Answers that come

@@ -30,15 +30,16 @@ class TaskStatusResponse(responses.TaskStatusResponse):
     """Where a task stands."""
 
     task_meta: TaskProcessingMeta | None = None
-    stage: Stage | None = Field(default=None, description="Where the task is on its way.")
+    stage: Stage | None = Field(default=None, description="The stage that the task has reached.")
     stage_text: str | None = Field(
-        default=None, description="The same for people: `page 4 of 24`, `starting a worker`."
+        default=None, description="The stage in words: `page 4 of 24`, `starting a worker`."
     )
     tasks_ahead: int | None = Field(
-        default=None, description="Tasks that must leave before this one starts, while it queues."
+        default=None,
+        description="While the task is queued: tasks that must leave the queue before it starts.",
     )
     expected_wait_s: float | None = Field(
-        default=None, description="Seconds until the start, judging by earlier tasks."
+        default=None, description="Estimated seconds until the task starts, from earlier tasks."
     )
     waited_s: float | None = Field(default=None, description="Seconds from acceptance to start.")
     converted_s: float | None = Field(default=None, description="Seconds from start to end.")
@@ -75,7 +76,7 @@ class LineCapacityResponse(BaseModel):
     running: int
     workers: int
     expected_wait_s: float = Field(
-        description="Seconds that a task sent now would wait, from what tasks took so far."
+        description="Estimated wait in seconds of a task submitted now, from earlier tasks."
     )
 
 
@@ -84,5 +85,5 @@ class CapacityResponse(LineCapacityResponse):
 
     room: int | None = Field(description="How many more tasks may wait; null: no limit.")
     light: LineCapacityResponse | None = Field(
-        description="The line of documents that need no models, where they have one of their own."
+        description="The separate queue of documents that need no models, if there is one."
     )

@@ -45,8 +45,10 @@ async def task_status_poll(
 async def list_tasks(
     services: ServicesDep,
     tenant: Tenant,
-    state: Annotated[TaskStatus | None, Query(description="Only tasks of this state.")] = None,
-    limit: Annotated[int, Query(ge=1, le=_MAX_LISTED, description="At most so many.")] = 100,
+    state: Annotated[TaskStatus | None, Query(description="Only tasks in this state.")] = None,
+    limit: Annotated[
+        int, Query(ge=1, le=_MAX_LISTED, description="Maximum number of tasks.")
+    ] = 100,
 ) -> TaskListResponse:
     """The tasks of the caller that the server still knows, the newest first."""
     views = await services.engine.list_tasks(tenant, state, limit)
@@ -58,7 +60,9 @@ async def capacity(services: ServicesDep, tenant: Tenant) -> CapacityResponse:
     """The server's load, and how long a task sent now would wait."""
     found = await services.engine.capacity(tenant)
     if found is None:
-        raise HTTPException(404, "Tasks run elsewhere, and no host reports its workers.")
+        raise HTTPException(
+            404, "Tasks run in other processes, and none of them reports its workers."
+        )
     return task_flow.capacity_response(found)
 
 

@@ -64,10 +64,10 @@ async def task_status_ws(
 
 async def _serve(websocket: WebSocket, watch: Watch) -> None:
     """Send until the task has finished or the client has left."""
-    asked, heard = asyncio.Event(), asyncio.Event()
+    asked, answered = asyncio.Event(), asyncio.Event()
     parts = (
-        _tell(websocket, watch, heard),
-        _listen(websocket, asked, heard),
+        _tell(websocket, watch, answered),
+        _listen(websocket, asked, answered),
         _repeat(watch, asked),
     )
     work = [asyncio.ensure_future(part) for part in parts]
@@ -80,24 +80,24 @@ async def _serve(websocket: WebSocket, watch: Watch) -> None:
         ended.result()
 
 
-async def _tell(websocket: WebSocket, watch: Watch, heard: asyncio.Event) -> None:
+async def _tell(websocket: WebSocket, watch: Watch, answered: asyncio.Event) -> None:
     first = await anext(watch)
     await _send(websocket, _state(MessageKind.CONNECTION, first))
     await _send(websocket, _state(MessageKind.UPDATE, first))
     async for view in watch:
         await _send(websocket, _state(MessageKind.UPDATE, view))
-    heard.clear()
+    answered.clear()
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(heard.wait(), _LAST_WORD_S)
+        await asyncio.wait_for(answered.wait(), _LAST_WORD_S)
 
 
-async def _listen(websocket: WebSocket, asked: asyncio.Event, heard: asyncio.Event) -> None:
+async def _listen(websocket: WebSocket, asked: asyncio.Event, answered: asyncio.Event) -> None:
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code") or 1000)
         asked.set()
-        heard.set()
+        answered.set()
 
 
 async def _repeat(watch: Watch, asked: asyncio.Event) -> None:

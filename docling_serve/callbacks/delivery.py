@@ -112,7 +112,9 @@ class CallbackDelivery:
             event = _Event(kept.task_id, kept.body, kept.created, entry, kept.attempts, kept.due)
             self._enqueue(CallbackSpec.model_validate(kept.target), event)
         if pending:
-            _log.info("%d callback events of before are still to be delivered", len(pending))
+            _log.info(
+                "%d callback events of an earlier server remain to be delivered", len(pending)
+            )
 
     async def close(self, within_s: float) -> None:
         """Give queued events ``within_s`` seconds to be sent. With an outbox, which keeps the rest,
@@ -121,7 +123,7 @@ class CallbackDelivery:
         if self._senders:
             _, late = await asyncio.wait(self._senders, timeout=within_s)
             if late and self._outbox is None:
-                _log.warning("callback events to %d receivers are given up", len(late))
+                _log.warning("gave up callback events to %d receivers", len(late))
             while late:  # a sender that gets its answer just now may miss the cancellation
                 for sender in late:
                     sender.cancel()
@@ -178,7 +180,7 @@ class CallbackDelivery:
                 _log.warning(
                     "task %s: callback attempt %d failed: %s; %s",
                     *(event.task_id, event.attempts, exc or type(exc).__name__),
-                    "given up" if given_up else f"the next in {pause_s:g} s",
+                    "given up" if given_up else f"next attempt in {pause_s:g} s",
                 )
                 if given_up:
                     return True

@@ -141,5 +141,5 @@ def _certificate_in(path: str) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("its ca_cert is no file")
+            raise ValueError("its ca_cert is not a file")
         return file.read(_CERTIFICATE_BYTES).decode("ascii", "ignore")

@@ -33,7 +33,7 @@ from docling_serve.settings import (
 from docling_serve.storage import journal_in, require_free
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, help="Serve docling over REST.")
-config_commands = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+config_commands = typer.Typer(no_args_is_help=True, help="Inspect the settings.")
 app.add_typer(config_commands, name="config")
 _console = Console(stderr=False, highlight=False, soft_wrap=True)
 
@@ -135,7 +135,8 @@ def run(
     workers: Annotated[
         int | None,
         typer.Option(
-            default_factory=_from_uvicorn("workers"), help="Server processes; each its own tasks."
+            default_factory=_from_uvicorn("workers"),
+            help="Server processes, each with its own tasks.",
         ),
     ],
     root_path: RootPath,
@@ -202,13 +203,13 @@ def rq_worker(
         int | None,
         typer.Option(
             min=1,
-            help="Tasks to run at the same time, on all GPUs of this host; light ones run beside"
-            " them. Default: eng_rq_workers; if that is not set, one task of any kind.",
+            help="Tasks to run at the same time, on all GPUs of this host; light ones run in"
+            " addition. Default: eng_rq_workers; if that is not set, one task of any kind.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Run the tasks that servers with eng_kind=rq put into Redis. Set up by the settings."""
+    """Run tasks from Redis for servers with eng_kind=rq. Configured by the settings."""
     from docling_serve.rq_worker import run_rq_worker  # noqa: PLC0415 - not needed for --help
 
     try:
@@ -230,8 +231,8 @@ def check(
     from docling_serve.process.imports import leave_out_torch  # noqa: PLC0415
 
     leave_out_torch()  # the rules need docling's data models only
-    told = Console(stderr=True, highlight=False, soft_wrap=True)
-    raise typer.Exit(check_config(_console, told, show_all=show_all))
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    raise typer.Exit(check_config(_console, errors, show_all=show_all))
 
 
 @app.command()
@@ -239,7 +240,7 @@ def doctor(
     documents: Annotated[
         list[Path],
         typer.Argument(
-            help="Documents for --convert; without any, a page drawn for it.",
+            help="Documents for --convert; without any, a generated page.",
             exists=True,
             dir_okay=False,
             show_default=False,
@@ -248,17 +249,17 @@ def doctor(
     convert: Annotated[
         bool,
         typer.Option(
-            "--convert", help="Convert with the mode on and off, and see whether memory comes back."
+            "--convert", help="Convert with the mode on and off, and check that memory is freed."
         ),
     ] = False,
-    tasks: Annotated[int, typer.Option(min=1, help="How many conversions in each mode.")] = 5,
+    tasks: Annotated[int, typer.Option(min=1, help="Conversions in each mode.")] = 5,
     plot: Annotated[
         Path | None, typer.Option(help="SVG file for a plot of memory.", dir_okay=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Examine the driver, cards, libraries, workers and settings of this machine, and say what is
-    wrong and what to do. Exits with 1 if there is a problem."""
+    """Examine the driver, cards, libraries, workers and settings of this machine, and report
+    problems with advice. Exits with 1 if there is a problem."""
     from docling_serve.doctor.command import (  # noqa: PLC0415 - not needed for --help
         TrialRequest,
         run_doctor,
@@ -267,8 +268,8 @@ def doctor(
     if not convert and (documents or plot):
         raise typer.BadParameter("documents and --plot need --convert")
     trial = TrialRequest(documents, tasks, plot) if convert else None
-    told = Console(stderr=True, highlight=False, soft_wrap=True)
-    raise typer.Exit(run_doctor(_console, told, as_json=as_json, trial=trial))
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    raise typer.Exit(run_doctor(_console, errors, as_json=as_json, trial=trial))
 
 
 app.command(name="convert")(convert_documents)

@@ -46,7 +46,7 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _DETAIL_LIMIT = 4000
 #: docling lists every language that the engine supports.
 _LANGUAGES_LIMIT = 1500
-_NO_FORMAT = "None of the formats asked for can be written to this target."
+_NO_FORMAT = "None of the requested formats can be written to this target."
 _NO_DOCUMENT = "None of the documents could be converted."
 #: jobkit's text when no document could be converted, or none of them could be written.
 NOTHING_EXPORTED = "No documents were exported."
@@ -74,7 +74,7 @@ class ChunkerNotReady(ModelsNotReady):
     """A chunker could not be created; ``tokenizer`` is what it needs."""
 
     category = "policy"  # a request may name any tokenizer
-    way_out = "Ask for the hierarchical chunker, which needs none, or give the server its files."
+    way_out = "Use the hierarchical chunker, which needs none, or provide the files on the server."
 
     def __init__(self, cause: BaseException, tokenizer: str) -> None:
         super().__init__(cause)
@@ -141,6 +141,8 @@ def _models_not_ready(exc: ModelsNotReady) -> Failure:
     if any(isinstance(error, OcrLanguageNotSupportedError) for error in chain):
         return Failure("policy", f"ocr_lang: {safe_text(str(cause))[:_LANGUAGES_LIMIT]}")
     text = _safe_text(cause)
+    if not text.endswith((".", "!", "?")):
+        text += "."
     names = _model_names(cause)
     named = f" ({', '.join(names[:3])})" if names else ""
     return Failure(
@@ -278,6 +280,6 @@ def _safe_text(exc: BaseException) -> str:
     """The first lines of the error, without paths of this machine."""
     if isinstance(exc, ValidationError):
         parts = exc.errors(include_url=False, include_input=False, include_context=False)
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in parts[:5])
-        return safe_text(told)
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in parts[:5])
+        return safe_text(problems)
     return (safe_text(str(exc)) or type(exc).__name__)[:500]

@@ -236,8 +236,8 @@ def _check_resolution(image: Image.Image, limits: InputLimits) -> None:
     pixels = width * height * (_POINTS / across) * (_POINTS / down) * _OCR_SCALE**2
     if pixels > limits.max_image_pixels:
         raise OverLimit(
-            f"The image says it has {min(across, down):.3g} dots per inch, so that it is huge on"
-            f" paper; drawn, it has more than {limits.max_image_pixels} pixels (max_image_pixels)."
+            f"The image declares {min(across, down):.3g} dots per inch. Rendered at its size on"
+            f" paper, it has more than {limits.max_image_pixels} pixels (max_image_pixels)."
         )
 
 

@@ -113,7 +113,7 @@ def _check_span(cells: int, limits: DocumentLimits) -> None:
     at_most = _TABLES_OF_A_SHEET * limits.max_table_cells
     if cells > at_most:
         raise OverLimit(
-            f"A sheet spans more than {at_most} cells, empty ones between others included"
+            f"A sheet spans more than {at_most} cells, including empty ones"
             f" ({_TABLES_OF_A_SHEET} times max_table_cells)."
         )
 

@@ -30,9 +30,9 @@ _INTERNAL = re.compile(
 )
 _WORDS = (
     (_TOO_DEEP, "is nested too deeply"),
-    (_NOT_TEXT, "is not text in UTF-8 or another encoding that it names"),
-    (_NOT_OPENED, "is damaged, or it is no {} file"),
-    (_INTERNAL, "has something in it that the converter cannot read"),
+    (_NOT_TEXT, "is not text in UTF-8 or in the encoding that it declares"),
+    (_NOT_OPENED, "is damaged or not a valid {} file"),
+    (_INTERNAL, "has content that the converter cannot read"),
 )
 
 

@@ -115,8 +115,8 @@ def _tags(text: str) -> Iterator[tuple[str, bool]]:
 def _check_depth(depth: int, limits: DocumentLimits) -> None:
     if depth > limits.max_markup_depth:
         raise OverLimit(
-            f"The document is nested more than {limits.max_markup_depth} levels deep, or that many"
-            " elements have no end (max_markup_depth)."
+            f"The document is nested more than {limits.max_markup_depth} levels deep, or has that"
+            " many unclosed elements (max_markup_depth)."
         )
 
 

@@ -47,7 +47,7 @@ _DISTRIBUTIONS = (
     "rapidocr",
     "nvidia-ml-py",
 )
-_NOT_ASKED = "not asked: a server would not start with these settings"
+_NOT_ASKED = "not checked: a server would not start with these settings"
 
 
 def examine(limits_s: Mapping[str, float] = LIMITS_S) -> Facts:
@@ -99,7 +99,7 @@ def _workers(limit_s: float) -> Answer[WorkerFacts]:
             try:
                 worker = os.pidfd_open(facts.worker_pid)
             except ProcessLookupError:
-                raise ChildFailed("the worker ended as soon as it was ready") from None
+                raise ChildFailed("the worker exited as soon as it was ready") from None
             with os.fdopen(worker):
                 began = time.monotonic()
                 child.kill()

@@ -51,12 +51,14 @@ def _gpu(facts: Facts) -> Iterator[Finding]:
     if gpu.state == "unknown":
         yield warning(
             _GPU,
-            f"The driver gives no figures: {gpu.reason}",
+            f"The driver reports no memory figures: {gpu.reason}",
             "Memory on the card cannot be checked before a task starts. Run nvidia-smi; after an "
             "update of the driver, restart the machine.",
         )
     for uuid in gpu.unreadable:
-        yield warning(_GPU, f"A card gives no figures: {uuid}", "Run nvidia-smi -q and read why.")
+        yield warning(
+            _GPU, f"A card reports no memory figures: {uuid}", "Run nvidia-smi -q and read why."
+        )
     yield from _cards(gpu)
     for holder in gpu.holders:
         held = "an unknown amount" if holder.used_bytes is None else _gib(holder.used_bytes)
@@ -137,7 +139,7 @@ def _workers(facts: Facts) -> Iterator[Finding]:
     if workers.ended_after_s is None:
         yield problem(
             _WORKERS,
-            "A worker stayed when its server was killed.",
+            "A worker kept running after its server was killed.",
             "Do not turn the mode on here: report this, with the output of "
             "docling-serve doctor --json.",
         )
@@ -207,8 +209,8 @@ def _mode(facts: Facts) -> Iterator[Finding]:
         yield ok(_MODE, f"Subprocess mode is on ({mode.reason}).")
     else:
         advice = (
-            "DOCLING_SERVE_USE_SUBPROCESS=true gives memory back after each task; "
-            "docling-serve doctor --convert shows what it gives and costs here."
+            "DOCLING_SERVE_USE_SUBPROCESS=true frees memory after each task; "
+            "docling-serve doctor --convert shows what it saves and costs here."
         )
         yield note(_MODE, f"Subprocess mode is off ({mode.reason}).", advice)
     if mode.enabled and not mode.frees_vram_on_idle:
@@ -236,7 +238,7 @@ def _reserve(mode: ModeFacts, gpu: GpuFacts) -> Iterator[Finding]:
     usable = in_order if mode.devices else in_order[:1]
     largest = max(card.total_bytes for card in usable)
     free = max(card.total_bytes - card.used_bytes for card in usable)
-    text = f"A task of a kind not seen before wants {_gib(reserve)} of free GPU memory"
+    text = f"A task of a kind not seen before needs {_gib(reserve)} of free GPU memory"
     advice = "Lower DOCLING_SERVE_SUBPROCESS_VRAM_RESERVE"
     if reserve > largest:
         yield warning(_MODE, f"{text}; no card that workers use has as much.", f"{advice}.")

@@ -28,7 +28,7 @@ def engine_findings(facts: Facts) -> Iterator[Finding]:
         yield problem(
             _ENGINES,
             f"What a conversion would run on is not known: {why}",
-            "A task would fail in the same way. Mend what the message names.",
+            "A task would fail in the same way. Fix what the message names.",
         )
     if engines is not None:
         for stage in engines.stages:
@@ -47,7 +47,7 @@ def library_findings(facts: Facts) -> Iterator[Finding]:
         yield problem(
             _LIBRARIES,
             f"ONNX Runtime cannot be used: {facts.onnxruntime.failure}",
-            f"Install it anew: {_GPU_WHEEL}, or pip install 'docling-serve[rapidocr]' for the CPU.",
+            f"Reinstall it: {_GPU_WHEEL}, or pip install 'docling-serve[rapidocr]' for the CPU.",
         )
     elif onnx.version is None:
         yield note(_LIBRARIES, "ONNX Runtime is not installed.")
@@ -89,7 +89,7 @@ _LABELS = {"onnxruntime": "ONNX Runtime", "torch": "torch"}
 def _onnx_device(facts: Facts, stage: StageFacts) -> tuple[str, str]:
     onnx = facts.onnxruntime.facts
     if onnx is None or onnx.version is None:
-        return "cpu", "ONNX Runtime is not there"
+        return "cpu", "ONNX Runtime is not installed"
     if stage.device == "cpu":
         engines = facts.engines.facts
         return "cpu", "" if engines is None else _why_torch_is_on_cpu(engines)
@@ -137,7 +137,7 @@ def _torch(facts: Facts, engines: EngineFacts) -> Iterator[Finding]:
         yield problem(
             _LIBRARIES,
             f"torch cannot be imported: {torch.error}",
-            "Layout and table models need it: install torch anew.",
+            "Layout and table models need it: reinstall torch.",
         )
         return
     built = f"built for CUDA {torch.cuda}" if torch.cuda else "built without CUDA"
@@ -196,7 +196,7 @@ def _onnx(facts: Facts, onnx: OnnxFacts) -> Iterator[Finding]:
             _LIBRARIES,
             f"A session that asked for {_CUDA_PROVIDER} got {onnx.provider}: "
             f"{onnx.error or 'ONNX Runtime does not say why'}",
-            "OCR runs on the CPU until that is mended.",
+            "OCR runs on the CPU until that is fixed.",
         )
     yield from _majors(facts, onnx)
 

@@ -43,7 +43,7 @@ CLEAR_FUNCTION = "docling_jobkit.orchestrators.rq.worker.clear_cache_task"
 
 #: Fields of a task's details.
 FAILURE, PROGRESS, RESULT, ENDED_AT = "failure", "progress", "result", "ended_at"
-#: How many workers were lost with the task; whoever has it stops when this changes.
+#: How many workers were lost with the task; the worker that has it stops when this changes.
 LOSSES = "losses"
 #: The same, set by a gateway: the result was fetched, so the task is to be forgotten.
 FETCHED, DELETED = "fetched", "deleted"

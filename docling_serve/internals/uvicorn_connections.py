@@ -158,7 +158,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _head_late(self) -> None:
         if self._is_idle:
-            self._refuse(408, "The header of the request did not come in time (header_timeout).")
+            self._refuse(408, "The header of the request did not arrive in time (header_timeout).")
         else:
             self.cycle.keep_alive = False  # the answer under way is the last one
 
@@ -179,7 +179,7 @@ class GuardedConnection(HttpToolsProtocol):
         elif self._is_idle:  # it has its response; the rest of the body is useless
             self.transport.close()
         else:
-            self._refuse(408, "The body of the request came too slowly (min_body_rate).")
+            self._refuse(408, "The body of the request arrived too slowly (min_body_rate).")
 
     def _close(self) -> None:
         """Close the connection after its last answer, once the body has arrived, or enough of it
@@ -193,7 +193,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._start_clock(_LINGER_S, self.transport.close)
 
     def _not_taken(self) -> None:
-        _log.info("%s: it does not take its answer (body_timeout)", self.client)
+        _log.info("%s: it does not read its answer (body_timeout)", self.client)
         self.transport.abort()
 
     def _refuse(self, status: int, detail: str) -> None:

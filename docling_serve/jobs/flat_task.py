@@ -52,7 +52,7 @@ def converter_settings(task_dict: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = set(task_dict) - TASK_FIELDS
     for name in sorted(given - CONVERTER_SETTINGS):
-        raise TaskNotTransferable(name, "no field of a task, and no setting of the converter")
+        raise TaskNotTransferable(name, "neither a field of a task nor a setting of the converter")
     return {name: _plain(task_dict[name]) for name in task_dict if name in given}
 
 
@@ -98,22 +98,22 @@ def _stage_source(source: Any, index: int, folder: TaskFolder) -> JobSource:
         with _open(folder, index) as file:
             shutil.copyfileobj(source.stream, file)
         return _staged(folder, index, source.name)
-    told = _plain(source)
-    if not isinstance(told, dict):
-        raise TaskNotTransferable(f"sources.{index}", f"{type(source).__name__} is no source")
-    if told.get("kind") == "file" and "base64_string" in told:
+    fields = _plain(source)
+    if not isinstance(fields, dict):
+        raise TaskNotTransferable(f"sources.{index}", f"{type(source).__name__} is not a source")
+    if fields.get("kind") == "file" and "base64_string" in fields:
         try:
-            content = base64.b64decode(told["base64_string"])
+            content = base64.b64decode(fields["base64_string"])
         except binascii.Error as exc:
             failure = Failure("policy", f"Document {index + 1} is not base64: {exc}.")
             raise TaskFailed(failure) from exc
         with _open(folder, index) as file:
             file.write(content)
-        return _staged(folder, index, told["filename"])
-    if told.get("kind") == "http":
-        headers = {name: str(value) for name, value in (told.get("headers") or {}).items()}
-        return RemoteUrl(url=str(told["url"]), headers=headers)
-    return ConnectorSource(config=told)
+        return _staged(folder, index, fields["filename"])
+    if fields.get("kind") == "http":
+        headers = {name: str(value) for name, value in (fields.get("headers") or {}).items()}
+        return RemoteUrl(url=str(fields["url"]), headers=headers)
+    return ConnectorSource(config=fields)
 
 
 def _open(folder: TaskFolder, index: int) -> Any:

@@ -138,7 +138,7 @@ def _require_plain(value: object, path: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise TaskNotTransferable(path, f"{value} is not a number that JSON has")
     if isinstance(value, str) and not _is_text(value):
-        raise TaskNotTransferable(path, "not unicode text: it holds half a surrogate pair")
+        raise TaskNotTransferable(path, "not Unicode text: it contains half a surrogate pair")
     if value is None or isinstance(value, str | bool | int | float):
         return
     if isinstance(value, dict):

@@ -78,17 +78,17 @@ _GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
     ),
     "docling_serve.tasks.waiting.age": (
         "s",
-        "How long the task that waits longest has waited, 0 if none waits.",
+        "Age of the oldest waiting task, 0 if none is waiting.",
         lambda load: _one(load.oldest_wait_s),
     ),
     "docling_serve.tasks.running": (
         "",
-        "Tasks that run.",
+        "Running tasks.",
         lambda load: _one(load.running),
     ),
     "docling_serve.result_cache.size": (
         "By",
-        "Results that are kept for requests like earlier ones.",
+        "Size of the cached results.",
         lambda load: _one(load.cache_bytes),
     ),
     "docling_serve.workers": (
@@ -98,12 +98,12 @@ _GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
     ),
     "docling_serve.workers.memory": (
         "By",
-        "Resident memory of the worker processes and what they started.",
+        "Resident memory of the worker processes and their child processes.",
         lambda load: _of(load, lambda now: _one(now.rss_bytes)),
     ),
     "docling_serve.standby.memory": (
         "By",
-        "Resident memory of the workers on standby, part of that of all workers.",
+        "Resident memory of standby workers, included in that of all workers.",
         lambda load: _of(load, lambda now: _one(now.standby_rss_bytes)),
     ),
     "docling_serve.template.memory": (
@@ -113,17 +113,17 @@ _GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
     ),
     "docling_serve.workers.gpu_memory": (
         "By",
-        "GPU memory of the worker processes, as far as it is known.",
+        "GPU memory of the worker processes, where it is known.",
         lambda load: _of(load, lambda now: _one(now.vram_bytes)),
     ),
     "docling_serve.workers.peak_memory": (
         "By",
-        "The most resident memory that one worker process had since the start.",
+        "Highest resident memory of one worker process since the server started.",
         lambda load: _of(load, lambda now: _one(now.peak_rss_bytes)),
     ),
     "docling_serve.workers.peak_gpu_memory": (
         "By",
-        "The most GPU memory that one worker process had since the start.",
+        "Highest GPU memory of one worker process since the server started.",
         lambda load: _of(load, lambda now: _one(now.peak_vram_bytes)),
     ),
     "docling_serve.gpu.memory": (
@@ -133,7 +133,7 @@ _GAUGES: dict[str, tuple[str, str, Callable[[Load], list[Observation]]]] = {
     ),
     "docling_serve.gpu.memory_used": (
         "By",
-        "Memory of each visible GPU that is in use, by whatever program.",
+        "Memory of each visible GPU that is in use by any program.",
         lambda load: [Observation(gpu.used_bytes, {"gpu": gpu.uuid}) for gpu in load.gpus],
     ),
 }
@@ -146,7 +146,7 @@ _COUNTERS: dict[str, tuple[str, str, Callable[[Isolation], list[Observation]]]] 
     ),
     "docling_serve.workers.stopped": (
         "",
-        "Worker processes that have ended, by reason.",
+        "Worker processes that exited, by reason.",
         lambda now: _by("reason", now.stopped),
     ),
     "docling_serve.workers.lost": (
@@ -156,12 +156,12 @@ _COUNTERS: dict[str, tuple[str, str, Callable[[Isolation], list[Observation]]]] 
     ),
     "docling_serve.tasks.retries": (
         "",
-        "How often a task was tried again in a fresh worker.",
+        "Tasks tried again in a fresh worker.",
         lambda now: _one(now.retries),
     ),
     "docling_serve.isolation.overhead": (
         "s",
-        "What isolation cost, by part: spawn, import, load of models, release of GPU memory.",
+        "Time spent on isolation, by part: spawn, import, load of models, release of GPU memory.",
         lambda now: _by("part", now.overhead_s),
     ),
     "docling_serve.converters.lookups": (
@@ -171,12 +171,12 @@ _COUNTERS: dict[str, tuple[str, str, Callable[[Isolation], list[Observation]]]] 
     ),
     "docling_serve.onnx.fallbacks": (
         "",
-        "Tasks that ONNX Runtime ran on another provider than it was asked to.",
+        "Tasks that ONNX Runtime ran on a provider other than the requested one.",
         lambda now: _one(now.onnx_fallbacks),
     ),
     "docling_serve.neighbours.evictions": (
         "",
-        "How often another program on the GPU unloaded for us.",
+        "Times that another program on the GPU unloaded at the request of this server.",
         lambda now: _one(now.evictions),
     ),
     "docling_serve.admission.waits": (
@@ -225,7 +225,7 @@ def make_load_instruments(meter: Meter, read: Read) -> None:
     meter.create_observable_counter(
         "docling_serve.result_cache.lookups",
         callbacks=[observer(lambda load: _by("result", load.cache_lookups))],
-        description="Requests whose result was looked for among earlier ones (hit, miss).",
+        description="Lookups in the result cache (hit, miss).",
     )
     for name, (unit, description, count) in _COUNTERS.items():
         meter.create_observable_counter(

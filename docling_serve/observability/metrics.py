@@ -145,7 +145,7 @@ class Metrics:
 
     def _make_instruments(self, provider: MeterProvider) -> None:
         meter = provider.get_meter("docling_serve")
-        self._tasks = meter.create_counter("docling_serve.tasks", description="Tasks that ended.")
+        self._tasks = meter.create_counter("docling_serve.tasks", description="Finished tasks.")
         self._pages = meter.create_counter(
             "docling_serve.pages", description="Pages of documents in results."
         )
@@ -153,13 +153,13 @@ class Metrics:
         self._waits = meter.create_histogram(
             "docling_serve.task.wait",
             unit="s",
-            description="From submission to start.",
+            description="Time from submission to the start of a task.",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         self._works = meter.create_histogram(
             "docling_serve.task.duration",
             unit="s",
-            description="From start to end.",
+            description="Time from the start to the end of a task.",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         make_load_instruments(meter, self._load)

@@ -168,8 +168,8 @@ def _after_short_lines(
 ) -> int:
     """Where columns begin that were found from ``start`` to ``end``.
 
-    A heading or a paragraph's short last line above them leaves the gap free, too; it is told
-    by the space below it. Without columns (``end`` == ``start``), the next row.
+    A heading or a paragraph's short last line above them leaves the gap free, too; the
+    space below it distinguishes it. Without columns (``end`` == ``start``), the next row.
     """
     if end == start:
         return start + 1

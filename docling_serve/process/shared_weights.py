@@ -29,7 +29,7 @@ WEIGHT_SUFFIXES = frozenset(
     )
 )
 _KEEP_FREE = 1 << 30
-# While a page is read from disk, no other thread of this process runs Python: hence short pieces.
+# While a page is read from disk, no other thread of this process runs Python: so short pieces.
 _STEP = 1 << 20
 #: Mapped at a time: mapped pages count as resident memory of this process.
 _WINDOW = 64 << 20

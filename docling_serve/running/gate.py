@@ -33,12 +33,12 @@ async def run_request(request: RunRequest, runtime: Runtime) -> JobResult:
         latest = progress
         request.listeners.on_progress(progress)
 
-    heard = replace(request, listeners=replace(request.listeners, on_progress=on_progress))
+    watched = replace(request, listeners=replace(request.listeners, on_progress=on_progress))
     try:
         if runtime.subprocess_mode:
-            result = await runtime.runner.run(heard)
+            result = await runtime.runner.run(watched)
         else:
-            result = await _run_here(heard, runtime)
+            result = await _run_here(watched, runtime)
     except TaskFailed as exc:
         exc.failure = with_place(exc.failure, request.spec, latest)
         raise
@@ -84,7 +84,7 @@ async def clear_models(runtime: Runtime, *, idle: bool) -> None:
     """Drop loaded models when no task waits and memory is to be freed; in subprocess mode the
     worker's exit is the clean-up."""
     if runtime.subprocess_mode:
-        _log.debug("subprocess mode: the worker's end is the clean-up")
+        _log.debug("subprocess mode: memory is freed when the worker exits")
     elif idle and runtime.frees_vram_on_idle:
         await runtime.runner.clear()
 

@@ -96,7 +96,9 @@ def _confine_files(plan: SandboxPlan, folder: Path | None) -> None:
 def _require_scopes() -> None:
     found = landlock.version()
     if found < landlock.SCOPES_VERSION:
-        raise OSError(0, f"Landlock is version {found} here, needed is {landlock.SCOPES_VERSION}")
+        raise OSError(
+            0, f"Landlock version {found} is available, {landlock.SCOPES_VERSION} is needed"
+        )
 
 
 def _tried(layer: Callable[[], None]) -> str:

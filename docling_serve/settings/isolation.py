@@ -81,10 +81,10 @@ class IsolationSettings(BaseModel):
         default=0.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds a worker may stay idle with its models loaded. Applies only with"
-        " free_vram_on_idle=false. Then, and otherwise at once, it exits and is replaced; a worker"
-        " that has neither imported torch nor opened a GPU drops its models instead, after 3 s or"
-        " more, and stays ready.",
+        description="Seconds a worker may stay idle with its models loaded; then it exits and is"
+        " replaced. Applies only with free_vram_on_idle=false, and is 0 otherwise. A worker that"
+        " has neither imported torch nor opened a GPU does not exit: it drops its models, after"
+        " 3 s at the earliest, and stays ready.",
     )
     subprocess_max_tasks: int = Field(
         default=0,

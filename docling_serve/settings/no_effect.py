@@ -123,9 +123,9 @@ def settings_without_effect(
     settings: DoclingServeSettings, is_set: Collection[str]
 ) -> Iterator[NoEffect]:
     """The fields in ``is_set`` that have no effect, each once, with the first reason."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for rule in _RULES:
-        for name in sorted(set(rule.names) & set(is_set) - told):
+        for name in sorted(set(rule.names) & set(is_set) - reported):
             if rule.applies(settings):
-                told.add(name)
+                reported.add(name)
                 yield NoEffect(name, rule.reason)

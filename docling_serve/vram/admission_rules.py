@@ -16,7 +16,7 @@ The rules, applied in this order to each job that waits, the longest waiting fir
 5. Figures can be wrong, so a job does not wait forever. When neighbours can do no more, the margin
    is dropped after :data:`MARGIN_PATIENCE_S`. On a GPU without workers of ours that is as free as
    it ever was, a job then starts if its figure was learned or exceeds every GPU. It also starts
-   where an earlier job waited in vain, if other programs hold no more than they did then.
+   where an earlier job stopped waiting for more, if other programs hold no more than they did then.
 6. Whatever the figures, the wait ends: :class:`Patience`. Then a job starts with less than it asked
    for. That may be enough; if not, it fails as out of GPU memory.
 """
@@ -184,7 +184,7 @@ class _Plan:
         if device.starting or device.uuid in self._given:
             reason = f"another worker is loading its models on {_called(device)}"
         else:
-            reason = f"{_called(device)} is kept for a task that waits longer"
+            reason = f"{_called(device)} is reserved for a task that has waited longer"
         return Wait(request.number, "turn", reason)
 
     def _short(self, request: RequestView) -> Admit | Wait:
@@ -221,20 +221,20 @@ class _Plan:
         as_free_as_ever = device.free_bytes >= device.best_free_bytes - TOLERANCE_BYTES
         fits_no_device = all(need.total_bytes > each.total_bytes for each in self._devices)
         if as_free_as_ever and (fits_no_device or need.learned):
-            return f"{_gib(need.total_bytes)} wanted, {free} and never more: started all the same"
+            return f"{_gib(need.total_bytes)} needed, {free} and never more: started anyway"
         if device.waited_in_vain:
             return (
-                f"{_gib(need.total_bytes)} wanted, {free}, and an earlier task waited in vain for"
-                " more: started all the same"
+                f"{_gib(need.total_bytes)} needed, {free}, and waiting for more did not help an"
+                " earlier task: started anyway"
             )
         return None
 
     def _start_anyway(self, request: RequestView, device: DeviceView) -> Admit:
         available = _gib(max(0, device.available_bytes))
         warning = (
-            f"{_gib(request.need.total_bytes)} wanted, {available} available on"
+            f"{_gib(request.need.total_bytes)} needed, {available} available on"
             f" {_called(device)} after {request.waited_s:.0f} s (subprocess_vram_patience): started"
-            " all the same"
+            " anyway"
         )
         return self._admit(request, device, warning, in_vain=True)
 
@@ -244,8 +244,10 @@ class _Plan:
         free = f"{_gib(max(0, emptiest.available_bytes))} available on {_called(emptiest)}"
         promised = emptiest.promised_bytes
         if promised:
-            free += f" besides {_gib(promised)} promised to other workers"
-        guess = "" if need.learned else " (subprocess_vram_reserve, until a task was seen)"
+            free += f", in addition to {_gib(promised)} promised to other workers"
+        guess = (
+            "" if need.learned else " (subprocess_vram_reserve, until a task of this kind has run)"
+        )
         cause, then = "others", "other programs hold the rest"
         if self.ask_neighbours or self._neighbours.may_still_free:
             cause, then = "neighbours", "neighbours are asked to unload"
@@ -254,7 +256,7 @@ class _Plan:
         return Wait(
             request.number,
             cause,
-            f"{_gib(need.total_bytes)} of GPU memory wanted{guess}, {free}; {then}",
+            f"{_gib(need.total_bytes)} of GPU memory needed{guess}, {free}; {then}",
             for_own_workers=bool(ours),
             overdue=bool(ours) and overdue,
         )

@@ -138,12 +138,12 @@ def _overall(devices: tuple[DeviceRelease, ...]) -> bool | None:
 
 def _explain(reading: GpuReading, devices: tuple[DeviceRelease, ...], released: bool | None) -> str:
     if released:
-        return "GPU memory is back"
+        return "GPU memory is free again"
     if released is None:
         unknown = reading.reason or "; ".join(reading.unreadable) or "there is no baseline"
         return f"GPU memory is not known: {unknown}"
     held = [device for device in devices if device.released is False]
-    return "GPU memory is not back: " + ", ".join(
+    return "GPU memory is not free yet: " + ", ".join(
         f"{device.uuid} has {_mib(device.used_bytes)} in use, {_mib(device.baseline_bytes)} before"
         for device in held
     )

@@ -53,4 +53,4 @@ def ask_cuda(limit_s: float = QUERY_LIMIT_S) -> CudaDevices:
     except subprocess.TimeoutExpired:
         return CudaDevices(error=f"CUDA did not answer within {limit_s:g} s")
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        return CudaDevices(error=f"CUDA could not be asked: {exc}")
+        return CudaDevices(error=f"CUDA could not be queried: {exc}")

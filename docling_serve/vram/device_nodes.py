@@ -51,7 +51,7 @@ def _run(command: list[str], limit_s: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"{_HELPER} did not end within {limit_s:g} s"
+        return f"{_HELPER} did not exit within {limit_s:g} s"
     except OSError as exc:
         return f"{_HELPER} could not be run: {exc}"
-    return done.stderr.strip() or f"{_HELPER} ended with status {done.returncode}"
+    return done.stderr.strip() or f"{_HELPER} exited with status {done.returncode}"

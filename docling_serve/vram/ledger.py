@@ -80,7 +80,7 @@ class Ledger:
 
     holdings: list[Holding] = field(default_factory=list)
     best_free_bytes: dict[str, int] = field(default_factory=dict)
-    #: Bytes free without our workers when a job waited in vain for more.
+    #: Bytes free without our workers when a job stopped waiting for more.
     _in_vain: dict[str, int] = field(default_factory=dict)
     #: Bytes in use on a GPU at the last reading, and when the first of our workers there started.
     _used: dict[str, int] = field(default_factory=dict)

@@ -41,12 +41,12 @@ def decide_mode(setting: bool | Literal["auto"], probe: GpuProbe) -> SubprocessD
     if reading.state is GpuState.NONE:
         return SubprocessDecision(
             False,
-            f"auto: no NVIDIA GPU to give memory back to ({reading.reason}); true turns it on",
+            f"auto: no NVIDIA GPU whose memory could be freed ({reading.reason}); true turns it on",
         )
     if reading.state is GpuState.UNKNOWN:
         return SubprocessDecision(
             True,
-            f"auto: the size of the GPU is not known ({reading.reason}), so memory is given back",
+            f"auto: the size of the GPU is not known ({reading.reason}), so the mode is on",
         )
     smallest = min(reading.devices, key=lambda device: device.total_bytes)
     small = smallest.total_bytes <= SMALL_GPU_BYTES

@@ -56,7 +56,10 @@ class GpuSampler:
     def pids_are_foreign(self) -> None:
         """The driver lists PIDs of another namespace, as in most containers."""
         if not self._foreign:
-            _log.info("the GPU driver numbers processes otherwise than this machine: not used")
+            _log.info(
+                "the GPU driver uses other process ids than this machine: its figures of processes"
+                " are not used"
+            )
         self._foreign = True
 
     def with_our_processes(self, reading: GpuReading) -> GpuReading:

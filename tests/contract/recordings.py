@@ -164,7 +164,7 @@ def _is_reworded(expected: Any, actual: Any) -> bool:
         return False
     if expected.startswith("File format not allowed: "):
         return actual.startswith(f"{expected}. Accepted are ")
-    return "could not load document" in expected and "is damaged, or it is no" in actual
+    return "could not load document" in expected and "is damaged or not a" in actual
 
 
 def _named(items: list[Any]) -> Iterator[tuple[str, Any]]:

@@ -30,8 +30,8 @@ STARTS = pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
 
 #: Way of ending -> category, part of the message, exit as the failure tells it.
 CRASHES = {
-    "exit_0": ("internal", "ended early (code 0)", "code 0"),
-    "exit_3": ("internal", "ended early (code 3)", "code 3"),
+    "exit_0": ("internal", "exited early (code 0)", "code 0"),
+    "exit_3": ("internal", "exited early (code 3)", "code 3"),
     "segfault": ("backend_failure", "crashed (SIGSEGV)", "SIGSEGV"),
     "abort": ("backend_failure", "crashed (SIGABRT)", "SIGABRT"),
     "sigkill_self": ("capacity", "killed from outside (SIGKILL)", "SIGKILL"),

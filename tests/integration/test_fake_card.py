@@ -99,7 +99,7 @@ def test_a_full_small_card(fake_gpu: FakeGpu, start_server: StartServer) -> None
     # A job that may use the card waits until the neighbour leaves.
     task = server.api.submit(upload(*PAGE), form=faulty("hang"))
     reason = waits(server, task)
-    assert "3.0 GiB of GPU memory wanted (subprocess_vram_reserve" in reason
+    assert "3.0 GiB of GPU memory needed (subprocess_vram_reserve" in reason
     assert "2.0 GiB available on Small one" in reason
     fake_gpu.play_cards(EMPTY)
     pid = seen(server, task, "device", EMPTY.uuid)["pid"]
@@ -132,9 +132,9 @@ def test_patience_ends_with_a_warning(fake_gpu: FakeGpu, start_server: StartServ
 
     assert workers(server)["admission"]["waits"] == 1
     log = server.log()
-    assert log.count("3.0 GiB wanted, 2.0 GiB available on Small one") == 2
-    assert "(subprocess_vram_patience): started all the same" in log
-    assert "an earlier task waited in vain for more: started all the same" in log
+    assert log.count("3.0 GiB needed, 2.0 GiB available on Small one") == 2
+    assert "(subprocess_vram_patience): started anyway" in log
+    assert "waiting for more did not help an earlier task: started anyway" in log
 
 
 def test_two_workers_on_two_cards_in_cudas_order(

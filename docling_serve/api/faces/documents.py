@@ -53,7 +53,7 @@ async def raw_body(request: Request) -> AsyncIterator[BinaryIO]:
             async for piece in request.stream():
                 await file.write(piece)
         except ClientDisconnect as exc:
-            raise HTTPException(400, "The body ended early.") from exc
+            raise HTTPException(400, "The request body is incomplete.") from exc
         if not file.file.tell():
             raise HTTPException(422, "The body is empty; send a document.")
         await file.seek(0)

@@ -105,7 +105,7 @@ def page_numbers(pages: str | list[int] | None) -> set[int] | None:
         found = _RANGE.fullmatch(part.strip())
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if last < first:
-            raise HTTPException(422, f"pages: {part!r} is no page, and no range such as 0-5.")
+            raise HTTPException(422, f"pages: {part!r} is neither a page nor a range such as 0-5.")
         left -= last - first + 1
         if left < 0:
             raise HTTPException(422, f"pages: more than {_MAX_PAGES} pages are listed.")

@@ -39,7 +39,7 @@ def decoded_data_url(url: str) -> tuple[BinaryIO, str]:
     """
     described, comma, data = url.removeprefix("data:").partition(",")
     if not comma:
-        raise HTTPException(422, "The data URL has no comma, so no data.")
+        raise HTTPException(422, "The data URL has no comma and so contains no data.")
     media_type, *parameters = described.split(";")
     spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))  # noqa: SIM115
     if "base64" in parameters:

@@ -114,7 +114,7 @@ TARGET_TYPE = Part(
 INCLUDE_CONVERTED_DOC = Part(
     {
         "include_converted_doc": FormField(
-            bool, False, "Whether the reply also holds the converted document."
+            bool, False, "Whether the reply also includes the converted document."
         )
     },
     _include_converted_doc,

@@ -117,7 +117,7 @@ def _formats(words: Sequence[str]) -> list[str]:
     for each in formats:
         if each not in FIELDS:
             raise typer.BadParameter(
-                f"there is no format {each!r}; choose from {', '.join(FIELDS)}", param_hint="--to"
+                f"unknown format {each!r}; choose from {', '.join(FIELDS)}", param_hint="--to"
             )
     return formats
 
@@ -125,7 +125,9 @@ def _formats(words: Sequence[str]) -> list[str]:
 def _page_range(text: str) -> list[str]:
     first, _, last = text.partition("-")
     if not first.isdecimal() or not (last or first).isdecimal():
-        raise typer.BadParameter(f"{text!r} is not like 3 or 1-3", param_hint="--pages")
+        raise typer.BadParameter(
+            f"{text!r} is not a page or range, such as 3 or 1-3", param_hint="--pages"
+        )
     return [first, last or first]
 
 
@@ -137,7 +139,7 @@ def _target(
     if output.suffix and not output.is_dir():
         if len(sources) * len(formats) > 1:
             raise typer.BadParameter(
-                f"{str(output)!r} is one file, and there is more than one result",
+                f"{str(output)!r} is a single file, but there are several results",
                 param_hint="--output",
             )
         return OneFile(output)

@@ -50,7 +50,7 @@ def _states(client: httpx.Client, task_id: str) -> Iterator[Status]:
         except httpx.TransportError:
             if not left:
                 raise
-    raise httpx.ReadError(f"the server ended the stream of task {task_id} again and again")
+    raise httpx.ReadError(f"the server closed the event stream of task {task_id} repeatedly")
 
 
 def stage_text(status: Status) -> str:

@@ -49,7 +49,7 @@ def expand(words: Sequence[str], stdin_name: str) -> list[Source]:
     for word in words:
         sources += _expand_one(word, stdin_name)
     if sum(source.data is not None for source in sources) > 1:
-        raise typer.BadParameter("standard input (-) can be read once only")
+        raise typer.BadParameter("standard input (-) can be read only once")
     return sources
 
 
@@ -68,10 +68,10 @@ def _expand_one(word: str, stdin_name: str) -> Iterator[Source]:
     elif path.is_dir():
         found = sorted(each for each in path.rglob("*") if _is_document(each, path))
         if not found:
-            raise typer.BadParameter(f"folder {word!r} has no document that can be converted")
+            raise typer.BadParameter(f"folder {word!r} contains no document that can be converted")
         yield from (Source(str(each), each.name, path=each) for each in found)
     else:
-        raise typer.BadParameter(f"{word!r} is no file, folder or URL")
+        raise typer.BadParameter(f"{word!r} is not a file, folder or URL")
 
 
 def _is_document(path: Path, folder: Path) -> bool:

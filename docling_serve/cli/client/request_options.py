@@ -46,7 +46,7 @@ def parse(pairs: Sequence[str]) -> dict[str, list[str]]:
         if name not in NAMES:
             close = difflib.get_close_matches(name, NAMES, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise typer.BadParameter(f"there is no option {name!r}{hint}", param_hint="--option")
+            raise typer.BadParameter(f"unknown option {name!r}{hint}", param_hint="--option")
         options.setdefault(name, []).append(value)
     return options
 

@@ -45,7 +45,7 @@ class State(str, Enum):
 
 
 def watch(task_id: TaskIdArgument, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
-    """Show the progress of a task until it ends. Exits with 1 if the task failed."""
+    """Show the progress of a task until it finishes. Exits with 1 if the task failed."""
     columns = (BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with connected(url, api_key) as client, Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=None, state="")
@@ -75,7 +75,7 @@ def tasks(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
 ) -> None:
-    """List your tasks, the newest first."""
+    """List your tasks, newest first."""
     query: dict[str, str | int] = {"limit": limit} | ({"state": state.value} if state else {})
     with connected(url, api_key) as client:
         listed = client.get("/v1/tasks", params=query).raise_for_status().json()["tasks"]

@@ -80,7 +80,7 @@ def run_trial(mode: Mode, documents: Sequence[Path], say: Say) -> ModeTrial:
             return _run(mode, documents, log, say)
         except (psutil.NoSuchProcess, httpx.TransportError) as exc:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise TrialError(f"the server went away ({exc}):\n{tail}") from exc
+            raise TrialError(f"the server exited ({exc}):\n{tail}") from exc
 
 
 def _run(mode: Mode, documents: Sequence[Path], log: Path, say: Say) -> ModeTrial:

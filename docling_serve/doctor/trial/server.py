@@ -62,7 +62,7 @@ class TrialServer:
         pause = threading.Event()
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise TrialError(f"the server ended at its start:\n{self._log_tail()}")
+                raise TrialError(f"the server exited during its start:\n{self._log_tail()}")
             try:
                 if httpx.get(f"{self.url}/ready", timeout=5, trust_env=False).status_code == 200:
                     return

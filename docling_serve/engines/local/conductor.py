@@ -30,7 +30,9 @@ from docling_serve.jobs.stages import Stage
 
 _log = logging.getLogger(__name__)
 
-NOT_WRITTEN = Failure("internal", "The server could not write how the task ended.", retryable=True)
+NOT_WRITTEN = Failure(
+    "internal", "The server could not store the outcome of the task.", retryable=True
+)
 
 
 class Conductor:
@@ -213,7 +215,7 @@ class Conductor:
         try:
             ended = await self._outcomes.write(record, outcome)
         except Exception:  # noqa: BLE001 - a bug in there; no client may wait forever
-            _log.exception("task %s: its end is not in the journal", record.task_id)
+            _log.exception("task %s: its outcome is not in the journal", record.task_id)
             ended = failed_row(record.row, NOT_WRITTEN, time.time())
             self._outcomes.write_later(record, NOT_WRITTEN)
         # Finished tasks may be kept for days; their options are not needed again.
@@ -271,9 +273,9 @@ class Conductor:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             if isinstance(error, OSError):  # the disk is full: dependants report it
-                _log.warning("something could not be written: %s", error)
+                _log.warning("a write failed: %s", error)
             else:
-                _log.error("an engine's work failed", exc_info=error)
+                _log.error("background work of the engine failed", exc_info=error)
 
 
 def _log_end(row: TaskRow) -> None:

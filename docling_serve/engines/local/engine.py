@@ -127,7 +127,7 @@ class LocalEngine(JobkitInterface):
         await self._outcomes.write_again()  # the key of a deleted task must not block this one
         record, is_new = await self._acceptance.accept(submission)
         if is_new and record.from_cache:
-            _log.info("task %s: its result was made already", record.task_id)
+            _log.info("task %s: its result comes from the result cache", record.task_id)
             self._records[record.task_id] = record
             self._on_end(record)
         elif is_new:
@@ -148,7 +148,7 @@ class LocalEngine(JobkitInterface):
         record = self._find(task_id, tenant)
         await record.wait_settled(wait_s)
         if record.state is TaskState.PARKED and wait_s > 0:
-            raise ShuttingDown("the server is shutting down; the task goes on when it is back")
+            raise ShuttingDown("the server is shutting down; the task continues after the restart")
         return self._conductor.view(record)
 
     @asynccontextmanager
@@ -265,7 +265,9 @@ class LocalEngine(JobkitInterface):
         for recovered in found.tasks:
             await self._take_over(recovered)
         if found.tasks:
-            _log.info("%d tasks taken over, %d wait", len(found.tasks), len(self._lines))
+            _log.info(
+                "%d tasks restored from the journal, %d waiting", len(found.tasks), len(self._lines)
+            )
 
     async def process_queue(self) -> None:
         """Hand tasks to the runner, each line in its order, for as long as the server runs."""
@@ -365,4 +367,4 @@ class LocalEngine(JobkitInterface):
 
 def _log_if_not_marked(written: asyncio.Future[None]) -> None:
     if not written.cancelled() and (error := written.exception()) is not None:
-        _log.warning("callbacks may hear twice of the end of a task: %s", error)
+        _log.warning("the end of a task may be sent to callbacks twice: %s", error)

@@ -40,7 +40,7 @@ class FairQueue(Generic[T]):
     def put(self, item: T, tenant: str, cost: float = 1.0) -> None:
         """Queue ``item``; ``cost`` says how much of its tenant's share it takes."""
         if item in self._entries:
-            raise ValueError(f"{item!r} waits already")
+            raise ValueError(f"{item!r} is already queued")
         self._arrivals += 1
         entry = _Entry(self._turn(tenant), self._arrivals, item, tenant, cost)
         self._ends[tenant] = entry.turn + cost

@@ -130,9 +130,9 @@ class Lines:
         if limits.tasks and total >= limits.tasks:
             tenants = len({*self._tasks, tenant})
             if self._tasks[tenant] >= limits.tasks // tenants or total >= 2 * limits.tasks:
-                raise self._full(f"{total} tasks wait", total - limits.tasks + 1)
+                raise self._full(f"{total} tasks are waiting", total - limits.tasks + 1)
         if limits.bytes and self._bytes and self._bytes + size > limits.bytes:
-            raise self._full("the documents of the tasks that wait take all the room", 1)
+            raise self._full("the documents of waiting tasks take all the space", 1)
         self.keep(tenant, size)
 
     def keep(self, tenant: str, size: int) -> None:

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 LOST = Failure(
     "capacity",
-    "The server ended while it ran the task, at each attempt it had.",
+    "The server exited during every attempt to run the task.",
     retryable=True,
     details={"reason": "attempts_used_up"},
 )

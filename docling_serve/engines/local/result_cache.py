@@ -158,7 +158,7 @@ class ResultCache:
         try:
             await finish_in_thread(self._write, key.name, entry, body)
         except OSError as exc:
-            _log.warning("task %s: its result is not kept for others: %s", task_id, exc)
+            _log.warning("task %s: its result was not cached: %s", task_id, exc)
             return
         self._entries.pop(key.name, None)
         self._entries[key.name] = entry
@@ -227,7 +227,7 @@ class ResultCache:
                 ):
                     found[path.stem] = entry
             except (OSError, ValidationError) as exc:
-                _log.warning("a result that was kept cannot be used: %s", exc)
+                _log.warning("a cached result cannot be used: %s", exc)
         for path in self._folder.iterdir():
             if path.stem not in found or path.suffix not in (".body", ".json"):
                 path.unlink(missing_ok=True)
@@ -257,7 +257,7 @@ class ResultCache:
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as exc:  # the next start tries again
-                    _log.warning("a kept result cannot be removed: %s", exc)
+                    _log.warning("a cached result cannot be removed: %s", exc)
 
 
 def drop_cache(folder: Path) -> None:

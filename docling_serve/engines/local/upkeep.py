@@ -84,7 +84,7 @@ class Upkeep:
         ended = [record.row for record in self._records.values() if record.state.finished]
         for task in self._rules.to_remove(ended, now):
             if task.fetched is None and task.result_bytes:
-                _log.warning("task %s: removing a result that nobody has read", task.task_id)
+                _log.warning("task %s: removing a result that was never fetched", task.task_id)
             await self._delete(task.task_id)
         if self._cache is not None:
             await self._cache.expire(now)
@@ -95,7 +95,7 @@ class Upkeep:
             return
         overdue = Failure(
             "timeout",
-            f"The task waited longer than {limit:g} s for its turn.",
+            f"The task waited longer than {limit:g} s in the queue.",
             retryable=True,
             phase="admission",
             details={"reason": "queue_age"},

@@ -35,7 +35,7 @@ class Arrivals:
             try:
                 await self._listen()
             except (RedisError, OSError) as exc:
-                _log.debug("arrivals are not heard of: %s", exc)
+                _log.debug("no notifications of new tasks from Redis: %s", exc)
                 await asyncio.sleep(_BACKOFF_S)
 
     async def _listen(self) -> None:

@@ -204,7 +204,7 @@ class TaskRunner:
                 if ended is not None:
                     self.stop(ended, task_id)
             except (RedisError, OSError) as exc:
-                _log.warning("task %s: no sign of life could be given: %s", task_id, exc)
+                _log.warning("task %s: the heartbeat could not be sent: %s", task_id, exc)
             await asyncio.sleep(liveness.beat_every_s)
 
     async def _tell_progress(self, task_id: str, latest: _Latest) -> None:

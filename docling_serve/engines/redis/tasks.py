@@ -74,7 +74,7 @@ class TasksInRedis(TakesSubmissions):
                     {end, closing}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if closing.done() and not end.done():
-                    raise ShuttingDown("the server is shutting down; the task goes on")
+                    raise ShuttingDown("the server is shutting down; the task continues")
                 return watch.latest
             finally:
                 end.cancel()

@@ -105,7 +105,7 @@ class Watches:
                     await asyncio.sleep(_FIRST_BACKOFF_S)
                     self.is_stale(task_id)
                 except Exception:  # noqa: BLE001 - one unreadable task is no reason to stop
-                    _log.exception("task %s: what Redis has of it cannot be read", task_id)
+                    _log.exception("task %s: its data in Redis cannot be read", task_id)
 
     async def _tell(self, task_id: str) -> None:
         found = await self._look(task_id)
@@ -148,7 +148,11 @@ class UpdateListener(Generic[UpdateT]):
                 if self.listening.is_set():
                     backoff_s = _FIRST_BACKOFF_S
                 self.listening.clear()
-                _log.warning("lost the channel of updates: %s; back in %g s", exc, backoff_s)
+                _log.warning(
+                    "lost the connection to the channel of updates: %s; reconnecting in %g s",
+                    exc,
+                    backoff_s,
+                )
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
@@ -186,7 +190,7 @@ class UpdateListener(Generic[UpdateT]):
         except (RedisError, OSError):
             raise
         except Exception:  # noqa: BLE001 - no published message may end the listening
-            _log.exception("task %s: an update could not be taken in", update.task_id)
+            _log.exception("task %s: an update could not be applied", update.task_id)
         self._watches.is_stale(update.task_id)
         if update.progress is None:
             self._watches.moved_up()

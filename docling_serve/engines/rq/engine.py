@@ -56,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 WORKER_LOST = Failure(
     "internal",
-    "The rq-worker that ran the task was lost: it shows no sign of life.",
+    "The rq-worker that ran the task was lost: its heartbeat stopped.",
     retryable=True,
     details={"reason": "worker_lost"},
 )

@@ -171,7 +171,7 @@ class JobTaker(SimpleWorker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         self.prepare_execution(job)
         if not self._lines.registered(job.id, queue):
-            _log.warning("job %s: it was given to another worker meanwhile", job.id)
+            _log.warning("job %s: another worker has taken it meanwhile", job.id)
             self._let_go(job)
             return
         self.perform_job(job, queue)

@@ -50,7 +50,7 @@ class RqCollector(Collector):
         succeeded, failed, worked = (
             CounterMetricFamily(name, text, labels=["name", "queues"])
             for name, text in (
-                ("rq_workers_success", "Jobs that ended well, by worker."),
+                ("rq_workers_success", "Jobs that succeeded, by worker."),
                 ("rq_workers_failed", "Jobs that failed, by worker."),
                 ("rq_workers_working_time", "Seconds of work, by worker."),
             )

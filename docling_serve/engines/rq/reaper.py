@@ -70,7 +70,7 @@ class Reaper:
                 self._missing_since.clear()
                 self._taken_since.clear()
             except Exception:  # noqa: BLE001 - without this loop no lost worker is found
-                _log.exception("the search for lost workers failed; it goes on")
+                _log.exception("the search for lost workers failed and will be repeated")
 
     async def look(self) -> None:
         """Check once. Raises ``redis.RedisError`` if Redis is unavailable."""
@@ -92,7 +92,9 @@ class Reaper:
         for job, queue in taken:
             is_late = now - self._taken_since[job] >= self._times.missing_for_s
             if is_late and self._lines.restore(job, queue):
-                _log.warning("task %s: its worker was lost before it began; it waits again", job)
+                _log.warning(
+                    "task %s: its worker was lost before it began; it is back in the queue", job
+                )
 
     async def _end(self, task_id: str) -> None:
         try:
@@ -100,7 +102,7 @@ class Reaper:
         except (RedisError, OSError):
             raise
         except Exception:  # noqa: BLE001 - one task that cannot be ended must not block the rest
-            _log.exception("task %s: it cannot be ended", task_id)
+            _log.exception("task %s: it cannot be marked as failed", task_id)
 
     def _started(self) -> list[str]:
         # Listing the ids also lets RQ clean long overdue jobs out of its registry.

@@ -111,7 +111,7 @@ class RqWorkerProcess:
         except (SystemExit, StopRequested):
             _log.warning("rq-worker: stopped at once")
         except Exception:  # noqa: BLE001 - the last line before the exit, so that it is logged
-            _log.exception("rq-worker: cannot go on")
+            _log.exception("rq-worker: cannot continue")
             code = 1
         finally:
             self._close(callbacks, scratch)
@@ -145,7 +145,7 @@ class RqWorkerProcess:
                 worker.work(logging_level=None)
             except (RedisError, OSError) as exc:
                 _log.warning("rq-worker: Redis does not answer: %s", exc)
-            except Exception:  # noqa: BLE001 - the other tasks of this process go on
+            except Exception:  # noqa: BLE001 - the other tasks of this process continue
                 _log.exception("rq-worker: a thread that takes jobs failed")
             if worker is not None:
                 worker.abandon()
@@ -299,7 +299,7 @@ class RqWorkerProcess:
         try:
             self._loop.wait(close())
         except (SystemExit, StopRequested):
-            _log.warning("rq-worker: not waiting any longer")
+            _log.warning("rq-worker: stopping without waiting for running tasks")
         finally:
             self._parts.runner.kill()
             self._loop.stop()

@@ -71,7 +71,7 @@ def let_go_of_code() -> None:
 
     visit_all(_Visit(visit), None)
     for start, length in ranges:
-        # Refused for what is no file, such as the kernel's own page of code.
+        # Refused for what is not a file, such as the kernel's own page of code.
         libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_DONTNEED)
 
 

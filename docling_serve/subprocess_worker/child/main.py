@@ -140,7 +140,7 @@ def main(arguments: ChildArguments) -> None:
         worker.serve()
         code = 0
     except Exception:  # noqa: BLE001 - the last line before the end, so that the log has it
-        _log.exception("worker %d ends: it cannot go on", os.getpid())
+        _log.exception("worker %d exits: it cannot continue", os.getpid())
     finally:
         _leave(code)
 
@@ -196,7 +196,7 @@ class _Worker:
         try:
             self._conversion.rehearse()
         except Exception as exc:  # noqa: BLE001 - a job will tell what is wrong
-            _log.debug("the rehearsal failed: %s", exc)
+            _log.debug("the warm-up failed: %s", exc)
 
     def _rest(self) -> None:
         self._conversion.clear()
@@ -210,7 +210,11 @@ class _Worker:
             self._configure(spec.converter_config)
             uses_gpu = self._conversion.may_use_gpu(spec)
         except Exception:  # noqa: BLE001 - the job itself will fail, and say why
-            _log.debug("job %d cannot be judged before it runs", inspect.job, exc_info=True)
+            _log.debug(
+                "job %d: whether it uses the GPU is not known before it runs",
+                inspect.job,
+                exc_info=True,
+            )
         self._channel.send(Inspected(job=inspect.job, uses_gpu=uses_gpu))
 
     def _run(self, run: Run) -> None:

@@ -93,7 +93,7 @@ class Bookings:
         if self._asking.get(number) is task:
             del self._asking[number]
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("device memory could not be asked for", exc_info=error)
+            _log.error("device memory could not be requested", exc_info=error)
 
 
 def make_room(workers: Iterable[Worker], *, overdue: bool) -> None:

@@ -26,7 +26,7 @@ _OURS: dict[StopReason, Failure] = {
     ),
     StopReason.PIPE_LOST: Failure(
         "internal",
-        "The worker process closed its connection to the server and lived on.",
+        "The worker process closed its connection to the server and kept running.",
         retryable=True,
     ),
     StopReason.START_FAILED: Failure(
@@ -88,7 +88,7 @@ class Ending:
                 f"The worker process crashed ({exit_text(code)}) while converting this task.",
             )
         return Failure(
-            "internal", f"The worker process ended early ({exit_text(code)}).", retryable=True
+            "internal", f"The worker process exited early ({exit_text(code)}).", retryable=True
         )
 
 

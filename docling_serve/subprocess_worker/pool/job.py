@@ -137,8 +137,8 @@ class Job:
         return TaskFailed(
             Failure(
                 "capacity",
-                f"The task was stopped: its worker process took {taken_bytes / 2**20:.0f} MiB of"
-                f" memory, allowed are {limit_bytes / 2**20:.0f} MiB (subprocess_memory_limit),"
+                f"The task was stopped: its worker process used {taken_bytes / 2**20:.0f} MiB of"
+                f" memory, the limit is {limit_bytes / 2**20:.0f} MiB (subprocess_memory_limit),"
                 f" {_pages(done, total)} done.",
                 retryable=False,
                 details={"limit": "subprocess_memory_limit", "pages": str(done)},
@@ -179,7 +179,7 @@ def stopped_at(
 
 
 def _pages(done: int, total: int) -> str:
-    return f"{done} of {total or 'unknown'} pages"
+    return f"{done} of {total} pages" if total else f"{done} pages"
 
 
 class WaitingJobs:

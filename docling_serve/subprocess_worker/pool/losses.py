@@ -26,7 +26,7 @@ REMEMBERED_S = 3600.0
 
 REFUSED = Failure(
     "policy",
-    "The same request took its worker process down repeatedly; it is not tried again for now.",
+    "This request has taken down its worker process repeatedly and is refused for a while.",
     details={"reason": "poison"},
 )
 
@@ -55,7 +55,7 @@ class Losses:
         if job.attempts > self._retries:
             return False
         self._metrics.retries += 1
-        _log.warning("task %s: %s It is tried again.", job.task_id, failure.message)
+        _log.warning("task %s: %s It will be tried again.", job.task_id, failure.message)
         return True
 
     def give_up(self, job: Job, failure: Failure) -> None:
@@ -109,11 +109,11 @@ def request_hash(folder: TaskFolder) -> str:
     """
     spec = folder.read_job()
     digest = hashlib.sha256()
-    told = spec.model_dump_json(
+    request = spec.model_dump_json(
         include={"options", "task_type", "sources"},
         exclude={"sources": {"__all__": {"path"}}},  # slices of it have another path
     )
-    digest.update(told.encode())
+    digest.update(request.encode())
     for source in spec.sources:
         if isinstance(source, StagedFile):
             with (folder.root / source.path).open("rb") as document:

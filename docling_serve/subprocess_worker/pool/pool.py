@@ -231,7 +231,9 @@ class SubprocessWorkerPool:
             folders = self._starter.folders
             try:
                 return await finish_in_thread(folders.hand_over, number, folder, spec)
-            except BaseException:  # cancelled, or the disk is full: nobody has the hand-over
+            except (
+                BaseException
+            ):  # cancelled, or the disk is full: nothing else cleans up the hand-over
                 await finish_in_thread(folders.drop, number)
                 raise
 

@@ -48,8 +48,8 @@ class PoolRunner:
             return await run_task(self.pool, request, self._timeout_s)
         except TaskFailed as exc:
             if not self._tells_log:
-                told = {k: v for k, v in exc.failure.details.items() if k != "worker_log"}
-                exc.failure = replace(exc.failure, details=told)
+                details = {k: v for k, v in exc.failure.details.items() if k != "worker_log"}
+                exc.failure = replace(exc.failure, details=details)
             raise
 
     def work_in(self, folder: Path) -> None:

@@ -129,7 +129,7 @@ class Starter:
             return
         self._told = measures
         held = ", ".join(name for name, state in measures.items() if state == "on")
-        _log.info("what keeps workers in: %s", held or "nothing")
+        _log.info("restrictions of workers in effect: %s", held or "nothing")
         for name, state in measures.items():
             if state.startswith(("off", "left open")):
                 _log.warning("workers run without %s: %s", name, state)
@@ -194,7 +194,7 @@ class Starter:
             theirs.close()
             return template.TemplateReport.from_wire(ours.recv(1024)).unfit_because
         except (OSError, EOFError, ValueError, TypeError) as exc:
-            return f"it did not come up ({type(exc).__name__}: {exc})"
+            return f"it did not start ({type(exc).__name__}: {exc})"
         finally:
             ours.close()
             if process.pid is not None:

@@ -357,7 +357,7 @@ class Worker:
 
     def _stop_if_resting(self) -> None:
         if self.state is WorkerState.RESTING:
-            _log.warning("worker %d (pid %s) did not drop its models", self.number, self.pid)
+            _log.warning("worker %d (pid %s) did not unload its models", self.number, self.pid)
             self.stop(StopReason.IDLE, ask=False)
 
     async def _climb(self, ladder: Ladder) -> None:

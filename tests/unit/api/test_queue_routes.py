@@ -56,7 +56,7 @@ async def test_beyond_the_limit_is_a_429_that_says_when_to_come_back(tmp_path: P
 
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert int(answers[2].headers["retry-after"]) >= 1
-        assert "2 tasks wait" in answers[2].json()["detail"]
+        assert "2 tasks are waiting" in answers[2].json()["detail"]
         sync = await server.client.post("/v1/convert/file", files=UPLOAD)
         assert sync.status_code == 429
 

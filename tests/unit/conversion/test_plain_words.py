@@ -26,11 +26,11 @@ INTERNAL = re.compile(r"[0-9a-f]{32}|Backend|docling|cython|hash", re.I)
     [
         (
             f"docling-parse could not load document {HASH}",
-            "a.pdf is damaged, or it is no PDF file.",
+            "a.pdf is damaged or not a valid PDF file.",
         ),
         ("An unexpected error occurred while opening the document a.pdf.", "a.pdf is damaged"),
-        ("'cython_function_or_method' object is not iterable", "a.pdf has something in it"),
-        (f"Inconsistent number of pages: 3!=0 for {HASH}", "a.pdf has something in it"),
+        ("'cython_function_or_method' object is not iterable", "a.pdf has content that"),
+        (f"Inconsistent number of pages: 3!=0 for {HASH}", "a.pdf has content that"),
         ("maximum recursion depth exceeded", "a.pdf is nested too deeply."),
         ("Table of 1001x1000 cells exceeds the limit of 1000000 cells", "1001 by 1000 cells"),
         ("File format not allowed: a.pdf", "Accepted are htm, html, md, qmd, rmd, rmarkdown"),
@@ -64,11 +64,11 @@ def conversion() -> Conversion:
     [
         ("a.docx", b"", "a.docx is empty."),
         ("a.json", b"", "a.json is empty."),
-        ("a.docx", JUNK, "a.docx is damaged, or it is no DOCX file."),
-        ("a.xlsx", JUNK, "a.xlsx is damaged, or it is no XLSX file."),
-        ("a.pptx", many_entries(2), "a.pptx is damaged, or it is no PPTX file."),
-        ("a.md", JUNK, "a.md is not text in UTF-8 or another encoding that it names."),
-        ("a.vtt", JUNK, "a.vtt is damaged, or it is no VTT file."),
+        ("a.docx", JUNK, "a.docx is damaged or not a valid DOCX file."),
+        ("a.xlsx", JUNK, "a.xlsx is damaged or not a valid XLSX file."),
+        ("a.pptx", many_entries(2), "a.pptx is damaged or not a valid PPTX file."),
+        ("a.md", JUNK, "a.md is not text in UTF-8 or in the encoding that it declares."),
+        ("a.vtt", JUNK, "a.vtt is damaged or not a valid VTT file."),
         ("a.xyz", b"zzz", "File format not allowed: a.xyz. Accepted are "),
     ],
 )

@@ -79,7 +79,7 @@ BAD: dict[str, tuple[Facts, Level, str]] = {
     "no figures": (
         machine(gpu=Answer(replace(GPU, state="unknown", reason="GPU is lost", cards=[]))),
         Level.WARNING,
-        "gives no figures: GPU is lost",
+        "reports no memory figures: GPU is lost",
     ),
     "CUDA shows nothing": (
         machine(gpu=Answer(replace(GPU, cuda_order=[], cuda_error="error 100 of cuInit"))),
@@ -149,7 +149,7 @@ BAD: dict[str, tuple[Facts, Level, str]] = {
     "a worker that stays": (
         machine(workers=Answer(replace(WORKERS, ended_after_s=None))),
         Level.PROBLEM,
-        "A worker stayed when its server was killed",
+        "A worker kept running after its server was killed",
     ),
     "a measure that does not hold": (
         machine(workers=Answer(replace(WORKERS, measures={"no_new_privs": "off: not permitted"}))),

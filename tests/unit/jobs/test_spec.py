@@ -81,7 +81,7 @@ def test_a_dumped_job_is_a_task_again() -> None:
         (
             {"sources": [{"kind": "file", "path": "p", "filename": "\udcff.pdf"}]},
             "sources.0.filename",
-            "unicode",
+            "Unicode",
         ),
     ],
 )

@@ -266,7 +266,7 @@ async def test_more_than_any_gpu_has_starts_on_an_empty_one_with_a_warning(
     async with Pool(gpu) as pool:
         with caplog.at_level(logging.WARNING, logger="docling_serve"):
             await pool.admit(within_s=0)
-        assert "3.0 GiB wanted, 2.0 GiB available" in caplog.text
+        assert "3.0 GiB needed, 2.0 GiB available" in caplog.text
         assert pool.vram.counters.overcommitted == 1
         await pool.wait_for_it("other")  # not beside it, though
 

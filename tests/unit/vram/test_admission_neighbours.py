@@ -77,7 +77,8 @@ async def test_a_neighbour_that_never_frees_keeps_the_job_waiting_and_the_reason
             assert asked == 3, "again, but ever less often"
             assert pool.vram.counters.evictions == 0
             assert pool.heard[-1].reason.startswith(
-                "3.0 GiB of GPU memory wanted (subprocess_vram_reserve, until a task was seen), "
+                "3.0 GiB of GPU memory needed (subprocess_vram_reserve, until a task of this kind"
+                " has run), "
                 "2.5 GiB available on Stand-in GPU (GPU-a); "
             )
             assert not pool.heard[-1].for_own_workers

@@ -91,8 +91,8 @@ def test_promised_memory_is_not_free() -> None:
     decision = one(plan)
     assert isinstance(decision, Wait)
     assert decision.for_own_workers
-    assert "5.0 GiB of GPU memory wanted, 4.0 GiB available on GPU (a)" in decision.reason
-    assert "besides 4.0 GiB promised" in decision.reason
+    assert "5.0 GiB of GPU memory needed, 4.0 GiB available on GPU (a)" in decision.reason
+    assert "in addition to 4.0 GiB promised" in decision.reason
 
 
 def test_one_start_at_a_time_on_a_gpu() -> None:
@@ -157,7 +157,7 @@ def test_a_smaller_job_does_not_starve_one_that_waits_for_our_workers() -> None:
 
     assert isinstance(first, Wait)
     assert isinstance(second, Wait)
-    assert "is kept for a task that waits longer" in second.reason
+    assert "is reserved for a task that has waited longer" in second.reason
 
 
 def test_a_smaller_job_passes_one_that_waits_for_other_programs() -> None:
@@ -194,8 +194,8 @@ def test_a_guess_waits_on_a_gpu_where_others_are_until_its_patience_is_over() ->
     assert isinstance(decision, Admit)
     assert decision.in_vain
     assert decision.warning == (
-        "3.0 GiB wanted, 2.0 GiB available on GPU (a) after 60 s (subprocess_vram_patience):"
-        " started all the same"
+        "3.0 GiB needed, 2.0 GiB available on GPU (a) after 60 s (subprocess_vram_patience):"
+        " started anyway"
     )
 
 
@@ -204,7 +204,7 @@ def test_where_one_waited_in_vain_the_next_does_not() -> None:
 
     decision = one(decide([request], [gpu(free=2, waited_in_vain=True)], NOBODY))
     assert isinstance(decision, Admit)
-    assert "an earlier task waited in vain" in decision.warning
+    assert "waiting for more did not help an earlier task" in decision.warning
     assert not decision.in_vain
     # A neighbour may still make room, and beside a worker of ours it would be tight.
     assert decide([request], [gpu(free=2, waited_in_vain=True)], READY).ask_neighbours
@@ -291,8 +291,8 @@ def test_more_than_any_gpu_has_starts_when_the_gpu_is_as_free_as_ever() -> None:
     as_ever = one(decide([request], [gpu("a", free=22.97, best_free=23)], NOBODY))
 
     assert isinstance(as_ever, Admit)
-    assert as_ever.warning == "30.0 GiB wanted, 23.0 GiB available on GPU (a) and never more: " + (
-        "started all the same"
+    assert as_ever.warning == "30.0 GiB needed, 23.0 GiB available on GPU (a) and never more: " + (
+        "started anyway"
     )
     occupied = gpu("a", free=20, best_free=23)
     ours = gpu("a", free=23, best_free=23, workers=1)

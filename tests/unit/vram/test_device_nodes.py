@@ -53,8 +53,8 @@ def test_nothing_is_run_without_need(
     ("script", "limit_s", "says"),
     [
         ("echo 'not permitted' >&2; exit 1", 20.0, "not permitted"),
-        ("exit 3", 20.0, "ended with status 3"),
-        ("exec sleep 60", 0.5, "did not end within 0.5 s"),
+        ("exit 3", 20.0, "exited with status 3"),
+        ("exec sleep 60", 0.5, "did not exit within 0.5 s"),
     ],
 )
 def test_a_node_that_cannot_be_made_is_explained(

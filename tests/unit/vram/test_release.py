@@ -146,7 +146,7 @@ async def test_memory_that_stays_is_a_warning(caplog: pytest.LogCaptureFixture) 
         await bench.before()
         gpu.used_bytes = GIB
         await bench.waited_after()
-    assert "worker pid 41: GPU memory is not back" in caplog.text
+    assert "worker pid 41: GPU memory is not free yet" in caplog.text
 
 
 async def test_a_process_listed_before_its_job_is_another_one_with_the_same_number() -> None:

@@ -168,8 +168,8 @@ def test_a_refusal_is_one_line(url: str, script: Script, document: str) -> None:
         (["--to", "docx"], "choose from md, json"),
         (["--option", "force_ocr"], "is not name=value"),
         (["--option", "froce_ocr=1"], "did you mean force_ocr?"),
-        (["--pages", "two"], "is not like 3 or 1-3"),
-        (["nowhere.pdf"], "is no file, folder or URL"),
+        (["--pages", "two"], "is not a page or range"),
+        (["nowhere.pdf"], "is not a file, folder or URL"),
     ],
 )
 def test_a_wrong_word_is_refused_before_anything_is_sent(

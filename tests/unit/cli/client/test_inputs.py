@@ -31,7 +31,7 @@ def test_a_url_is_named_after_its_path(url: str, name: str) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(typer.BadParameter, match="has no document"):
+    with pytest.raises(typer.BadParameter, match="contains no document"):
         expand([str(tmp_path)], "")
 
 

@@ -57,7 +57,7 @@ def test_having_waited_for_nobody_earns_no_credit() -> None:
 
 def test_an_item_waits_once() -> None:
     queue = filled("a")
-    with pytest.raises(ValueError, match="waits already"):
+    with pytest.raises(ValueError, match="already queued"):
         queue.put(0, "a")
 
 

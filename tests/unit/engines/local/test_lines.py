@@ -84,7 +84,7 @@ def test_one_task_always_fits_however_large_it_is() -> None:
     waiting = lines(QueueLimits(bytes=10))
     waiting.reserve("a", 1000)
 
-    with pytest.raises(QueueFull, match="take all the room"):
+    with pytest.raises(QueueFull, match="take all the space"):
         waiting.reserve("b", 1)
 
 

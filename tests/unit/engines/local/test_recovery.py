@@ -329,7 +329,7 @@ async def test_a_runner_that_ends_with_the_server_fails_no_task(
         await started(engine, task)
 
 
-async def test_whoever_waits_is_told_that_the_task_goes_on(tmp_path: Path) -> None:
+async def test_a_client_that_waits_learns_that_the_task_continues(tmp_path: Path) -> None:
     async with kept_server(tmp_path / "scratch", HandRunner()) as engine:
         _, task = await submit(engine, 2)
         waiting = asyncio.create_task(engine.wait_finished(task, DEFAULT_TENANT, 60))
@@ -337,7 +337,7 @@ async def test_whoever_waits_is_told_that_the_task_goes_on(tmp_path: Path) -> No
             await turns(3)
             engine.drain()
             assert [view.status async for view in watch] == [TaskStatus.PENDING]
-        with pytest.raises(ShuttingDown, match="goes on"):
+        with pytest.raises(ShuttingDown, match="the task continues after the restart"):
             await waiting
 
 

@@ -41,9 +41,9 @@ def test_an_exit_code_in_words(code: int | None, text: str) -> None:
         (-signal.SIGSEGV, "backend_failure", False, "crashed (SIGSEGV)"),
         (-signal.SIGABRT, "backend_failure", False, "crashed (SIGABRT)"),
         (-signal.SIGBUS, "backend_failure", False, "crashed (SIGBUS)"),
-        (-signal.SIGTERM, "internal", True, "ended early (SIGTERM)"),
-        (0, "internal", True, "ended early (code 0)"),
-        (3, "internal", True, "ended early (code 3)"),
+        (-signal.SIGTERM, "internal", True, "exited early (SIGTERM)"),
+        (0, "internal", True, "exited early (code 0)"),
+        (3, "internal", True, "exited early (code 3)"),
     ],
 )
 @pytest.mark.parametrize("reason", [None, StopReason.CRASHED])
