@@ -7,7 +7,6 @@ and puts the parts together; the app's lifespan starts and stops them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import tempfile
@@ -28,13 +27,15 @@ from docling_serve.observability.load import GpuMemory
 from docling_serve.observability.logging import configure_logging
 from docling_serve.orchestrator_factory import (
     EngineParts,
+    RayParts,
     make_engine,
     require_engine,
     set_current_engine,
 )
-from docling_serve.process.deferred_imports import TABLES, defer
-from docling_serve.process.imports import gc_paused, leave_out_torch
+from docling_serve.process.imports import gc_paused
 from docling_serve.process.shutdown import Shutdown
+from docling_serve.ray_processes import compose_task_actor, prepare_dispatcher
+from docling_serve.running.entering import enter_mode
 from docling_serve.running.gate import (
     clear_models,
     load_models,
@@ -42,7 +43,6 @@ from docling_serve.running.gate import (
     unload_external_models,
 )
 from docling_serve.running.runtime import Runtime, log_level
-from docling_serve.sandbox.kernel import hide_memory
 from docling_serve.settings import AsyncEngine, DoclingServeSettings, find_unknown_settings
 from docling_serve.settings.converter_config import converter_config
 from docling_serve.storage import KeptScratch, Scratch, kept_results_in, uploads_in
@@ -157,22 +157,6 @@ def create_app(settings: DoclingServeSettings | None = None) -> FastAPI:
     return _build(runtime)
 
 
-def enter_mode(runtime: Runtime) -> None:
-    """Log the mode, and leave out torch where it is not needed."""
-    if runtime.runs_tasks:
-        mode = "on" if runtime.subprocess_mode else "off"
-        _log.info("subprocess mode is %s (%s)", mode, runtime.reason)
-    if runtime.pool is not None and runtime.settings.subprocess_sandbox != "off":
-        with contextlib.suppress(OSError):  # a worker reports whether its own memory is hidden
-            hide_memory()
-    if runtime.keeps_light:
-        defer(TABLES)
-        if not leave_out_torch():
-            _log.warning(
-                "torch was imported before the app was created; this process keeps its memory"
-            )
-
-
 @gc_paused()
 def _build(runtime: Runtime) -> FastAPI:
     # Not earlier: these import docling, which must not find torch when it is to be left out.
@@ -204,6 +188,7 @@ async def _lifespan(runtime: Runtime, policy: ServicePolicy, app: FastAPI) -> As
         journal=journal,
         clear_converters=runtime.runner.clear,
         on_callback=callbacks.send,
+        ray=RayParts(compose_task_actor, prepare_dispatcher),
     )
     engine = make_engine(settings, parts)
     await engine.recover()

@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import docling_serve.settings as shared
 from docling_serve.errors import Failure, TaskFailed
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from docling_serve.engines.local.engine import LocalEngine
     from docling_serve.engines.local.journal import Journal
     from docling_serve.engines.ray.engine import RayEngine
+    from docling_serve.engines.ray.host_parts import HostParts
     from docling_serve.engines.rq.engine import RqEngine
     from docling_serve.jobs.run_request import Gate, RunRequest
     from docling_serve.jobs.spec import JobResult
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EngineParts:
     """What an engine needs in addition to settings. Only the local engine runs tasks itself:
-    everything but ``on_callback`` is for it. ``pooled`` says that its tasks run in worker
-    processes, ``keep`` that they outlive this process."""
+    everything but ``on_callback`` and ``ray`` is for it. ``pooled`` says that its tasks run in
+    worker processes, ``keep`` that they outlive this process."""
 
     gate: Gate
     pooled: bool
@@ -42,6 +43,16 @@ class EngineParts:
     clear_converters: Callable[[], Awaitable[None]]
     on_callback: OnCallback
     cache_folder: Path | None = None
+    ray: RayParts | None = None
+
+
+@dataclass(frozen=True)
+class RayParts:
+    """What processes on a Ray cluster call first, by reference: ``compose`` makes the gate and the
+    runner of an actor that runs tasks, ``prepare`` sets up the dispatcher's process."""
+
+    compose: Callable[[DoclingServeSettings], HostParts]
+    prepare: Callable[[DoclingServeSettings], None]
 
 
 class EngineUnavailable(ValueError):
@@ -91,9 +102,12 @@ def make_engine(settings: DoclingServeSettings, parts: EngineParts) -> Engine:
 
         return RqEngine(settings, parts.on_callback)
     if settings.eng_kind is AsyncEngine.RAY:
-        from docling_serve.engines.ray.engine import RayEngine  # noqa: PLC0415 - imports ray and torch
+        from docling_serve.engines.ray.cluster import RayCluster  # noqa: PLC0415 - imports ray
+        from docling_serve.engines.ray.engine import RayEngine  # noqa: PLC0415
 
-        return RayEngine(settings)
+        assert parts.ray is not None
+        cluster = RayCluster(settings, parts.ray.compose, parts.ray.prepare)
+        return RayEngine(settings, cluster, parts.on_callback)
     from docling_serve.engines.local.engine import LocalEngine  # noqa: PLC0415
     from docling_serve.engines.local.rules import LocalRules  # noqa: PLC0415
 
@@ -137,7 +151,16 @@ def _no_parts() -> EngineParts:
     async def nothing() -> None:
         return None
 
-    return EngineParts(refuse, False, False, get_scratch(), None, nothing, lambda *_: None)
+    return EngineParts(
+        *(refuse, False, False, get_scratch(), None, nothing, lambda *_: None),
+        ray=RayParts(_no_server, _no_server),
+    )
+
+
+def _no_server(settings: DoclingServeSettings) -> NoReturn:
+    """Called on a Ray cluster. Outside a server, an engine never connects to one."""
+    del settings
+    raise EngineUnavailable("No server runs in this process.")
 
 
 class _Current:

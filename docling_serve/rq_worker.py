@@ -7,8 +7,9 @@ import logging
 from typing import Any
 
 import docling_serve.settings as shared
-from docling_serve.app import enter_mode, start_mode
+from docling_serve.app import start_mode
 from docling_serve.observability.logging import configure_logging
+from docling_serve.running.entering import enter_mode
 from docling_serve.running.gate import run_request
 from docling_serve.running.runtime import Runtime, log_level
 from docling_serve.settings import DoclingServeSettings, find_unknown_settings

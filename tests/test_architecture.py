@@ -84,6 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "orchestrator_factory": {"errors", "settings", "storage"},
     "running": {"errors", "jobs", "process", "sandbox", "settings", "subprocess_worker", "vram"},
+    "ray_processes": {"observability.logging", "running", "settings"},
     "app": {
         "engines.redis.reach",
         "errors",
@@ -91,8 +92,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "observability",
         "orchestrator_factory",
         "process",
+        "ray_processes",
         "running",
-        "sandbox",
         "settings",
         "storage",
         "subprocess_worker",
@@ -124,6 +125,7 @@ WHEN_NEEDED: dict[str, set[str]] = {
     "doctor.probes.engines": {"internals.docling_devices", "internals.jobkit_manager", "policy"},
     "doctor.probes.workers": {"internals.fork_server", "running.runtime", "subprocess_worker"},
     "orchestrator_factory": {"engines"},
+    "ray_processes": {"engines.ray.host_parts"},
     "rq_worker": {"api.services", "engines"},
     "running.threads": {"conversion"},
     "storage": {"settings"},
@@ -135,6 +137,7 @@ WHEN_NEEDED: dict[str, set[str]] = {
 FOR_TYPES: dict[str, set[str]] = {
     "app": {"api.services", "policy"},
     "orchestrator_factory": {"engines", "jobs"},
+    "ray_processes": {"engines.ray.host_parts"},
     "running.threads": {"conversion"},
     "subprocess_worker.child.main": {"conversion"},
 }
@@ -155,12 +158,11 @@ HEAVY = (
 
 MAY_BE_HEAVY = (
     "conversion",
-    "engines.ray",  # jobkit's orchestrator imports torch; the factory imports it for eng_kind=ray
+    "engines.ray",  # Ray itself; the factory imports it for eng_kind=ray
     "internals.docling_devices",
     "internals.docling_pages",
     "internals.docling_pipelines",
     "internals.jobkit_manager",
-    "internals.jobkit_ray",  # imported by engines.ray only
     "ocr_only",
     "process.shared_weights",
 )
@@ -417,8 +419,7 @@ def test_the_map_shows_every_module_of_a_room(title: str) -> None:
 MAY_USE_PRIVATE_PARTS = (
     "internals",
     "api.json_body",  # derives from starlette's Request, and drops the body that this keeps
-    "engines.ray.engine",  # derives from docling-jobkit's orchestrator, as of 3.9.1
-    "engines.rq.engine",  # the same
+    "engines.rq.engine",  # derives from docling-jobkit's orchestrator, as of 3.9.1
     "ocr_only",  # a plugin of docling's: its stages read a page's backend as docling's own do
 )
 

@@ -65,11 +65,8 @@ class Runtime:
 
     @property
     def keeps_light(self) -> bool:
-        """Whether this process can do without torch: conversions run elsewhere. A gateway for Ray
-        cannot, because jobkit's orchestrator imports it."""
-        if self.runs_tasks:
-            return self.subprocess_mode
-        return self.settings.eng_kind is AsyncEngine.RQ
+        """Whether this process can do without torch: conversions run elsewhere."""
+        return self.subprocess_mode or not self.runs_tasks
 
     @property
     def frees_vram_on_idle(self) -> bool:

@@ -102,24 +102,27 @@ class RayEngineSettings(BaseModel):
         default=None, description="Documents per tenant converted at once. Unset: no limit."
     )
     eng_ray_enable_document_limits: bool = Field(
-        default=False, description="Apply the limit on documents per tenant."
+        default=False, description="Has no effect: eng_ray_max_documents applies where it is set."
     )
     eng_ray_enable_pdf_page_slice_fanout: bool = Field(
-        default=False, description="Convert a long PDF as slices of pages on several replicas."
+        default=False, description="Has no effect: see subprocess_page_fanout."
     )
-    eng_ray_max_page_slice_size: int = Field(default=32, description="Pages in one such slice.")
+    eng_ray_max_page_slice_size: int = Field(
+        default=32, description="Has no effect: see subprocess_page_fanout."
+    )
     eng_ray_max_page_slice_parallelism: int | None = Field(
         default=None,
-        description="Slices converted at once. Unset: same as eng_ray_max_concurrent_tasks.",
+        description="Has no effect: see subprocess_page_fanout.",
     )
     eng_ray_max_task_retries: int = Field(
-        default=3, description="How often a failed task is retried."
+        default=3, ge=0, description="How often a task runs again after its actor or node was lost."
     )
     eng_ray_retry_delay: float = Field(
-        default=5.0, description="Seconds between two tries of a task."
+        default=5.0,
+        description="Seconds between the loss of an actor and the next try of its task.",
     )
     eng_ray_max_document_retries: int = Field(
-        default=2, description="How often a failed document is retried within its task."
+        default=2, description="Has no effect: see subprocess_retries."
     )
     eng_ray_dispatcher_max_restarts: int = Field(
         default=-1, description="How often Ray restarts the dispatcher. -1: without limit."
@@ -137,22 +140,21 @@ class RayEngineSettings(BaseModel):
     )
     eng_ray_converter_request_timeout: float | None = Field(
         default=None,
-        description="Seconds per document for a call to a converter, its wait for a free replica"
-        " included. Set it well above the document's time limit. Unset: no limit.",
+        description="Has no effect: see eng_ray_task_timeout.",
     )
     eng_ray_scratch_dir: Path | None = Field(
         default=None,
-        description="Directory for temporary files of the engine. Unset: the system's.",
+        description="Directory for temporary files of the actors. Unset: the system's.",
     )
     eng_ray_log_level: str = Field(
         default="INFO", description="Log level of the actors: DEBUG, INFO, WARNING or ERROR."
     )
     eng_ray_generate_metrics: bool = Field(
-        default=False, description="Let converter replicas serve Prometheus metrics."
+        default=False,
+        description="Let a cluster that the server itself starts (eng_ray_address=local) serve"
+        " Ray's Prometheus metrics.",
     )
-    eng_ray_metrics_port: int = Field(
-        default=8090, description="Port of the converter replicas for these metrics."
-    )
+    eng_ray_metrics_port: int = Field(default=8090, description="Port for these metrics.")
     eng_ray_tenant_metrics_refresh_interval: float = Field(
         default=30.0, gt=0, description="Seconds between two updates of the metrics per tenant."
     )

@@ -1,4 +1,6 @@
-"""Settings of the Ray actors: replicas, scaling, and the CPU and memory asked for."""
+"""Settings of the Ray actors: how many, scaling, and the CPUs, GPUs and memory they reserve."""
+
+import math
 
 from pydantic import BaseModel, Field
 
@@ -6,34 +8,44 @@ from .types import called
 
 
 class RayActorSettings(BaseModel):
-    """Replicas of converters and coordinators on Ray, their scaling, and what they ask for."""
+    """Actors on Ray that run tasks in a worker pool: how many there are, what they reserve."""
 
-    eng_ray_min_actors: int = Field(default=1, description="Minimum number of converter replicas.")
-    eng_ray_max_actors: int = Field(default=10, description="Maximum number of converter replicas.")
+    eng_ray_min_actors: int = Field(
+        default=1, description="Minimum number of actors that run tasks."
+    )
+    eng_ray_max_actors: int = Field(
+        default=10, description="Maximum number of actors that run tasks."
+    )
     eng_ray_target_requests_per_replica: float = Field(
-        default=1.0, gt=0, description="Target number of requests per converter replica."
+        default=1.0,
+        gt=0,
+        description="Target number of tasks per actor, from which their number follows.",
     )
     eng_ray_max_ongoing_requests_per_replica: int | None = Field(
         default=None,
-        description="Maximum requests per converter replica. Unset: the scaling target.",
+        ge=1,
+        description="Tasks that one actor runs at once, each in a worker process of its own. Unset:"
+        " the target above, rounded up.",
     )
     eng_ray_converter_max_replicas_per_node: int | None = Field(
-        default=None, description="Maximum converter replicas per Ray node. Unset: no limit."
+        default=None,
+        ge=1,
+        description="Maximum actors that run tasks per Ray node. Unset: no limit.",
     )
     eng_ray_upscale_delay_s: float = Field(
-        default=30.0, description="Seconds of load before replicas are added."
+        default=30.0,
+        description="Seconds of load before actors are added. The first one is added at once.",
     )
     eng_ray_downscale_delay_s: float = Field(
-        default=600.0, description="Seconds of quiet before replicas are removed."
+        default=600.0, description="Seconds without a task before an actor exits."
     )
     eng_ray_graceful_shutdown_wait_loop_s: float | None = Field(
         default=None,
-        description="Seconds between two checks whether a stopping replica has finished. Unset:"
-        " Ray's default.",
+        description="Has no effect: only actors without a task are stopped.",
     )
     eng_ray_graceful_shutdown_timeout_s: float | None = Field(
         default=None,
-        description="Seconds a stopping replica may take; then it is killed. Unset: Ray's default.",
+        description="Has no effect: only actors without a task are stopped.",
     )
     eng_ray_converter_actor_num_cpus: float = Field(
         default=1.0,
@@ -42,7 +54,14 @@ class RayActorSettings(BaseModel):
             "eng_ray_num_cpus_per_actor",
             deprecated=("eng_ray_num_cpus_per_actor",),
         ),
-        description="CPUs that Ray reserves per converter replica.",
+        description="CPUs that Ray reserves per actor that runs tasks.",
+    )
+    eng_ray_converter_actor_num_gpus: float | None = Field(
+        default=None,
+        ge=0,
+        description="GPUs that Ray reserves per actor that runs tasks; 0.5 lets two actors share"
+        " one, 0 hides all GPUs. Unset: 1 if the cluster has a GPU, else 0. This is Ray's"
+        " bookkeeping: an actor without a task holds no GPU memory.",
     )
     eng_ray_converter_actor_memory_request: str | None = Field(
         default=None,
@@ -51,43 +70,40 @@ class RayActorSettings(BaseModel):
             "eng_ray_memory_limit_per_actor",
             deprecated=("eng_ray_memory_limit_per_actor",),
         ),
-        description="Memory that Ray reserves per converter replica, for example 8GB or 8Gi."
+        description="Memory that Ray reserves per actor that runs tasks, for example 8GB or 8Gi."
         " Unset: none.",
     )
     eng_ray_recycle_converter_on_abandoned_conversion: bool = Field(
         default=True,
-        description="Replace a converter replica in which a cancelled conversion keeps running.",
+        description="Has no effect: the worker process of a cancelled conversion is stopped.",
     )
     eng_ray_abandoned_conversion_grace_s: float | None = Field(
         default=None,
-        description="Seconds a cancelled conversion may keep running before its replica is"
-        " replaced. Unset: the document's time limit plus 60 s.",
+        description="Has no effect: the worker process of a cancelled conversion is stopped.",
     )
     eng_ray_coordinator_min_actors: int | None = Field(
-        default=None, description="Minimum coordinator replicas. Unset: as for converters."
+        default=None, description="Has no effect: there are no coordinators."
     )
     eng_ray_coordinator_max_actors: int | None = Field(
-        default=None, description="Maximum coordinator replicas. Unset: as for converters."
+        default=None, description="Has no effect: there are no coordinators."
     )
     eng_ray_coordinator_target_requests_per_replica: float | None = Field(
         default=None,
         gt=0,
-        description="Target number of requests per coordinator replica. Unset: the greater of"
-        " the converters' value and the limit below.",
+        description="Has no effect: there are no coordinators.",
     )
     eng_ray_coordinator_max_ongoing_requests_per_replica: int = Field(
-        default=8, description="Maximum requests per coordinator replica."
+        default=8, description="Has no effect: there are no coordinators."
     )
     eng_ray_coordinator_max_replicas_per_node: int | None = Field(
-        default=None, description="Maximum coordinator replicas per Ray node. Unset: no limit."
+        default=None, description="Has no effect: there are no coordinators."
     )
     eng_ray_coordinator_actor_num_cpus: float = Field(
-        default=0.25, description="CPUs that Ray reserves per coordinator replica."
+        default=0.25, description="Has no effect: there are no coordinators."
     )
     eng_ray_coordinator_actor_memory_request: str | None = Field(
         default=None,
-        description="Memory that Ray reserves per coordinator replica, for example 1GB. Unset: as"
-        " for converters.",
+        description="Has no effect: there are no coordinators.",
     )
     eng_ray_dispatcher_num_cpus: float = Field(
         default=0.25, description="CPUs that Ray reserves for the dispatcher."
@@ -98,11 +114,20 @@ class RayActorSettings(BaseModel):
     )
     eng_ray_object_store_memory: str | None = Field(
         default=None,
-        description="Size of Ray's object store, for example 10GB. Unset: Ray's default.",
+        description="Size of Ray's object store, for example 10GB, for a cluster that the server"
+        " itself starts (eng_ray_address=local). Unset: Ray's default.",
     )
     eng_ray_enable_oom_protection: bool = Field(
-        default=True, description="Monitor the memory of converter replicas."
+        default=True,
+        description="Has no effect: see subprocess_max_rss and subprocess_memory_limit.",
     )
     eng_ray_memory_warning_threshold: float = Field(
-        default=0.9, description="Share of a replica's memory (0 to 1) above which it warns."
+        default=0.9,
+        description="Has no effect: see subprocess_max_rss and subprocess_memory_limit.",
     )
+
+    @property
+    def eng_ray_tasks_per_actor(self) -> int:
+        """How many tasks one actor runs at the same time."""
+        limit = self.eng_ray_max_ongoing_requests_per_replica
+        return limit or max(1, math.ceil(self.eng_ray_target_requests_per_replica))

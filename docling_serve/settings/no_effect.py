@@ -33,6 +33,7 @@ class _Rule:
     reason: str
 
 
+_HAS_NONE = "Has no effect: "
 _SWITCH = "use_subprocess_for_ocr"
 _NEIGHBOURS = {name for name in IsolationSettings.model_fields if name.startswith("unload_")}
 _WORKERS = set(IsolationSettings.model_fields) - {_SWITCH, "free_vram_on_idle"} - _NEIGHBOURS
@@ -49,6 +50,13 @@ _ANY_STORAGE = {
 def _is_not(kind: AsyncEngine) -> Callable[[DoclingServeSettings], bool]:
     return lambda settings: settings.eng_kind is not kind
 
+
+_STATED = tuple(
+    _Rule({name}, lambda _: True, field.description.removeprefix(_HAS_NONE))
+    for group in (RayEngineSettings, RayActorSettings)
+    for name, field in group.model_fields.items()
+    if field.description is not None and field.description.startswith(_HAS_NONE)
+)
 
 _RULES = (
     _Rule({"api_host"}, lambda _: True, "UVICORN_HOST sets the address."),
@@ -77,10 +85,11 @@ _RULES = (
     ),
     _Rule(_WORKERS, lambda s: s.use_subprocess_for_ocr is False, f"{_SWITCH} is off."),
     _Rule(
-        {_SWITCH, "free_vram_on_idle", *_WORKERS, *_NEIGHBOURS},
+        {"subprocess_max_workers"},
         lambda s: s.eng_kind is AsyncEngine.RAY,
-        "Ray has processes of its own.",
+        "eng_ray_max_ongoing_requests_per_replica says how many tasks an actor runs at once.",
     ),
+    *_STATED,
     _Rule(
         {"subprocess_max_workers"},
         lambda s: s.eng_kind is AsyncEngine.RQ,

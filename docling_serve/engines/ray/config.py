@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from docling_jobkit.orchestrators.ray.config import RayOrchestratorConfig
-
+from docling_serve.internals.jobkit_ray import RayOrchestratorConfig
 from docling_serve.settings import DoclingServeSettings
 from docling_serve.settings.converter_config import presigned_config
 

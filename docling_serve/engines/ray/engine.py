@@ -1,7 +1,8 @@
-"""The ray engine: tasks queued in Redis, run by docling-jobkit's actors on a Ray cluster.
+"""The ray engine: tasks queued in Redis by any gateway, run by actors on a Ray cluster.
 
-jobkit does the queueing, the fairness between tenants and the actors, and provides the processes
-that convert; this module adds what the API needs. Importing it imports ray and torch.
+The queues, limits and counters of tenants are docling-jobkit's. Its orchestrator is not used: a
+dispatcher of ours on the cluster gives tasks to actors, and each actor runs them through the gate.
+A gateway needs only Redis to accept and to answer.
 """
 
 from __future__ import annotations
@@ -12,54 +13,60 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import ray
-from docling_jobkit.convert.manager import DoclingConverterManager, DoclingConverterManagerConfig
+from docling_jobkit.datamodel.result import DoclingTaskResult
 from docling_jobkit.datamodel.task import Task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 from docling_jobkit.orchestrators.base_orchestrator import (
     RedisBackpressureError,
     TaskNotFoundError,
 )
-from docling_jobkit.orchestrators.ray.models import RedisTaskMetadata, TaskUpdate
-from docling_jobkit.orchestrators.ray.orchestrator import (
-    DispatcherUnavailableError,
-    QueueLimitExceededError,
-    RayOrchestrator,
-)
 from redis import RedisError
 
-from docling_serve.engines.base import DEFAULT_TENANT, FINISHED, Reply, Submission, TaskView
+from docling_serve.engines.base import DEFAULT_TENANT, OnCallback, Reply, Submission, TaskView
+from docling_serve.engines.ray.cluster import ClusterUnavailable, RayCluster
 from docling_serve.engines.ray.config import orchestrator_config
 from docling_serve.engines.ray.metrics import TenantCollector
-from docling_serve.engines.ray.store import RayTaskStore
+from docling_serve.engines.ray.store import RayTaskStore, StoredTask
 from docling_serve.engines.redis.jobkit_tasks import rendered, task_of
+from docling_serve.engines.redis.task_runner import callbacks_of
 from docling_serve.engines.redis.tasks import TasksInRedis, failed_view
 from docling_serve.engines.redis.updates import UpdateListener
-from docling_serve.engines.task_end import log_ended_view
+from docling_serve.engines.task_end import ended_event, log_ended_view
 from docling_serve.errors import DELETED, Failure, QueueFull
 from docling_serve.internals import jobkit_ray
+from docling_serve.internals.jobkit_ray import TaskUpdate
+from docling_serve.internals.jobkit_redis import RedisCallerGate
 from docling_serve.settings import DoclingServeSettings
-from docling_serve.settings.converter_config import converter_config
 
 _log = logging.getLogger(__name__)
 
-_LOOK_AT_LIVENESS_EVERY_S = 5.0
 _TRY_AGAIN_S = 5
+_PING_WITHIN_S = 5.0
 
 
-class RayEngine(TasksInRedis, RayOrchestrator):
+class RayEngine(TasksInRedis):
     """Tasks in Redis and on Ray. Creating it connects to nothing."""
 
-    def __init__(self, settings: DoclingServeSettings) -> None:
-        config = DoclingConverterManagerConfig.model_validate(converter_config(settings))
-        RayOrchestrator.__init__(
-            self, orchestrator_config(settings), DoclingConverterManager(config)
-        )
+    def __init__(
+        self,
+        settings: DoclingServeSettings,
+        cluster: RayCluster,
+        on_callback: OnCallback = lambda *_: None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.config = orchestrator_config(settings)
+        assert self.config.redis_gate_concurrency is not None
+        self._redis_gate = RedisCallerGate(self.config.redis_gate_concurrency)
+        self._plugins = settings.allow_external_plugins
         self._single_use_results = settings.single_use_results
-        self._store = RayTaskStore(self.redis_manager)
+        self._on_callback = on_callback
+        self._cluster = cluster
+        self.state = jobkit_ray.state_manager(self.config, allow_external_plugins=self._plugins)
+        self._store = RayTaskStore(self.state)
         self.collector = TenantCollector(
-            self.redis_manager, settings.eng_ray_tenant_metrics_refresh_interval
+            self.state, settings.eng_ray_tenant_metrics_refresh_interval
         )
+        self.listener: UpdateListener[TaskUpdate] | None = None
         self.share(self._look)
 
     # ---- API --------------------------------------------------------------------------------
@@ -73,28 +80,16 @@ class RayEngine(TasksInRedis, RayOrchestrator):
             RedisBackpressureError: Redis or the dispatcher is unavailable now.
         """
         self.require_accepting()
-        task = await asyncio.to_thread(task_of, submission, self.cm.config.allow_external_plugins)
         try:
-            accepted = await RayOrchestrator.enqueue(
-                self,
-                sources=task.sources,
-                task_type=task.task_type,
-                convert_options=task.convert_options,
-                chunking_options=task.chunking_options,
-                chunking_export_options=task.chunking_export_options,
-                callbacks=task.callbacks,
-                metadata=task.metadata,
-                targets=task.targets,
-                target_document_version=task.target_document_version,
-            )
-        except QueueLimitExceededError as exc:
-            raise QueueFull(str(exc), _TRY_AGAIN_S) from exc
-        except (DispatcherUnavailableError, RedisError, OSError) as exc:
-            _log.warning("a task cannot be accepted: %s", exc)
+            self._cluster.require_alive()
+        except ClusterUnavailable as exc:
             raise RedisBackpressureError(str(exc)) from exc
-        finally:
-            self.tasks.clear()  # the state in Redis counts, not what this process remembers
-        return await self.view_of_queued(accepted, submission.tenant)
+        task = await asyncio.to_thread(task_of, submission, self._plugins)
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            await self._require_room(submission.tenant, len(task.sources))
+            await self._store.add(task, submission.tenant)
+        _log.info("task %s: accepted, %d document(s)", task.task_id, len(task.sources))
+        return await self.view_of_queued(task, submission.tenant)
 
     async def view(self, task_id: str, tenant: str = DEFAULT_TENANT) -> TaskView:
         return await self._view(await self._find(task_id, tenant))
@@ -123,19 +118,7 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         return await asyncio.to_thread(rendered, result, found.target_document_version)
 
     async def cancel(self, task_id: str, tenant: str, failure: Failure) -> TaskView:
-        """End a task. A waiting task is not run; a running conversion continues to its end, and its
-        result is discarded."""
-        found = await self._find(task_id, tenant)
-        if found.status in FINISHED:
-            return await self._view(found)
-        async with self.at_redis(self.config.redis_gate_wait_timeout):
-            ended = await self._store.fail(found, failure)
-            view = await self._store.view(found)
-        if not ended:
-            return await self.view(task_id, tenant)
-        view = failed_view(view, failure)
-        log_ended_view(_log, view)
-        return view
+        return await self._end(await self._find(task_id, tenant), failure)
 
     async def delete(self, task_id: str, tenant: str) -> TaskView:
         view = await self.cancel(task_id, tenant, DELETED)
@@ -159,60 +142,101 @@ class RayEngine(TasksInRedis, RayOrchestrator):
                 ended_at = task.finished_at or task.last_update_at
                 if tenant not in (None, task.tenant_id):
                     continue
-                if task.status in FINISHED and ended_at < before:
+                if task.finished and ended_at < before:
                     await self._store.delete(task.task_id)
 
     async def clear_converters(self) -> None:
-        """Does nothing: jobkit has no way to ask its actors for it."""
-        _log.debug("converters on Ray keep what they hold; Ray ends idle replicas")
+        """Ask all actors to free what loaded converters hold."""
+        try:
+            await self._cluster.clear()
+        except ClusterUnavailable as exc:
+            raise RedisBackpressureError(str(exc)) from exc
+
+    async def check_connection(self) -> None:
+        """Raises ``RuntimeError`` when Redis or Ray's dispatcher does not answer."""
+        try:
+            redis = await jobkit_ray.connection(self.state)
+            await asyncio.wait_for(redis.ping(), _PING_WITHIN_S)
+        except (RedisError, OSError, asyncio.TimeoutError) as exc:
+            raise RuntimeError(f"No connection to Redis: {exc or 'no answer'}") from exc
+        self._cluster.require_reachable()
 
     # ---- life cycle -------------------------------------------------------------------------
 
     async def process_queue(self) -> None:
-        """Keep the dispatcher alive and follow what the actors do, for as long as the server runs.
+        """Keep a dispatcher on the cluster and follow what the actors do, for as long as the server
+        runs.
 
         Raises:
-            DispatcherUnavailableError: it was absent for ``eng_ray_liveness_fail_after``.
+            ClusterUnavailable: it was away for ``eng_ray_liveness_fail_after``.
         """
-        await self.redis_manager.connect()  # type: ignore[no-untyped-call]
-        listener = UpdateListener(
-            jobkit_ray.updates_connection(self.redis_manager),
+        await asyncio.gather(self._cluster.supervise(), self.follow(), self.collector.follow())
+
+    async def follow(self) -> None:
+        """Follow what the actors do."""
+        await jobkit_ray.connection(self.state)
+        self.listener = UpdateListener(
+            jobkit_ray.blocking_connection(self.state),
             self.config.sub_channel,
             self._watches,
             TaskUpdate.model_validate_json,
             _nothing_more,
         )
-        await asyncio.gather(
-            self._supervise_dispatcher(),
-            listener.run(),
-            self._watches.keep_told(),
-            self._watch_liveness(),
-            self.collector.follow(),
-        )
+        await asyncio.gather(self.listener.run(), self._watches.keep_told())
 
     async def close(self) -> None:
         """Disconnect from Redis and the cluster; a cluster this server started ends with it."""
         self.drain()
         self.cancel_running()
-        with suppress(Exception):
-            await self._run_ray_admin(ray.shutdown)
-        await self.shutdown()  # type: ignore[no-untyped-call]
-
-    async def _watch_liveness(self) -> None:
-        while self.is_liveness_healthy():  # noqa: ASYNC110 - jobkit keeps a moment, no event
-            await asyncio.sleep(_LOOK_AT_LIVENESS_EVERY_S)
-        raise DispatcherUnavailableError("Ray's dispatcher was unavailable for too long")
+        await self._cluster.close()
+        await self.state.disconnect()  # type: ignore[no-untyped-call]
 
     # ---- internals --------------------------------------------------------------------------
 
-    async def _find(self, task_id: str, tenant: str) -> RedisTaskMetadata:
+    async def _require_room(self, tenant: str, documents: int) -> None:
+        room, reason = await self.state.check_tenant_can_enqueue(tenant, documents)
+        if room:
+            return
+        if self.config.enable_queue_limit_rejection:
+            raise QueueFull(f"Queue limit exceeded for tenant {tenant}: {reason}", _TRY_AGAIN_S)
+        _log.warning("tenant %s is over its limit, and its task is queued: %s", tenant, reason)
+
+    async def _end(self, found: StoredTask, failure: Failure) -> TaskView:
+        """End a task that has not finished."""
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            if found.finished:
+                return await self._store.view(found)
+            callbacks = await self._callbacks_of(found)
+            # This goes first: an actor checks it before it starts, and while it works.
+            ended = await self._store.fail(found, failure)
+            withdrawn = await self._store.withdraw(found)
+            if withdrawn:
+                await self._store.drop_payload(found.task_id)
+            now = await self._store.read(found.task_id) or found
+            view = await self._store.view(now)
+        if not ended:
+            return view
+        view = failed_view(view, failure)
+        if withdrawn:  # otherwise the actor reports the end
+            log_ended_view(_log, view)
+            if callbacks:
+                self._on_callback(found.task_id, callbacks, ended_event(failure))
+        return view
+
+    async def _callbacks_of(self, found: StoredTask) -> list[Any]:
+        """The callbacks of a task that waits: no actor will notify them."""
+        if found.status is not TaskStatus.PENDING:
+            return []
+        return callbacks_of(await self._store.payload(found.task_id) or {})
+
+    async def _find(self, task_id: str, tenant: str) -> StoredTask:
         async with self.at_redis(self.config.redis_gate_status_poll_wait_timeout):
             found = await self._store.read(task_id)
         if found is None or found.tenant_id != tenant:
             raise TaskNotFoundError
         return found
 
-    async def _view(self, found: RedisTaskMetadata) -> TaskView:
+    async def _view(self, found: StoredTask) -> TaskView:
         async with self.at_redis(self.config.redis_gate_status_poll_wait_timeout):
             return await self._store.view(found)
 
@@ -226,6 +250,36 @@ class RayEngine(TasksInRedis, RayOrchestrator):
         if found is None:
             raise TaskNotFoundError(task_id)
         return found.to_task()
+
+    # ---- the rest of jobkit's interface -----------------------------------------------------
+
+    async def task_status(self, task_id: str, wait: float = 0.0) -> Task:
+        task = await self.get_raw_task(task_id)
+        await self.wait_finished(task_id, task.metadata.get("tenant_id", DEFAULT_TENANT), wait)
+        return await self.get_raw_task(task_id)
+
+    async def task_result(self, task_id: str) -> DoclingTaskResult | None:
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            return await self._store.result(task_id)
+
+    async def delete_task(self, task_id: str) -> None:
+        """Forget a task of any tenant; a running one is cancelled first."""
+        with suppress(TaskNotFoundError):
+            task = await self.get_raw_task(task_id)
+            await self.delete(task_id, task.metadata.get("tenant_id", DEFAULT_TENANT))
+
+    async def queue_size(self) -> int:
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            tenants = await self.state.get_all_tenants_with_tasks()
+            return sum([await self.state.get_tenant_queue_size(name) for name in tenants])
+
+    async def get_queue_position(self, task_id: str) -> int | None:
+        async with self.at_redis(self.config.redis_gate_wait_timeout):
+            found = await self._store.read(task_id)
+            return (await self._store.view(found)).position if found else None
+
+    async def warm_up_caches(self) -> None:
+        """Does nothing: actors decide what is loaded, and when."""
 
 
 async def _nothing_more(_: Any) -> None:

@@ -9,12 +9,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 
-from docling_jobkit.orchestrators.ray.models import TenantSnapshot
-from docling_jobkit.orchestrators.ray.redis_helper import RedisStateManager
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis import RedisError
+
+from docling_serve.internals.jobkit_ray import RedisStateManager, TenantSnapshot
 
 _log = logging.getLogger(__name__)
 

@@ -97,8 +97,8 @@ class TaskRecords(Protocol):
         ``DoclingTaskResult``."""
         ...
 
-    async def fail(self, task_id: str, failure: Failure) -> None:
-        """Write and announce the failure."""
+    async def fail(self, task_id: str, failure: Failure) -> bool:
+        """Write and announce the failure; False if another worker has the task now."""
         ...
 
     def forget(self, task_id: str) -> None:
@@ -151,10 +151,10 @@ class TaskRunner:
             self._stopped_with.pop(task_id, None)
             self._records.forget(task_id)
             beat.cancel()
-        if failure is GIVEN_AWAY:
-            raise TaskFailed(failure)
-        await _insist(lambda: self._records.fail(task_id, failure))
-        self._call_back(task_id, task_data, failure)
+        if failure is not GIVEN_AWAY and await _insist(
+            lambda: self._records.fail(task_id, failure)
+        ):
+            self._call_back(task_id, task_data, failure)
         raise TaskFailed(failure)
 
     def stop(self, failure: Failure, task_id: str | None = None) -> None:

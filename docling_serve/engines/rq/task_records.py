@@ -78,7 +78,7 @@ class RqTaskRecords:
         )
         return key
 
-    async def fail(self, task_id: str, failure: Failure) -> None:
+    async def fail(self, task_id: str, failure: Failure) -> bool:
         """Write and announce the failure."""
         async with self._redis.pipeline(transaction=True) as pipe:
             jobkit_rq.note_failure(pipe, self._config, task_id, failure)
@@ -91,6 +91,7 @@ class RqTaskRecords:
                 failure=failure,
             )
         )
+        return True
 
     async def _publish(self, update: jobkit_rq.TaskUpdate) -> None:
         await self._redis.publish(self._config.sub_channel, update.model_dump_json())

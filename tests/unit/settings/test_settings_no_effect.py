@@ -11,6 +11,7 @@ from docling_serve.settings.no_effect import _RULES, settings_without_effect
 
 RQ = {"use_subprocess_for_ocr": True, "eng_kind": "rq", "eng_rq_redis_url": "redis://redis/"}
 RAY = {"eng_kind": "ray", "eng_ray_redis_url": "redis://redis/", "eng_ray_address": "auto"}
+ON = {"use_subprocess_for_ocr": True}
 S3 = {"artifact_storage_enabled": True}
 
 CASES: list[tuple[dict[str, Any], set[str]]] = [
@@ -27,6 +28,14 @@ CASES: list[tuple[dict[str, Any], set[str]]] = [
     ),
     ({**RQ, "eng_rq_zombie_reaper_interval": 3.0}, {"eng_rq_zombie_reaper_interval"}),
     ({**RAY, "eng_ray_log_level": "INFO", "subprocess_retries": 1}, {"subprocess_retries"}),
+    (
+        {**RAY, **ON, "subprocess_retries": 1, "subprocess_max_workers": 2},
+        {"subprocess_max_workers"},
+    ),
+    (
+        {**RAY, "eng_ray_min_actors": 2, "eng_ray_coordinator_min_actors": 2},
+        {"eng_ray_coordinator_min_actors"},
+    ),
     ({"use_subprocess_for_ocr": False, "subprocess_retries": 1}, {"subprocess_retries"}),
     ({"use_subprocess_for_ocr": True, "subprocess_retries": 1}, set()),
     ({"use_subprocess_for_ocr": "auto", "subprocess_retries": 1, "eng_loc_num_workers": 1}, set()),

@@ -1,14 +1,11 @@
-"""The ray engine's own side, on a real Redis: what it tells of tasks, and how it ends them.
+"""The gateway's side of the ray engine, on a real Redis: what it says of tasks, how it ends them.
 
-No cluster runs here; where one would end a task, the test says so to Redis with jobkit's code.
+No cluster runs here; where an actor would end a task, the test does so with jobkit's code.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import pytest
 from docling_jobkit.datamodel.task_meta import TaskStatus
@@ -18,71 +15,32 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 )
 
 from docling_serve.errors import Failure, QueueFull, ShuttingDown
-from docling_serve.internals import jobkit_ray
+from docling_serve.internals.jobkit_ray import TaskUpdate
 from docling_serve.settings import DoclingServeSettings
-from tests.helpers.loops import PATIENCE_S
-from tests.helpers.ray_engines import ray_settings, require_ray
-from tests.helpers.redis_server import RedisServer
+from tests.helpers.ray_engines import gateway, ray_engine, ray_settings, require_ray
 from tests.helpers.rq_engines import TENANT, markdown, packed_result
 
 require_ray()
 
-from docling_jobkit.orchestrators.ray.models import TaskUpdate  # noqa: E402
-
 from docling_serve.engines.ray.config import orchestrator_config, setting_of  # noqa: E402
-from docling_serve.engines.ray.engine import RayEngine, _nothing_more  # noqa: E402
-from docling_serve.engines.redis.updates import UpdateListener  # noqa: E402
+from docling_serve.engines.ray.engine import RayEngine  # noqa: E402
 from docling_serve.internals.jobkit_rq import unpacked  # noqa: E402
 
 CAUSE = Failure("policy", "Nobody waits for it.")
 
 #: Settings that are not jobkit's: the server itself reads them.
-OURS = {"eng_ray_tenant_id_header", "eng_ray_tenant_metrics_refresh_interval"}
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def url(redis_server: RedisServer) -> Iterator[str]:
-    yield redis_server.url
-    with redis_server.client() as client:
-        client.flushall()
-
-
-@asynccontextmanager
-async def gateway(url: str, **settings: Any) -> AsyncIterator[RayEngine]:
-    """An engine that listens, without the search for a cluster."""
-    engine = RayEngine(ray_settings(url, **settings))
-    await engine.redis_manager.connect()
-    listener = UpdateListener(
-        jobkit_ray.updates_connection(engine.redis_manager),
-        engine.config.sub_channel,
-        engine._watches,
-        TaskUpdate.model_validate_json,
-        _nothing_more,
-    )
-    following = asyncio.gather(listener.run(), engine._watches.keep_told())
-    try:
-        await asyncio.wait_for(listener.listening.wait(), PATIENCE_S)
-        yield engine
-    finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
-        await engine.close()
+OURS = {
+    "eng_ray_converter_actor_num_gpus",
+    "eng_ray_tenant_id_header",
+    "eng_ray_tenant_metrics_refresh_interval",
+}
 
 
 async def finish(engine: RayEngine, task_id: str) -> None:
     """What jobkit's actors do when a task is done."""
     result = unpacked(packed_result())
-    await engine.redis_manager.finalize_task_success_atomic(TENANT, task_id, 1, result)
-    await engine.redis_manager.publish_update(
-        TaskUpdate(task_id=task_id, task_status=TaskStatus.SUCCESS)
-    )
+    await engine.state.finalize_task_success_atomic(TENANT, task_id, 1, result)
+    await engine.state.publish_update(TaskUpdate(task_id=task_id, task_status=TaskStatus.SUCCESS))
 
 
 def test_every_setting_reaches_jobkit() -> None:
@@ -111,6 +69,7 @@ async def test_a_task_from_its_queue_to_its_reply(url: str) -> None:
     async with gateway(url) as here, gateway(url) as there:
         view = await here.submit(markdown())
         assert (view.status, view.position, view.num_docs) == (TaskStatus.PENDING, 1, 1)
+        assert (tuple(view.names), view.light) == (("t.md",), True)
         assert await there.queue_size() == 1
         waiting = asyncio.create_task(there.wait_finished(view.task_id, TENANT, 30))
         await finish(here, view.task_id)
@@ -137,7 +96,7 @@ async def test_a_waiting_task_that_is_cancelled_is_not_run(url: str) -> None:
         assert (ended.status, ended.failure) == (TaskStatus.FAILURE, CAUSE)
         assert (await engine.view(goes.task_id, TENANT)).failure == CAUSE
         assert await engine.queue_size() == 1
-        assert (await engine.redis_manager.get_tenant_limits(TENANT)).queued_tasks == 1
+        assert (await engine.state.get_tenant_limits(TENANT)).queued_tasks == 1
         assert (await engine.view(stays.task_id, TENANT)).status is TaskStatus.PENDING
 
 
@@ -168,7 +127,7 @@ async def test_a_fetched_result_expires_where_results_are_for_one_use(
         task = await engine.submit(markdown())
         await finish(engine, task.task_id)
         await engine.on_result_fetched(task.task_id)
-        ttl = await engine.redis_manager.redis.ttl(f"task:{task.task_id}")
+        ttl = await engine.state.redis.ttl(f"task:{task.task_id}")
         assert (0 < ttl <= 60) is single_use
 
 
@@ -208,7 +167,7 @@ async def test_at_the_end_nothing_is_accepted_and_nobody_waits(url: str) -> None
 
 
 async def test_redis_that_is_not_there_is_busy() -> None:
-    engine = RayEngine(ray_settings("redis://127.0.0.1:1/"))
+    engine = ray_engine("redis://127.0.0.1:1/")
     with pytest.raises(RedisBackpressureError):
         await engine.submit(markdown())
     with pytest.raises(RedisBackpressureError):

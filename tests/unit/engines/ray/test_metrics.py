@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from docling_serve.engines.base import HasCollector
-from tests.helpers.ray_engines import ray_settings, require_ray
+from tests.helpers.ray_engines import ray_engine, require_ray
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.rq_engines import TENANT, markdown, packed_result
 
@@ -17,12 +16,6 @@ require_ray()
 
 from docling_serve.engines.ray.engine import RayEngine  # noqa: E402
 from docling_serve.internals.jobkit_rq import unpacked  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def page(engine: RayEngine) -> dict[str, float]:
@@ -36,21 +29,21 @@ def page(engine: RayEngine) -> dict[str, float]:
 
 
 async def test_a_tenants_tasks_are_counted(redis_server: RedisServer) -> None:
-    engine = RayEngine(ray_settings(redis_server.url))
+    engine = ray_engine(redis_server.url)
     assert isinstance(engine, HasCollector)
-    await engine.redis_manager.connect()
+    await engine.state.connect()
     assert page(engine) == {}
 
     done = await engine.submit(markdown())
     await engine.submit(markdown())
-    await engine.redis_manager.dispatch_task_atomic(TENANT, done.task_id, 1)
+    await engine.state.dispatch_task_atomic(TENANT, done.task_id, 1)
     await engine.collector.read()
     told = page(engine)
     assert (told["tasks_enqueued_total"], told["tasks_dispatched_total"]) == (2.0, 1.0)
     assert (told["queued_tasks"], told["active_tasks"]) == (1.0, 1.0)
 
     result = unpacked(packed_result())
-    await engine.redis_manager.finalize_task_success_atomic(TENANT, done.task_id, 1, result)
+    await engine.state.finalize_task_success_atomic(TENANT, done.task_id, 1, result)
     await engine.collector.read()
     told = page(engine)
     assert (told["tasks_succeeded_total"], told["tasks_failed_total"]) == (1.0, 0.0)
@@ -59,8 +52,8 @@ async def test_a_tenants_tasks_are_counted(redis_server: RedisServer) -> None:
 
 
 async def test_it_is_read_for_as_long_as_it_is_followed(redis_server: RedisServer) -> None:
-    engine = RayEngine(ray_settings(redis_server.url, eng_ray_tenant_metrics_refresh_interval=0.01))
-    await engine.redis_manager.connect()
+    engine = ray_engine(redis_server.url, eng_ray_tenant_metrics_refresh_interval=0.01)
+    await engine.state.connect()
     following = asyncio.create_task(engine.collector.follow())
     await engine.submit(markdown())
     while not page(engine):  # noqa: ASYNC110 - a scrape is no event
@@ -70,7 +63,7 @@ async def test_it_is_read_for_as_long_as_it_is_followed(redis_server: RedisServe
 
 
 async def test_without_redis_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    engine = RayEngine(ray_settings("redis://127.0.0.1:1/"))
+    engine = ray_engine("redis://127.0.0.1:1/")
     await engine.collector.read()
     assert page(engine) == {}
     await engine.close()
