@@ -32,7 +32,8 @@ from docling_serve.subprocess_worker import (
 _EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-def _settings() -> dict[str, Any]:
+def worker_settings() -> dict[str, Any]:
+    """The profile without models from elsewhere."""
     profile = (_EXAMPLES / "ocr-only.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(profile))
 
@@ -52,7 +53,7 @@ def _in_process(tasks: list[dict[str, Any]], folder: Path) -> float:
     from docling_serve.conversion.imports import import_all  # noqa: PLC0415
 
     import_all(allow_external_plugins=True)
-    settings = _settings()
+    settings = worker_settings()
     started = time.monotonic()
     conversion = Conversion(settings)
     for task in tasks:
@@ -63,7 +64,7 @@ def _in_process(tasks: list[dict[str, Any]], folder: Path) -> float:
 
 
 async def _in_subprocess(tasks: list[dict[str, Any]]) -> float:
-    worker = WorkerConfig(converter_config=_settings(), log_level="ERROR")
+    worker = WorkerConfig(converter_config=worker_settings(), log_level="ERROR")
     pool = SubprocessWorkerPool(config=WorkerPoolConfig(max_workers=1, worker=worker))
     try:
         await pool.prewarm()
