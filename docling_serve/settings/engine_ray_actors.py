@@ -61,7 +61,7 @@ class RayActorSettings(BaseModel):
         ge=0,
         description="GPUs that Ray reserves per actor that runs tasks; 0.5 lets two actors share"
         " one, 0 hides all GPUs. Unset: 1 if the cluster has a GPU, else 0. This is Ray's"
-        " bookkeeping: an actor without a task holds no GPU memory.",
+        " bookkeeping: in subprocess mode an actor without a task holds no GPU memory.",
     )
     eng_ray_converter_actor_memory_request: str | None = Field(
         default=None,

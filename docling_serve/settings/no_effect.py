@@ -93,7 +93,7 @@ _RULES = (
     _Rule(
         {"subprocess_max_workers"},
         lambda s: s.eng_kind is AsyncEngine.RQ,
-        "an rq-worker converts one task at a time; start more of them.",
+        "eng_rq_workers, or rq-worker --workers, says how many tasks an rq-worker runs at once.",
     ),
     _Rule(
         {"unload_ollama_model"},
