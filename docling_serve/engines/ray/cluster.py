@@ -119,7 +119,7 @@ class RayCluster:
         try:
             self._bind()
         except Exception:
-            # Perhaps it is the session that is stale: the next check connects anew.
+            # Perhaps it is the session that is stale: the next check makes another.
             with suppress(Exception):
                 ray.shutdown()
             raise
@@ -195,8 +195,8 @@ def _identity(settings: DoclingServeSettings) -> str:
 
 
 def _make_certificates(settings: DoclingServeSettings) -> None:
-    """Make the TLS certificates for the cluster, anew at every connection: the cluster may have
-    been made anew, with another authority (as docling-jobkit does)."""
+    """Make the TLS certificates for the cluster, at every connection: the cluster may have been
+    replaced by one with another authority (as docling-jobkit does)."""
     if not settings.eng_ray_cluster_name:
         raise ValueError("eng_ray_cluster_name must be set when eng_ray_enable_mtls is on")
     from codeflare_sdk import (  # type: ignore[import-not-found]  # noqa: PLC0415 - only for mTLS

@@ -47,7 +47,7 @@ class Dispatching:
         self._running: asyncio.Task[None] | None = None
 
     def require_running(self) -> None:
-        """Dispatch in the background, anew if that has failed."""
+        """Dispatch in the background; start it again if it has failed."""
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
 
