@@ -91,7 +91,7 @@ def test_a_task_that_takes_two_workers_down_is_not_tried_again(forking: RunningS
 
     again = forking.api.finish(forking.api.submit(upload("scan.pdf")))
     assert again["task_status"] == "failure"
-    assert "not tried again" in again["error_message"]
+    assert "refused for a while" in again["error_message"]
     other = forking.api.convert(upload(SLIP))
     assert missing_phrases(SLIP, other.json()["document"]["md_content"]) == []
 
