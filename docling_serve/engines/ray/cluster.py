@@ -52,6 +52,7 @@ class RayCluster:
         self._identity = _identity(self._for_actors)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
         self._dispatcher: Any = None
+        self._was_bound = False
         self._reachable = False
         self._away_since: float | None = None
         self._error = "Ray is not connected yet"
@@ -125,15 +126,20 @@ class RayCluster:
             raise
 
     def _bind(self) -> None:
-        """Find the dispatcher, or make it. One that was made for other settings, or by another
-        version, is replaced: its actors finish their tasks."""
+        """Find the dispatcher, or make it. At first, one that was made for other settings, or by
+        another version, is replaced: its actors finish their tasks. Later the dispatcher of a
+        server that has started since is kept, as two servers would replace each other's for ever.
+        """
         dispatcher = self._make()
         identity = self._get(dispatcher.health.remote(), starting=True)
-        if identity != self._identity:
+        if identity != self._identity and not self._was_bound:
             _log.info("replacing the dispatcher of a server with other settings")
             ray.kill(dispatcher)
             dispatcher = self._make()
-            self._get(dispatcher.health.remote(), starting=True)
+            identity = self._get(dispatcher.health.remote(), starting=True)
+            if identity != self._identity:
+                raise ClusterUnavailable("another server has just made a dispatcher")
+        self._was_bound = True
         self._dispatcher = dispatcher
 
     def _make(self) -> Any:

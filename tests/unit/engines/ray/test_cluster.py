@@ -103,6 +103,43 @@ async def test_one_for_the_same_settings_is_kept(monkeypatch: pytest.MonkeyPatch
     await other.close()
 
 
+async def test_servers_with_other_settings_do_not_replace_each_other_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The newest has its dispatcher; the others use it."""
+    there = StandInCluster(monkeypatch)
+    older, newer = cluster_for(), cluster_for(max_num_pages=3)
+    await older._check()
+    await newer._check()
+    assert there.identity == newer._identity
+
+    older._dispatcher = None  # Ray has told it that its dispatcher was killed
+    await older._check()
+
+    older.require_reachable()
+    assert there.identity == newer._identity
+    await older.close()
+    await newer.close()
+
+
+async def test_a_dispatcher_that_another_server_made_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = StandInCluster(monkeypatch, identity="theirs")
+    cluster = cluster_for()
+    monkeypatch.setattr(ray, "kill", lambda _: None)
+
+    await cluster._check()
+
+    with pytest.raises(ClusterUnavailable, match="another server"):
+        cluster.require_reachable()
+    monkeypatch.setattr(ray, "kill", there.kill)
+    await cluster._check()
+    cluster.require_reachable()
+    assert there.identity == cluster._identity
+    await cluster.close()
+
+
 async def test_a_cluster_that_is_away_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     there = StandInCluster(monkeypatch)
     cluster = cluster_for(eng_ray_liveness_fail_after=100.0)
