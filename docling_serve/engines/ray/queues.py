@@ -130,7 +130,10 @@ class TenantQueues:
         task_id = task.task_id
         found = await self._store.read(task_id)
         size = found.task_size if found else len(task.sources)
-        if not (await self._state.check_tenant_can_process(tenant, size))[0]:
+        most = (await self._state.get_tenant_limits(tenant)).max_documents
+        # A task with more documents than that runs alone, rather than never.
+        asked = min(size, most) if most else size
+        if not (await self._state.check_tenant_can_process(tenant, asked))[0]:
             return None
         redis = await jobkit_ray.connection(self._state)
         if task.sources:  # a server of another implementation queues the documents themselves
