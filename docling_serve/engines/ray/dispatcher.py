@@ -24,7 +24,6 @@ _log = logging.getLogger(__name__)
 _TRY_AGAIN_S = 1.0
 _FIRST_BACKOFF_S = 1.0
 _MAX_BACKOFF_S = 60.0
-_RECONCILE_EVERY_S = 10.0
 
 
 class HostLost(Exception):
@@ -103,7 +102,8 @@ class _Host:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the settings say of the dispatcher; ``prefix`` starts the names of its actors."""
+    """What the settings say of the dispatcher. ``prefix`` starts the names of its actors. Lost
+    tasks are looked for every ``look_every_s``."""
 
     prefix: str
     scaling: Scaling
@@ -175,6 +175,7 @@ class Dispatcher:
 
     async def _look(self) -> float:
         """One round; returns the seconds until the next one is due."""
+        began = self._clock()
         try:
             await self._reconcile()
             await self._assign()
@@ -185,7 +186,7 @@ class Dispatcher:
         except Exception:  # noqa: BLE001 - without this loop no task runs any more
             _log.exception("a round of the dispatcher failed")
             return _TRY_AGAIN_S
-        return min(self._rules.look_every_s, self._next_change_s())
+        return min(self._rules.look_every_s, self._next_change_s(began))
 
     async def _assign(self) -> None:
         while (host := self._free_host()) is not None:
@@ -196,11 +197,15 @@ class Dispatcher:
             self._begin(self._follow(host, task_id))
 
     def _free_host(self) -> _Host | None:
-        """The busiest actor with a free place, so that the others may become idle."""
-        at_once = self._rules.scaling.at_once
-        free = [h for h in self._hosts.values() if h.ready and not h.stopping]
-        free = [host for host in free if len(host.tasks) < at_once]
-        return max(free, key=lambda host: len(host.tasks), default=None)
+        """The busiest actor that is below its target, so that the others may become idle. Where
+        all have reached it, the one with the fewest tasks that may have another."""
+        scaling = self._rules.scaling
+        usable = [h for h in self._hosts.values() if h.ready and not h.stopping]
+        free = [host for host in usable if len(host.tasks) < scaling.at_once]
+        below = [host for host in free if len(host.tasks) < scaling.per_host]
+        if below:
+            return max(below, key=lambda host: len(host.tasks))
+        return min(free, key=lambda host: len(host.tasks), default=None)
 
     async def _follow(self, host: _Host, task_id: str) -> None:
         """Have ``host`` run the task; if the host is lost, the task is not."""
@@ -235,7 +240,7 @@ class Dispatcher:
     async def _reconcile(self) -> None:
         """Find tasks that an earlier dispatcher, or an actor, has left behind."""
         now = self._clock()
-        if now - self._reconciled < _RECONCILE_EVERY_S:
+        if now - self._reconciled < self._rules.look_every_s:
             return
         for task in await self._queues.lost(self._followed):
             await self._rescue(task.task_id)
@@ -301,32 +306,40 @@ class Dispatcher:
 
     async def _live(self, host: _Host, coming: Awaitable[None]) -> None:
         """The life of an actor, from before it is ready until it is gone."""
+        came = False
         try:
             await coming
+            came = True
             _log.info("actor %s is ready", host.name)
             host.ready = True
             host.idle_since = self._clock()
             self._backoff_s = _FIRST_BACKOFF_S
             self.wake()
             await self._actors.gone(host.name)
-        except HostLost:
-            pass
+        except HostLost as exc:
+            if not came and not host.stopping:
+                self._hold_back(host, exc)
         except Exception as exc:  # noqa: BLE001 - whatever prevents it, another is tried later
-            _log.error("actor %s cannot be started: %s", host.name, exc)
-            self._no_start_before = self._clock() + self._backoff_s
-            self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
+            self._hold_back(host, exc)
         self._forget(host)
         self.wake()
+
+    def _hold_back(self, host: _Host, exc: Exception) -> None:
+        """Start no other actor for a while: ``host`` did not get ready."""
+        _log.error("actor %s cannot be started: %s", host.name, exc)
+        self._no_start_before = self._clock() + self._backoff_s
+        self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
 
     def _forget(self, host: _Host) -> None:
         host.ready = False
         if self._hosts.pop(host.name, None) is not None:
             _log.info("actor %s is gone", host.name)
 
-    def _next_change_s(self) -> float:
-        """Seconds until the number of actors may have to change without anything new."""
-        now, scaling = self._clock(), self._rules.scaling
-        due = [self._reconciled + _RECONCILE_EVERY_S]
+    def _next_change_s(self, began: float) -> float:
+        """Seconds until the number of actors may have to change without anything new. What was due
+        when the round ``began`` has been seen to."""
+        scaling = self._rules.scaling
+        due = [self._reconciled + self._rules.look_every_s]
         if self._short_since is not None:
             due.append(max(self._short_since + scaling.up_after_s, self._no_start_before))
         due += [
@@ -334,7 +347,8 @@ class Dispatcher:
             for host in self._hosts.values()
             if not host.tasks and len(self._hosts) > scaling.least
         ]
-        return max(_TRY_AGAIN_S / 10, min(due) - now)
+        coming = min((at for at in due if at > began), default=math.inf)
+        return max(_TRY_AGAIN_S / 10, coming - self._clock())
 
     def _begin(self, work: Awaitable[Any]) -> None:
         job = asyncio.ensure_future(work)

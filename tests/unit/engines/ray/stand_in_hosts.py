@@ -19,6 +19,7 @@ class StandInHosts:
         #: In the order in which they were handed over.
         self.handed: list[str] = []
         self.fails_to_start = 0
+        self.start_error: Exception = RuntimeError("no such module")
         for name in existing:
             self.come(name)
 
@@ -31,7 +32,7 @@ class StandInHosts:
         self.started.append(name)
         if self.fails_to_start:
             self.fails_to_start -= 1
-            raise RuntimeError("no such module")
+            raise self.start_error
         self.come(name)
 
     async def running(self, name: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,11 +13,11 @@ from docling.datamodel.service.callbacks import CallbackSpec
 from docling_jobkit.datamodel.task import validate_task
 from docling_jobkit.datamodel.task_meta import TaskStatus
 
-from docling_serve.engines.ray.dispatcher import Dispatcher, Rules, Scaling
+from docling_serve.engines.ray.dispatcher import Dispatcher, HostLost, Rules, Scaling, _Host
 from docling_serve.engines.ray.queues import ACTOR_LOST, Ended, TenantQueues
 from docling_serve.internals import jobkit_ray
 from tests.helpers.loops import PATIENCE_S
-from tests.helpers.ray_engines import gateway, ray_settings, require_ray
+from tests.helpers.ray_engines import gateway, ray_engine, ray_settings, require_ray
 from tests.helpers.rq_engines import TENANT, markdown
 from tests.unit.engines.ray.stand_in_hosts import StandInHosts
 
@@ -76,13 +76,14 @@ async def bench(
     least: int = 1,
     most: int = 1,
     at_once: int = 1,
+    per_host: float | None = None,
     up_after_s: float = 0.0,
     down_after_s: float = 600.0,
     retries: int = 1,
     **settings: Any,
 ) -> AsyncIterator[Bench]:
     hosts = hosts or StandInHosts()
-    scaling = Scaling(least, most, at_once, float(at_once), up_after_s, down_after_s)
+    scaling = Scaling(least, most, at_once, per_host or at_once, up_after_s, down_after_s)
     rules = Rules(PREFIX, scaling, retries, retry_delay_s=0.0, look_every_s=30.0)
     async with gateway(url, **settings) as engine:
         at: Bench
@@ -127,6 +128,45 @@ async def test_an_actor_has_as_many_tasks_as_it_may(url: str) -> None:
         assert at.hosts.handed == tasks[:2]
         at.hosts.end(tasks[0])
         await at.handed(tasks[2])
+
+
+async def test_actors_share_tasks_until_each_has_its_target(url: str) -> None:
+    async with bench(url, least=2, most=2, at_once=3, per_host=1.0) as at:
+        await at.until(lambda: len(at.hosts.alive) == 2)
+        await at.rounds()
+        tasks = [await at.submit() for _ in range(4)]
+        await at.handed(*tasks)
+        assert [len(each) for each in at.hosts.tasks.values()] == [2, 2]
+
+
+def test_what_was_due_is_not_due_again(url: str) -> None:
+    """An idle actor that the load still needs."""
+    scaling = Scaling(least=0, most=2, at_once=1, per_host=1.0, up_after_s=0.0, down_after_s=600.0)
+    rules = Rules(PREFIX, scaling, 1, retry_delay_s=0.0, look_every_s=30.0)
+    queues = TenantQueues(ray_engine(url).state)
+    dispatcher = Dispatcher(queues, StandInHosts(), rules, clock=lambda: 1000.0)
+    dispatcher._reconciled = 995.0
+    dispatcher._hosts[OURS] = _Host(OURS, ready=True, idle_since=100.0)
+    assert dispatcher._next_change_s(1000.0) == 25.0
+    dispatcher._hosts[OURS].idle_since = 401.0
+    assert dispatcher._next_change_s(1000.0) == 1.0
+
+
+async def test_a_task_of_more_documents_than_the_limit_runs_alone(url: str) -> None:
+    async with bench(url, at_once=5, eng_ray_max_documents=2) as at:
+        small = await at.submit()
+        large = replace(markdown(), sources=[markdown().sources[0] for _ in range(3)])
+        task = (await at.engine.submit(large)).task_id
+        last = await at.submit()
+        await at.handed(small)
+        await at.rounds()
+        assert at.hosts.handed == [small]
+        await at.engine.cancel(small, TENANT, ACTOR_LOST)
+        await at.handed(task)
+        await at.rounds()
+        assert at.hosts.handed == [small, task]
+        await at.engine.cancel(task, TENANT, ACTOR_LOST)
+        await at.handed(last)
 
 
 async def test_tenants_take_turns(url: str) -> None:
@@ -224,9 +264,10 @@ async def test_more_actors_wait_for_lasting_load(url: str) -> None:
         await at.handed(tasks[1])
 
 
-async def test_an_actor_that_cannot_start_is_tried_again_later(url: str) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no such module"), HostLost("died at its start")])
+async def test_an_actor_that_cannot_start_is_tried_again_later(url: str, error: Exception) -> None:
     hosts = StandInHosts()
-    hosts.fails_to_start = 1
+    hosts.fails_to_start, hosts.start_error = 1, error
     async with bench(url, hosts) as at:
         task = await at.submit()
         await at.until(lambda: hosts.started)
@@ -264,7 +305,10 @@ async def test_what_a_dispatcher_left_behind_is_found(url: str) -> None:
         await redis.hset(f"task:{task}:dispatch", "dispatched_at", "1")
         await at.rounds()
         assert at.hosts.handed == []
-        at.now = 11
+        at.now = 29
+        await at.rounds()
+        assert at.hosts.handed == []
+        at.now = 31
         await at.until(lambda: at.hosts.handed == [task])
 
 
