@@ -169,11 +169,12 @@ _RESTORE = (
     _SHARED
     + """
 local id, started = ARGV[1], KEYS[4]
-if redis.call('LREM', taken, 1, id) == 0 then return 0 end
-if redis.call('HGET', 'rq:job:' .. id, 'status') ~= 'queued' then return 0 end
+-- A slow worker may be registering it: the job must not leave this list unless it enters the other.
 for _, each in ipairs(redis.call('ZRANGE', started, 0, -1)) do
   if string.sub(each, 1, #id + 1) == id .. ':' then return 0 end
 end
+if redis.call('LREM', taken, 1, id) == 0 then return 0 end
+if redis.call('HGET', 'rq:job:' .. id, 'status') ~= 'queued' then return 0 end  -- it has ended
 redis.call('LPUSH', list, id)
 redis.call('PUBLISH', base .. ':arrived', id)
 return 1

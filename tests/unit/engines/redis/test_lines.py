@@ -139,3 +139,24 @@ def test_the_turns_of_tenants_that_have_left_are_forgotten(case: Case) -> None:
     while case.take() != "second":
         pass
     assert case.redis.hlen(f"{line_key('convert')}:ends") <= 66
+
+
+def test_a_job_that_a_slow_worker_is_registering_stays_with_it(case: Case) -> None:
+    case.put("slow")
+    taken = case.lines.take(Takes.ANY)
+    assert taken is not None
+    case.redis.zadd(case.queue.started_job_registry.key, {"slow:execution": 2**40})
+    assert not case.lines.restore(*taken)
+    assert case.lines.registered(*taken), "the worker may run it"
+    assert case.order() == []
+
+
+def test_a_job_that_was_taken_and_not_registered_waits_again(case: Case) -> None:
+    case.put("lost")
+    case.put("next")
+    taken = case.lines.take(Takes.ANY)
+    assert taken is not None
+    assert case.lines.restore(*taken)
+    assert not case.lines.restore(*taken), "it is in one list only"
+    assert not case.lines.registered(*taken), "its worker must not run it"
+    assert case.order() == ["lost", "next"]

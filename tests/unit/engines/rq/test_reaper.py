@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import redis.asyncio
 from rq import Queue
+from rq.job import JobStatus
 
 from docling_serve.engines.redis.lines import Lines, Takes
 from docling_serve.engines.rq.reaper import Reaper, ReaperTimes
@@ -153,6 +154,11 @@ async def test_a_job_that_is_registered_or_gone_is_not_put_back(case: Case) -> N
         case.begin("a")
         case.worker.job("b").delete()
         case.now = 20.0
+        await reaper.look()
+        assert case.queue.job_ids == []
+        assert case.lines.unregistered() == [("a", case.queue)], "its worker will remove it"
+        case.worker.job("a").set_status(JobStatus.FINISHED)
+        case.end("a")
         await reaper.look()
         assert case.queue.job_ids == []
         assert case.lines.unregistered() == []
