@@ -48,7 +48,7 @@ class _Claim:
 
 
 class IdempotencyKeys:
-    """Claims of keys. ``exists`` says whether a task is known.
+    """Claims of keys. ``exists`` says whether a task is known, and will be or was run.
 
     Every method may raise ``redis.RedisError``.
     """

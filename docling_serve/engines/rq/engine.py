@@ -46,7 +46,7 @@ from docling_serve.engines.redis.updates import UpdateListener
 from docling_serve.engines.rq.jobs import Jobs
 from docling_serve.engines.rq.metrics import RqCollector
 from docling_serve.engines.rq.reaper import Reaper, ReaperTimes
-from docling_serve.engines.rq.store import StoredTask, TaskStore
+from docling_serve.engines.rq.store import JOB_GONE, StoredTask, TaskStore
 from docling_serve.engines.task_end import ended_event, log_ended_view
 from docling_serve.errors import CANCELLED, Failure
 from docling_serve.internals import jobkit_rq
@@ -290,7 +290,9 @@ class RqEngine(TasksInRedis, RQOrchestrator):
         return stored
 
     async def _exists(self, task_id: str) -> bool:
-        return await self._store.read(task_id) is not None
+        stored = await self._store.read(task_id)
+        # While its job is not written yet, a new task looks like one whose job is gone.
+        return stored is not None and stored.failure is not JOB_GONE
 
     async def _look(self, task_id: str) -> TaskView | None:
         stored = await self._store.read(task_id)
