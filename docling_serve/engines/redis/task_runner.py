@@ -128,11 +128,23 @@ class TaskRunner:
         """Run the task to its end; returns the key of its result.
 
         Raises:
-            TaskFailed: it has none; the failure is in Redis.
+            TaskFailed: it has none; the failure is in Redis, unless it is :data:`GIVEN_AWAY`.
         """
         current = asyncio.current_task()
         assert current is not None
+        while (earlier := self._running.get(task_id)) is not None:
+            # This worker seemed lost, the task was put back, and it has come here again.
+            self.stop(GIVEN_AWAY, task_id)
+            await asyncio.wait({earlier})
         self._running[task_id] = current
+        try:
+            return await self._run_to_end(task_id, task_data)
+        finally:
+            del self._running[task_id]
+            self._stopped_with.pop(task_id, None)
+            self._records.forget(task_id)
+
+    async def _run_to_end(self, task_id: str, task_data: dict[str, Any]) -> str:
         beat = asyncio.create_task(self._beat(task_id))
         try:
             key = await self._run(task_id, task_data)
@@ -147,14 +159,13 @@ class TaskRunner:
             _log.exception("task %s: the worker failed to run it", task_id)
             failure = _fault(exc)
         finally:
-            del self._running[task_id]
-            self._stopped_with.pop(task_id, None)
-            self._records.forget(task_id)
             beat.cancel()
-        if failure is not GIVEN_AWAY and await _insist(
-            lambda: self._records.fail(task_id, failure)
-        ):
-            self._call_back(task_id, task_data, failure)
+        self._stopped_with[task_id] = failure  # so that stop() does not interrupt what follows
+        if failure is not GIVEN_AWAY:
+            if await _insist(lambda: self._records.fail(task_id, failure)):
+                self._call_back(task_id, task_data, failure)
+            else:
+                failure = GIVEN_AWAY
         raise TaskFailed(failure)
 
     def stop(self, failure: Failure, task_id: str | None = None) -> None:

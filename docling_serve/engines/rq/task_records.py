@@ -37,7 +37,10 @@ class RqTaskRecords:
     ) -> Failure | None:
         if failure is not None:
             return jobkit_rq.load_failure(failure)
-        return GIVEN_AWAY if self._losses.get(task_id, losses) != losses else None
+        return GIVEN_AWAY if self._given_away(task_id, losses) else None
+
+    def _given_away(self, task_id: str, losses: bytes | None) -> bool:
+        return self._losses.get(task_id, losses) != losses
 
     async def begin(self, task_id: str) -> None:
         """The task has started."""
@@ -79,7 +82,10 @@ class RqTaskRecords:
         return key
 
     async def fail(self, task_id: str, failure: Failure) -> bool:
-        """Write and announce the failure."""
+        """Write and announce the failure; False if another worker has the task now."""
+        key = jobkit_rq.detail_key(task_id)
+        if self._given_away(task_id, await self._redis.hget(key, jobkit_rq.LOSSES)):
+            return False
         async with self._redis.pipeline(transaction=True) as pipe:
             jobkit_rq.note_failure(pipe, self._config, task_id, failure)
             await pipe.execute()

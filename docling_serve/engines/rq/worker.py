@@ -87,8 +87,8 @@ class RqWorkerProcess:
         self._runner: TaskRunner | None = None
         self._arrivals: Arrivals | None = None
         self._reporter: HostReporter | None = None
-        #: The tasks that run, and whether each is light.
-        self._running: dict[str, bool] = {}
+        #: The tasks that run, and whether each is light. One that was put back may be here twice.
+        self._running: list[tuple[str, bool]] = []
         self._signals = 0
         self._at_work = 0
         self._counting = threading.Lock()
@@ -178,14 +178,14 @@ class RqWorkerProcess:
         assert self._runner is not None
         started, failure = time.time(), None
         light = bool((task_data.get("metadata") or {}).get(LIGHT))
-        self._running[job.id] = light
+        self._running.append((job.id, light))
         running = self._loop.begin(self._runner.run(job.id, task_data))
         limit_s = job.timeout if job.timeout and job.timeout > 0 else None
         try:
             if running not in futures.wait([running], limit_s).done:
                 self.stop_task(_too_long(limit_s), job.id)
-                futures.wait([running], _STOP_WITHIN_S)
-                raise JobTimeoutException
+                if running not in futures.wait([running], _STOP_WITHIN_S).done:
+                    raise JobTimeoutException
             key = running.result()
             with suppress(RedisError, OSError):
                 self._jobs.lines.learn(job.origin, light, time.time() - started)
@@ -197,7 +197,7 @@ class RqWorkerProcess:
             failure = _too_long(limit_s)
             raise
         finally:
-            del self._running[job.id]
+            self._running.remove((job.id, light))
             accepted = job.created_at.timestamp()
             log_end(_log, job.id, failure, accepted=accepted, started=started, ended=time.time())
 
@@ -245,7 +245,7 @@ class RqWorkerProcess:
             redis.asyncio.Redis.from_url(url),
             self.queue_names,
             self._slots,
-            lambda: list(self._running),
+            lambda: [task_id for task_id, _ in self._running],
             self._parts.describe_pool,
             self._parts.stop_worker,
         )
@@ -253,7 +253,7 @@ class RqWorkerProcess:
 
     def _slots(self) -> Slots:
         light_workers = sum(takes is Takes.LIGHT for takes in self._parts.takes)
-        light = sum(self._running.values())
+        light = sum(light for _, light in self._running)
         return Slots(
             workers=len(self._parts.takes) - light_workers,
             light_workers=light_workers,

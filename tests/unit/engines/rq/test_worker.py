@@ -211,6 +211,56 @@ async def test_the_worker_lets_go_of_a_task_that_another_has(
             await running
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["fails by itself", "is stopped"])
+async def test_the_failure_of_a_task_that_another_has_is_not_reported(
+    redis_url: str, tmp_path: Path, stopped: bool
+) -> None:
+    """The worker has not noticed yet that its task was given to another."""
+    begun, cut_off = asyncio.Event(), asyncio.Event()
+
+    async def fails_later(request: RunRequest) -> JobResult:
+        begun.set()
+        await cut_off.wait()
+        return await fails(request)
+
+    async with bench(redis_url, tmp_path, fails_later) as at:
+        running = asyncio.ensure_future(at.runner.run("t", task_data()))
+        await begun.wait()
+        await at.redis.hincrby(jobkit_rq.detail_key("t"), jobkit_rq.LOSSES, 1)
+        if stopped:
+            at.runner.stop(SHUT_DOWN)
+        cut_off.set()
+        with pytest.raises(TaskFailed) as caught:
+            await running
+        assert caught.value.failure is GIVEN_AWAY, "so the job of RQ is left alone"
+        assert not await at.redis.hexists(jobkit_rq.detail_key("t"), jobkit_rq.FAILURE)
+
+
+async def test_a_task_comes_back_to_the_worker_that_still_runs_it(
+    redis_url: str, tmp_path: Path
+) -> None:
+    begun: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+
+    async def waits(request: RunRequest) -> JobResult:
+        go = asyncio.Event()
+        begun.put_nowait(go)
+        await go.wait()
+        return await converts(request)
+
+    async with bench(redis_url, tmp_path, waits) as at:
+        earlier = asyncio.ensure_future(at.runner.run("t", task_data()))
+        await begun.get()
+        await at.redis.hincrby(jobkit_rq.detail_key("t"), jobkit_rq.LOSSES, 1)
+        later = asyncio.ensure_future(at.runner.run("t", task_data()))
+        with pytest.raises(TaskFailed) as caught:
+            await earlier
+        assert caught.value.failure is GIVEN_AWAY
+        (await begun.get()).set()
+        assert await later == "docling:results:t"
+        assert at.runner.running == []
+        assert await at.statuses(3) == ["started", "started", "success"]
+
+
 async def test_a_sign_of_life_is_given_again_and_again(redis_url: str, tmp_path: Path) -> None:
     quick = Liveness(beat_every_s=0.01, expires_s=7)
     async with bench(redis_url, tmp_path, hangs, quick) as at:
