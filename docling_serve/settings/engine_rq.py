@@ -46,7 +46,9 @@ class RqEngineSettings(BaseModel):
         default=14_400, description="Seconds after which RQ kills a job. -1: never."
     )
     eng_rq_redis_max_connections: int = Field(
-        default=50, description="Connections this process may hold to Redis."
+        default=50,
+        description="Connections this process may hold to Redis. "
+        "An rq-worker raises it to twice its workers and 10 more.",
     )
     eng_rq_redis_socket_timeout: float | None = Field(
         default=None, description="Seconds one Redis operation may take. Unset: no limit."

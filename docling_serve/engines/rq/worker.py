@@ -54,6 +54,7 @@ _STOP_WITHIN_S = 30.0
 _FIRST_BACKOFF_S = 0.5
 _MAX_BACKOFF_S = 15.0
 _PATIENT_SIGNALS = 2
+_SPARE_CONNECTIONS = 10
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class RqWorkerProcess:
     def __init__(self, settings: DoclingServeSettings, parts: WorkerParts) -> None:
         self._settings = settings
         self._parts = parts
-        self._config = jobkit_rq.orchestrator_config(settings)
+        self._config = _with_room(jobkit_rq.orchestrator_config(settings), len(parts.takes))
         self._stopping = threading.Event()
         self._loop = LoopThread()
         self._redis: Redis = RQOrchestrator.make_rq_queue(self._config)[0]
@@ -329,6 +330,13 @@ class RqWorkerProcess:
             self._loop.call(self._loop.later, grace_s, self._runner.stop, SHUT_DOWN)
             # A thread that waits for a Redis which does not answer must not keep the process.
             self._loop.call(self._loop.later, grace_s + _STOP_WITHIN_S, self._ended.set)
+
+
+def _with_room(config: RQOrchestratorConfig, workers: int) -> RQOrchestratorConfig:
+    """Each RQ worker holds a connection to listen for commands, and needs another one to work."""
+    needed = 2 * workers + _SPARE_CONNECTIONS
+    most = max(config.redis_max_connections, needed)
+    return config.model_copy(update={"redis_max_connections": most})
 
 
 def _tell_why_not_cleared(cleared: Future[None]) -> None:

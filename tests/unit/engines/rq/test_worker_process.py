@@ -99,3 +99,9 @@ def test_a_task_that_was_put_back_is_counted_twice_until_the_first_attempt_ends(
             running(left)
         for attempt in attempts:
             assert isinstance(attempt.exception(PATIENCE_S), TaskFailed)
+
+
+@pytest.mark.parametrize(("workers", "connections"), [(1, 50), (30, 70)])
+def test_every_worker_has_the_connections_that_it_needs(workers: int, connections: int) -> None:
+    process = process_with(workers, eng_rq_redis_max_connections=50)
+    assert process.connection.connection_pool.max_connections == connections
