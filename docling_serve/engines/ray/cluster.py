@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import RayError
 
 from docling_serve.engines.ray.actors import DispatcherActor
 from docling_serve.engines.ray.host_parts import Compose
@@ -82,7 +83,10 @@ class RayCluster:
     async def clear(self) -> None:
         """Have all actors free what loaded converters hold. Raises ``ClusterUnavailable``."""
         self.require_reachable()
-        await self._in_thread(lambda: self._get(self._dispatcher.clear.remote()))
+        try:
+            await self._in_thread(self._clear)
+        except (RayError, OSError) as exc:
+            raise ClusterUnavailable(f"{type(exc).__name__}: {exc}") from exc
 
     async def close(self) -> None:
         """Disconnect. A cluster that this process started ends; the actors of others stay."""
@@ -105,6 +109,11 @@ class RayCluster:
         if not self._reachable:
             _log.info("connected to Ray's dispatcher")
         self._reachable, self._away_since = True, None
+
+    def _clear(self) -> None:
+        if self._dispatcher is None:  # since it was last reachable
+            raise ClusterUnavailable(self._error)
+        self._get(self._dispatcher.clear.remote())
 
     def _connect_and_bind(self) -> None:
         if not ray.is_initialized():

@@ -15,6 +15,7 @@ from tests.helpers.ray_engines import ray_settings, require_ray
 require_ray()
 
 import ray  # noqa: E402
+from ray.exceptions import ActorDiedError, GetTimeoutError  # noqa: E402
 
 from docling_serve.engines.ray.cluster import ClusterUnavailable, RayCluster  # noqa: E402
 
@@ -162,6 +163,23 @@ async def test_a_cluster_that_is_away_for_too_long(monkeypatch: pytest.MonkeyPat
     await cluster._check()
     cluster.require_alive()
     await cluster.clear()
+    await cluster.close()
+
+
+@pytest.mark.parametrize("error", [GetTimeoutError("late"), ActorDiedError(), ConnectionError()])
+async def test_converters_cannot_be_cleared_without_a_dispatcher(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    there = StandInCluster(monkeypatch)
+    cluster = cluster_for()
+    await cluster._check()
+    there.error = error
+    with pytest.raises(ClusterUnavailable):
+        await cluster.clear()
+
+    there.error, cluster._dispatcher = None, None
+    with pytest.raises(ClusterUnavailable):
+        await cluster.clear()
     await cluster.close()
 
 
