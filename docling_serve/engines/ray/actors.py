@@ -57,6 +57,7 @@ class TaskActor:
         self._name = name
         self._host: Any = None
         self._starting = asyncio.Lock()
+        self._stopped = False
 
     async def start(self) -> str:
         """Get ready for tasks; returns the id of the node that this is."""
@@ -82,11 +83,14 @@ class TaskActor:
         await (await self._started()).clear()
 
     async def stop(self) -> None:
-        """Shut down what runs tasks, and its processes."""
+        """Shut down what runs tasks, and its processes. Every later call but ``live`` raises."""
+        self._stopped = True
         if self._host is not None:
             await self._host.close()
 
     async def _started(self) -> Any:
+        if self._stopped:
+            raise RuntimeError("the actor was stopped")
         async with self._starting:
             if self._host is None:
                 parts = await asyncio.to_thread(self._compose, self._settings)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from docling_serve.engines.ray.actors import TaskActor
@@ -45,6 +45,7 @@ class RayHosts:
         self._handles: dict[str, Any] = {}
         self._nodes: dict[str, str] = {}
         self._ready: set[str] = set()
+        self._placing = asyncio.Lock()
 
     async def existing(self) -> list[str]:
         """The names of all actors."""
@@ -59,7 +60,8 @@ class RayHosts:
     async def start(self, name: str) -> None:
         """Make an actor, and wait until it takes tasks."""
         try:
-            self._handles[name] = await asyncio.to_thread(self._make, name)
+            async with self._placing:  # a node's actors are counted, so one is made after another
+                self._handles[name] = await asyncio.to_thread(self._make, name)
             self._nodes[name] = await self._handles[name].start.remote()
             self._ready.add(name)
         except RayActorError as exc:
@@ -71,7 +73,12 @@ class RayHosts:
 
     async def running(self, name: str) -> list[str]:
         """The tasks that an actor runs."""
-        found: list[str] = await self._call(name, "running")
+        try:
+            self._nodes[name] = await self._call(name, "start")
+            found: list[str] = await self._call(name, "running")
+        except RayError:  # it exists, but cannot start
+            await self._kill(name)
+            raise
         self._ready.add(name)
         return found
 
@@ -92,8 +99,12 @@ class RayHosts:
     async def stop(self, name: str) -> None:
         """Have an actor that runs nothing exit."""
         if name in self._ready:
-            with suppress(HostLost, asyncio.TimeoutError):
+            try:
                 await asyncio.wait_for(self._call(name, "stop"), _STOP_WITHIN_S)
+            except (HostLost, asyncio.TimeoutError):
+                pass
+            except RayError as exc:
+                _log.warning("actor %s did not shut down: %s", name, exc)
         await self._kill(name)
 
     # ---- internals --------------------------------------------------------------------------

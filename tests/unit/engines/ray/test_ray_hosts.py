@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from tests.helpers.ray_engines import ray_settings, require_ray
 require_ray()
 
 import ray  # noqa: E402
-from ray.exceptions import ActorDiedError, ActorUnavailableError  # noqa: E402
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError  # noqa: E402
 
 from docling_serve.engines.ray import ray_hosts  # noqa: E402
 from docling_serve.engines.ray.dispatcher import HostLost  # noqa: E402
@@ -110,6 +112,59 @@ async def test_a_node_has_no_more_actors_than_it_may(
 
     chosen = [options["scheduling_strategy"].node_id for options in made]
     assert chosen == ids[:2]
+
+
+async def test_actors_of_an_earlier_dispatcher_count_on_their_nodes(
+    made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"{number:056x}" for number in (1, 2)]
+    monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": node, "Alive": True} for node in ids])
+    hosts = hosts_for(eng_ray_converter_max_replicas_per_node=1, eng_ray_converter_actor_num_gpus=0)
+    hosts._handles["adopted"] = StandInActor(ids[0])
+
+    assert await hosts.running("adopted") == []
+    await hosts.start("a")
+
+    assert [options["scheduling_strategy"].node_id for options in made] == ids[1:]
+
+
+async def test_actors_are_placed_one_after_another(
+    made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work = 0
+
+    async def stand_in_thread(function: Any, *arguments: Any) -> Any:
+        nonlocal at_work
+        at_work += 1
+        assert at_work == 1
+        await asyncio.sleep(0)
+        at_work -= 1
+        return function(*arguments)
+
+    hosts = hosts_for(eng_ray_converter_actor_num_gpus=0)
+    monkeypatch.setattr(asyncio, "to_thread", stand_in_thread)
+    await asyncio.gather(hosts.start("a"), hosts.start("b"))
+
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("method", ["stop", "running"])
+async def test_an_actor_that_fails_at_it_is_killed(
+    made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Or what it has reserved on the cluster would stay reserved."""
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    hosts = hosts_for(eng_ray_converter_actor_num_gpus=0)
+    await hosts.start("a")
+    assert made
+    handle = hosts._handles["a"]
+    setattr(handle, method, StandInMethod(RayTaskError(method, "", ValueError("broken"))))
+
+    with suppress(RayTaskError):
+        await getattr(hosts, method)("a")
+
+    assert killed == [handle]
 
 
 async def test_an_actor_that_is_gone_is_lost(made: list[dict[str, Any]]) -> None:
