@@ -206,11 +206,18 @@ class JobTaker(SimpleWorker):
         self, job: Job, queue: Queue, started_job_registry: Any = None, exc_string: str = ""
     ) -> None:
         """Called next. A job that another worker has is left alone."""
-        if self._given_away:
+        if self._given_away or not self._has(job):
             self._given_away = False
             self._let_go(job)
         else:
             super().handle_job_failure(job, queue, started_job_registry, exc_string)
+
+    def _has(self, job: Job) -> bool:
+        """Whether this execution of the job is registered; a job that is put back loses it."""
+        if self.execution is None:  # RQ failed to record the success, after it had let go
+            return True
+        started = job.started_job_registry.key
+        return self.connection.zscore(started, self.execution.composite_key) is not None
 
     def _let_go(self, job: Job) -> None:
         with self.connection.pipeline() as pipe:

@@ -13,8 +13,10 @@ import pytest
 import redis.asyncio
 from rq import Queue
 from rq.job import Job
+from rq.timeouts import JobTimeoutException
 
 from docling_serve.callbacks.delivery import CallbackDelivery
+from docling_serve.engines.redis.lines import Again, Lines
 from docling_serve.engines.redis.task_runner import (
     GIVEN_AWAY,
     Liveness,
@@ -474,6 +476,27 @@ def test_a_job_that_another_worker_has_is_left_alone(host: ScriptedHost) -> None
     assert job.id not in job.failed_job_registry.get_job_ids()
     assert job.id not in job.started_job_registry.get_job_ids(), "of this worker there is no trace"
     assert Job.fetch("t", connection=host.connection).kwargs["task_data"]["sources"]
+
+
+def test_a_job_that_was_put_back_meanwhile_is_left_alone(
+    host: ScriptedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker cannot say so itself: Redis did not answer it for too long."""
+    job = queue(host, "t")
+    lines = Lines(host.connection, [Queue("convert", connection=host.connection)])
+
+    def loses(*_: object) -> str:
+        host.ran.append("t")
+        if len(host.ran) == 1:
+            assert lines.try_again("t", "convert", jobkit_rq.detail_key("t"), 3) is Again.WAITS
+            raise JobTimeoutException
+        return "docling:results:t"
+
+    monkeypatch.setattr(host, "run_task", loses)
+    JobTaker(host).work(burst=True, max_jobs=1)
+    assert (job.get_status(), job.get_position()) == ("queued", 0)
+    work_off(host)
+    assert (job.get_status(), host.ran) == ("finished", ["t", "t"])
 
 
 def test_the_job_that_asks_to_clear(host: ScriptedHost) -> None:
