@@ -6,6 +6,7 @@ No cluster runs here; where an actor would end a task, the test does so with job
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from docling_jobkit.datamodel.task_meta import TaskStatus
@@ -15,6 +16,7 @@ from docling_jobkit.orchestrators.base_orchestrator import (
 )
 
 from docling_serve.errors import Failure, QueueFull, ShuttingDown
+from docling_serve.internals import jobkit_ray
 from docling_serve.internals.jobkit_ray import TaskUpdate
 from docling_serve.settings import DoclingServeSettings
 from tests.helpers.ray_engines import gateway, ray_engine, ray_settings, require_ray
@@ -34,6 +36,21 @@ OURS = {
     "eng_ray_tenant_id_header",
     "eng_ray_tenant_metrics_refresh_interval",
 }
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has this option")
+async def test_a_connection_that_has_silently_broken_is_given_up(url: str) -> None:
+    engine = ray_engine(url, eng_ray_redis_operation_timeout=7.0)
+    redis = await jobkit_ray.connection(engine.state)
+    connection = await redis.connection_pool.get_connection()
+
+    sock = connection._writer.get_extra_info("socket")
+
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 2
+    await redis.connection_pool.release(connection)
+    await engine.close()
 
 
 async def finish(engine: RayEngine, task_id: str) -> None:
