@@ -41,7 +41,9 @@ class RayEngineSettings(BaseModel):
         default=None, description="Seconds connecting to Redis may take. Unset: no limit."
     )
     eng_ray_redis_operation_timeout: float = Field(
-        default=30.0, description="Seconds one Redis operation of the engine may take."
+        default=30.0,
+        description="Whole seconds without a sign of life after which a Redis connection is closed"
+        " (on Linux). For a Redis that is only slow see eng_ray_redis_socket_timeout.",
     )
     eng_ray_redis_gate_concurrency: int | None = Field(
         default=None,
@@ -73,8 +75,8 @@ class RayEngineSettings(BaseModel):
     )
     eng_ray_dispatcher_interval: float = Field(
         default=30.0,
-        description="Seconds between two full reconciliations of the dispatcher, which otherwise"
-        " wakes for new work.",
+        description="Seconds between two searches of the dispatcher for lost tasks, and between two"
+        " writes of its heartbeat. It wakes for new work at once.",
     )
     eng_ray_supervisor_poll_interval: float = Field(
         default=5.0, description="Seconds between two health checks of the dispatcher."
@@ -90,16 +92,22 @@ class RayEngineSettings(BaseModel):
         default=True, description="Let the dispatcher write a heartbeat while tasks run."
     )
     eng_ray_max_concurrent_tasks: int = Field(
-        default=5, description="Tasks per tenant that run at the same time."
+        default=5,
+        description="Tasks per tenant that run at the same time. A tenant keeps the value of its"
+        " first task, in Redis.",
     )
     eng_ray_max_queued_tasks: int | None = Field(
-        default=None, description="Tasks per tenant that may wait. Unset: no limit."
+        default=None,
+        description="Tasks per tenant that may wait. Unset: no limit. A tenant keeps the value of"
+        " its first task, in Redis.",
     )
     eng_ray_enable_queue_limit_rejection: bool = Field(
         default=False, description="Answer 429 when a tenant's queue is full."
     )
     eng_ray_max_documents: int | None = Field(
-        default=None, description="Documents per tenant converted at once. Unset: no limit."
+        default=None,
+        description="Documents per tenant converted at once; a task that has more runs alone."
+        " Unset: no limit. A tenant keeps the value of its first task, in Redis.",
     )
     eng_ray_enable_document_limits: bool = Field(
         default=False, description="Has no effect: eng_ray_max_documents applies where it is set."
@@ -135,8 +143,9 @@ class RayEngineSettings(BaseModel):
     )
     eng_ray_document_timeout: float | None = Field(
         default=300.0,
-        description="Seconds a document may take where the request gives no document_timeout. An"
-        " empty value means no limit.",
+        description="Seconds a document may take in a task that has no document_timeout. The server"
+        " gives max_document_timeout to a request without one, so this applies only if that is inf,"
+        " and to tasks that a docling-jobkit gateway queued. An empty value means no limit.",
     )
     eng_ray_converter_request_timeout: float | None = Field(
         default=None,
