@@ -137,8 +137,17 @@ class _StateManager(RedisStateManager):
     async def connect(self) -> None:
         """Make the pool of connections, if there is none."""
         await super().connect()  # type: ignore[no-untyped-call]
-        if self.pool is not None and not self.redis_url.startswith("unix:"):
-            self.pool.connection_kwargs.update(
+        if self.pool is not None:
+            self._watch(self.pool)
+
+    def _build_pubsub_redis(self) -> Any:
+        redis = super()._build_pubsub_redis()
+        self._watch(redis.connection_pool)
+        return redis
+
+    def _watch(self, pool: Any) -> None:
+        if not self.redis_url.startswith("unix:"):
+            pool.connection_kwargs.update(
                 socket_keepalive=True, socket_keepalive_options=_keepalive(self._silent_s)
             )
 

@@ -39,9 +39,12 @@ OURS = {
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has this option")
-async def test_a_connection_that_has_silently_broken_is_given_up(url: str) -> None:
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_connection_that_has_silently_broken_is_given_up(url: str, blocking: bool) -> None:
     engine = ray_engine(url, eng_ray_redis_operation_timeout=7.0)
     redis = await jobkit_ray.connection(engine.state)
+    if blocking:
+        redis = jobkit_ray.blocking_connection(engine.state)
     connection = await redis.connection_pool.get_connection()
 
     sock = connection._writer.get_extra_info("socket")
@@ -50,6 +53,7 @@ async def test_a_connection_that_has_silently_broken_is_given_up(url: str) -> No
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 2
     await redis.connection_pool.release(connection)
+    await redis.aclose()
     await engine.close()
 
 
