@@ -34,7 +34,7 @@ demo: $(LITE_STAMP)  ## Convert the bundled documents in both modes, and draw th
 bench: $(STAMP)  ## Measure this build beside upstream's, installed into .venv-peer (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-quick: $(STAMP)  ## The unit tests (two minutes on 2 cores)
+quick: $(STAMP)  ## The unit tests (a minute and a half on 2 cores)
 	$(PYTEST) -n $(WORKERS) -p no:schemathesis --dist worksteal --timeout 300 tests/unit tests/test_architecture.py
 
 test: $(STAMP)  ## All tests
