@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import signal
 import subprocess
 import sys
 import zipfile
@@ -175,6 +176,8 @@ def test_a_failure_is_told_whole_by_every_gateway(
     bad = upload("bad.pdf", b"%PDF-1.7 nothing")
     task = here.api.submit(bad, form={"abort_on_error": "true"})
     told = [here.api.finish(task), there.api.finish(task)]
+    for each in told:  # until its end is recorded, a task's times are those of RQ's job
+        del each["waited_s"], each["converted_s"]
     assert told[0] == told[1]
     assert told[0]["task_status"] == "failure"
     assert told[0]["failure"]["category"] == "backend_failure"
@@ -219,8 +222,8 @@ async def test_one_process_runs_several_tasks_and_light_ones_beside_them(
         view = await engine.cancel(stopped, TENANT, CANCELLED)
         assert view.failure == CANCELLED
         assert (await engine.view(kept)).status == "started", "the other one goes on"
-        worker.press_ctrl_c()
-        worker.press_ctrl_c()  # which does not wait for them
+        worker.signal(signal.SIGINT)
+        worker.signal(signal.SIGTERM)  # does not wait for them; two SIGINTs at once may be one
         assert await asyncio.to_thread(worker.wait, STOP_LIMIT_S) == 0
         failure = (await engine.wait_finished(kept, TENANT, 60)).failure
         assert failure is not None
