@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -44,22 +43,11 @@ class LoopThread:
         self._loop.call_later(delay_s, function, *arguments)
 
     def stop(self) -> None:
-        """Cancel what still runs, and stop the loop."""
-        if self._thread.is_alive():
-            with suppress(FutureTimeoutError, CancelledError):
-                self.begin(_cancel_others()).result(_STOP_WITHIN_S)
+        """Stop the loop; what still runs in it is abandoned."""
         self.call(self._loop.stop)
         self._thread.join(_STOP_WITHIN_S)
         if not self._thread.is_alive():
             self._loop.close()
-
-
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    if others:
-        await asyncio.wait(others, timeout=_STOP_WITHIN_S)
 
 
 async def _awaited(work: Awaitable[T]) -> T:

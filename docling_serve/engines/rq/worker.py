@@ -312,7 +312,7 @@ class RqWorkerProcess:
         """Before jobs are taken."""
         del number, frame
         self._signals += 1
-        self._loop.call(self._stopping.set)
+        self._stopping.set()
         raise StopRequested
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -320,18 +320,14 @@ class RqWorkerProcess:
         the second end them at once, at the third do not wait even for that."""
         del number, frame
         self._signals += 1
-        if self._signals > _PATIENT_SIGNALS:
-            raise SystemExit
-        # The next signal may interrupt this handler, so nothing here may take a lock.
-        self._loop.call(self._heed, self._signals)
-
-    def _heed(self, signals: int) -> None:
         self._stopping.set()
         if self._arrivals is not None:
             self._arrivals.close()
+        if self._signals > _PATIENT_SIGNALS:
+            raise SystemExit
         if self._runner is not None:
-            grace_s = self._settings.shutdown_grace if signals == 1 else 0.0
-            self._loop.later(grace_s, self._runner.stop, SHUT_DOWN)
+            grace_s = self._settings.shutdown_grace if self._signals == 1 else 0.0
+            self._loop.call(self._loop.later, grace_s, self._runner.stop, SHUT_DOWN)
             # A thread that waits for a Redis which does not answer must not keep the process.
             self._loop.call(self._loop.later, grace_s + _STOP_WITHIN_S, self._ended.set)
 
